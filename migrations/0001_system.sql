@@ -1,0 +1,121 @@
+-- +goose Up
+
+-- weir: Weir's own tables, and what people may query.
+-- weir_data: the rows of aggregations, packed; made by `weir apply`.
+CREATE SCHEMA weir;
+CREATE SCHEMA weir_data;
+
+-- One row per shard: who writes it, and its control totals. Every flush
+-- updates it first, under the owner's epoch: a worker that lost its shard
+-- finds no row and stops (fencing).
+CREATE TABLE weir.shard (
+    shard_id     text COLLATE "C" PRIMARY KEY CHECK (length(shard_id) BETWEEN 1 AND 20),
+    number       integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
+    owner        text NOT NULL,
+    epoch        bigint NOT NULL DEFAULT 1,
+    last_batch   bigint NOT NULL DEFAULT 0,
+    messages     bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
+    events       bigint NOT NULL DEFAULT 0 CHECK (events >= 0),
+    dead_letters bigint NOT NULL DEFAULT 0 CHECK (dead_letters >= 0),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    flushed_at   timestamptz
+) WITH (fillfactor = 50);
+
+-- The ledger: which numbers of a publisher epoch are folded. A page holds
+-- 4,096 numbers, the first of page p being p * 4096 + 1, one bit each.
+CREATE TABLE weir.ledger_page (
+    source text COLLATE "C" NOT NULL,
+    epoch  text COLLATE "C" NOT NULL,
+    page   bigint NOT NULL CHECK (page >= 0),
+    bits   bit(4096) NOT NULL,
+    PRIMARY KEY (source, epoch, page)
+) WITH (fillfactor = 50);
+
+-- Full pages, compacted to runs.
+CREATE TABLE weir.ledger_full (
+    source     text COLLATE "C" NOT NULL,
+    epoch      text COLLATE "C" NOT NULL,
+    first_page bigint NOT NULL,
+    last_page  bigint NOT NULL CHECK (last_page >= first_page),
+    PRIMARY KEY (source, epoch, first_page)
+);
+
+-- Messages without an identity of their own: known by where and when the
+-- stream stored them. The time is part of the key, so that a sequence number
+-- that is used again, after a lost tail, is another message.
+CREATE TABLE weir.ledger_foreign (
+    incarnation text COLLATE "C" NOT NULL,
+    sequence    bigint NOT NULL,
+    stored      bigint NOT NULL, -- microseconds since 1970 UTC
+    PRIMARY KEY (incarnation, sequence, stored)
+);
+
+-- What could not be folded, with the reason.
+CREATE TABLE weir.dead_letter (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    reason       text NOT NULL,
+    source       text NOT NULL,
+    subject      text NOT NULL,
+    msg_id       text NOT NULL,
+    sequence     bigint NOT NULL,
+    event_offset integer NOT NULL CHECK (event_offset >= -1), -- -1: the whole message
+    stored_at    timestamptz NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    shard_id     text COLLATE "C" NOT NULL,
+    payload      bytea NOT NULL
+);
+
+-- Every alert, and those that subscribers have not been told of yet.
+CREATE TABLE weir.alert (
+    id         text COLLATE "C" PRIMARY KEY,
+    rule       text NOT NULL,
+    rule_case  text NOT NULL,
+    scope      text NOT NULL CHECK (scope IN ('local', 'global')),
+    state      text NOT NULL CHECK (state IN ('firing', 'resolved')),
+    key        jsonb NOT NULL,
+    severity   integer NOT NULL CHECK (severity BETWEEN 1 AND 3),
+    message    text NOT NULL,
+    value      double precision NOT NULL,
+    threshold  double precision NOT NULL,
+    fired_at   timestamptz NOT NULL,
+    shard_id   text COLLATE "C" NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX alert_newest ON weir.alert (fired_at DESC, id);
+CREATE INDEX alert_rule ON weir.alert (rule, fired_at DESC);
+
+CREATE TABLE weir.alert_outbox (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    alert_id text COLLATE "C" NOT NULL REFERENCES weir.alert (id)
+);
+
+-- The definitions that the tables in weir_data were made for.
+CREATE TABLE weir.aggregation (
+    name       text COLLATE "C" PRIMARY KEY,
+    shape      text NOT NULL, -- columns and levels, as the tables have them
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- add_partition gives one shard its part of one table: a partition of its
+-- own, itself partitioned by time, so that purging can drop whole spans. It
+-- is made aside and then attached, because that lets other shards go on
+-- writing. SECURITY DEFINER: workers may add shards without owning the
+-- tables.
+-- +goose StatementBegin
+CREATE FUNCTION weir.add_partition(parent text, new_shard text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    part text;
+BEGIN
+    SELECT parent || '_s' || number INTO STRICT part FROM weir.shard WHERE shard_id = new_shard;
+    PERFORM pg_advisory_xact_lock(hashtextextended('weir.add_partition.' || part, 0));
+    IF to_regclass(format('weir_data.%I', part)) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL) PARTITION BY RANGE (bucket)', part, parent);
+    EXECUTE format('CREATE TABLE weir_data.%I PARTITION OF weir_data.%I DEFAULT', part || '_rest', part);
+    EXECUTE format('ALTER TABLE weir_data.%I ATTACH PARTITION weir_data.%I FOR VALUES IN (%L)', parent, part, new_shard);
+END
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION weir.add_partition(text, text) FROM PUBLIC;

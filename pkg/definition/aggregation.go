@@ -1,0 +1,266 @@
+package definition
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+)
+
+func (b *builder) addAggregation(d *document, text aggregationText) {
+	name := text.name.Value
+	r := d.within("aggregation %q", name)
+	if !aggregationName.MatchString(name) {
+		r.bad(text.name.Node, "a name is 1 to 40 letters, digits and _, and does not begin with a digit")
+	}
+	b.take(d.reader, text.name.Node, "aggregation", name)
+	def := &aggregation.Definition{
+		Name: name, Doc: text.doc.text(), PartitionByID: true,
+		Granularities: r.every(text), Zone: r.zone(text.zone),
+	}
+	if text.partition.given() {
+		def.PartitionByID = r.bool("partition_by_id", text.partition)
+	}
+	def.Retention = r.retention(def, text.retention)
+	streams := b.from(d, r, text)
+	for _, s := range streams {
+		def.Inputs = append(def.Inputs, aggregation.Input{Stream: s.schema.Name, Where: -1})
+	}
+	where, _, _ := across(r.within("where"), text.where.Node, streams, func(s *stream) (int, event.Kind, error) {
+		return s.filter(text.where)
+	})
+	for i := range where {
+		def.Inputs[i].Where = where[i]
+	}
+	columns := map[string]bool{}
+	for _, key := range text.groupBy {
+		r.addKey(def, streams, key, columns)
+	}
+	if len(text.columns) == 0 {
+		r.bad(text.name.Node, "select is missing: the columns to compute, as in \"total: count()\"")
+	}
+	for _, p := range text.columns {
+		r.addMeasure(def, streams, p, columns)
+	}
+	b.catalog.Aggregations = append(b.catalog.Aggregations, def)
+}
+
+// from returns the streams that feed the aggregation, without unknown ones.
+func (b *builder) from(d *document, r reader, text aggregationText) []*stream {
+	names := text.from
+	if len(names) == 0 {
+		if !d.stream.given() {
+			r.bad(text.name.Node, "from is missing: the file defines no stream that could be the default")
+			return nil
+		}
+		names = []scalar{d.stream}
+	}
+	var streams []*stream
+	for _, name := range names {
+		s := b.stream(r.within("from"), name)
+		switch {
+		case s == nil:
+		case slices.Contains(streams, s):
+			r.within("from").bad(name.Node, "stream %q is listed twice", name.Value)
+		default:
+			streams = append(streams, s)
+		}
+	}
+	return streams
+}
+
+func (r reader) every(text aggregationText) []aggregation.Granularity {
+	if len(text.every) == 0 {
+		r.bad(text.name.Node, "every is missing: the granularities to keep, as in \"seconds...years\"")
+		return nil
+	}
+	var items []string
+	for _, s := range text.every {
+		items = append(items, s.Value)
+	}
+	levels, err := parseEvery(items)
+	if err != nil {
+		r.bad(text.every[0].Node, "every: %v", err)
+	}
+	return levels
+}
+
+func (r reader) zone(s scalar) *time.Location {
+	if !s.given() {
+		return time.UTC
+	}
+	zone, err := time.LoadLocation(s.Value)
+	if err != nil || s.Value == "" || s.Value == "Local" { // Local is another zone on every machine
+		r.bad(s.Node, "unknown time zone %q: use a name of the IANA database, as in Europe/Paris, or UTC", s.Value)
+		return time.UTC
+	}
+	return zone
+}
+
+func (r reader) retention(def *aggregation.Definition, pairs []pair) map[aggregation.Granularity]time.Duration {
+	r = r.within("retention")
+	kept := map[aggregation.Granularity]time.Duration{}
+	for _, p := range pairs {
+		g, err := parseGranularity(p.name.Value)
+		if err != nil {
+			r.bad(p.name.Node, "%v", err)
+			continue
+		}
+		if _, twice := kept[g]; twice {
+			r.bad(p.name.Node, "%s is given twice", g)
+		}
+		if len(def.Granularities) > 0 && !def.Keeps(g) {
+			r.bad(p.name.Node, "%s is not kept: every has %s", g, join(def.Granularities))
+			continue
+		}
+		if kept[g], err = retention(g, p.value.Value); err != nil {
+			r.bad(p.value.Node, "%s: %v", g, err)
+		}
+	}
+	return kept
+}
+
+func join(levels []aggregation.Granularity) string {
+	var names []string
+	for _, g := range levels {
+		names = append(names, g.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func (r reader) addKey(def *aggregation.Definition, streams []*stream, key scalar, columns map[string]bool) {
+	r = r.within("group_by")
+	if columns[strings.ToLower(key.Value)] {
+		r.bad(key.Node, "%q is listed twice", key.Value)
+		return
+	}
+	at, kind, ok := across(r.within("%q", key.Value), key.Node, streams, func(s *stream) (int, event.Kind, error) {
+		return s.attribute(key.Value)
+	})
+	if !ok {
+		return
+	}
+	if reservedColumn(key.Value) {
+		r.bad(key.Node, "%q is a name that the tables use themselves: derive an attribute of another name", key.Value)
+	}
+	columns[strings.ToLower(key.Value)] = true
+	def.Keys = append(def.Keys, aggregation.Key{Name: key.Value, Kind: kind})
+	for i := range at {
+		def.Inputs[i].Keys = append(def.Inputs[i].Keys, at[i])
+	}
+}
+
+func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pair, columns map[string]bool) {
+	name := p.name.Value
+	r = r.within("select %q", name)
+	switch {
+	case def.KeyIndex(name) >= 0:
+		r.bad(p.name.Node, "is a group key, which is a column by itself: leave it out")
+		return
+	case columns[strings.ToLower(name)]:
+		r.bad(p.name.Node, "there is a column of that name already (names that differ only in case are the same)")
+		return
+	case !attributeName.MatchString(name):
+		r.bad(p.name.Node, "a name is 1 to 50 letters, digits and _, and does not begin with a digit")
+		return
+	case reservedColumn(name):
+		r.bad(p.name.Node, "is a name that the tables use themselves")
+		return
+	}
+	columns[strings.ToLower(name)] = true
+	op, arg, err := parseMeasure(p.value.Value)
+	if err != nil {
+		r.bad(p.value.Node, "%v", err)
+		return
+	}
+	m := aggregation.Measure{Name: name, Op: op, Arg: arg}
+	at := slices.Repeat([]int{-1}, len(streams))
+	if arg != "" {
+		var ok bool
+		at, m.ArgKind, ok = across(r, p.value.Node, streams, func(s *stream) (int, event.Kind, error) { return s.resolve(arg) })
+		if !ok {
+			return
+		}
+	}
+	if err := checkArgument(m); err != nil {
+		r.bad(p.value.Node, "%v", err)
+		return
+	}
+	def.Measures = append(def.Measures, m)
+	for i := range def.Inputs {
+		def.Inputs[i].Args = append(def.Inputs[i].Args, at[i])
+	}
+}
+
+var call = regexp.MustCompile(`(?s)^([A-Za-z_][A-Za-z0-9_]*)\s*\((.*)\)$`)
+
+// parseMeasure reads "op(argument)".
+func parseMeasure(text string) (aggregation.Op, string, error) {
+	text = strings.TrimSpace(text)
+	m := call.FindStringSubmatch(text)
+	switch {
+	case m == nil && identifier.MatchString(text):
+		return 0, "", fmt.Errorf("%q is no measure; did you mean \"last(%s)\"?", text, text)
+	case m == nil || !balanced(m[2]):
+		return 0, "", fmt.Errorf("%q is no measure: write one call, as in sum(responseTime)", text)
+	}
+	op, ok := aggregation.ParseOp(m[1])
+	if !ok {
+		var names []string
+		for op := aggregation.Count; op <= aggregation.Last; op++ {
+			names = append(names, op.String())
+		}
+		return 0, "", fmt.Errorf("unknown measure %q%s", m[1], suggest(m[1], names))
+	}
+	arg := strings.TrimSpace(m[2])
+	switch {
+	case op == aggregation.Count && arg != "":
+		return 0, "", errors.New("count() takes no argument: it counts events; to count some of them, sum a derived 0 or 1")
+	case op != aggregation.Count && arg == "":
+		return 0, "", fmt.Errorf("%s needs an argument, as in %s(responseTime)", op, op)
+	}
+	return op, arg, nil
+}
+
+// balanced reports whether no parenthesis of the text closes one outside it.
+func balanced(text string) bool {
+	depth, quote := 0, rune(0)
+	for _, c := range text {
+		switch {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'' || c == '`':
+			quote = c
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth < 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// checkArgument reports an argument of a kind that the op cannot take.
+func checkArgument(m aggregation.Measure) error {
+	switch m.Op {
+	case aggregation.Sum, aggregation.Avg:
+		if !m.ArgKind.Numeric() {
+			return fmt.Errorf("%s needs a number, %s is %s", m.Op, m.Arg, m.ArgKind)
+		}
+	case aggregation.Min, aggregation.Max:
+		if !m.ArgKind.Numeric() && m.ArgKind != event.Time {
+			return fmt.Errorf("%s needs a number or a time, %s is %s", m.Op, m.Arg, m.ArgKind)
+		}
+	case aggregation.Count, aggregation.Last:
+	}
+	return nil
+}

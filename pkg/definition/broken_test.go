@@ -1,0 +1,125 @@
+package definition_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"weir/pkg/definition"
+)
+
+// brokenCase is one case of testdata/broken.txt, which says how it is written.
+type brokenCase struct {
+	name   string
+	source string // as in the file, "@base" not expanded
+	want   string
+}
+
+func readBroken(t testing.TB) (head, base string, cases []brokenCase) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "broken.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(data), "\n== ")
+	head = parts[0]
+	_, base, _ = strings.Cut(head, "@base\n")
+	for _, part := range parts[1:] {
+		name, rest, _ := strings.Cut(part, "\n")
+		c := brokenCase{name: name}
+		for line := range strings.Lines(rest) {
+			if text, ok := strings.CutPrefix(line, "=> "); ok {
+				c.want += text
+			} else if line != "\n" {
+				c.source += line
+			}
+		}
+		c.want = strings.TrimSuffix(c.want, "\n")
+		cases = append(cases, c)
+	}
+	return head, base, cases
+}
+
+// files returns the case as the folder that it describes.
+func (c brokenCase) files(base string) fstest.MapFS {
+	folder := fstest.MapFS{}
+	first, second, two := strings.Cut(strings.Replace(c.source, "@base\n", base, 1), "-- b.yaml\n")
+	folder["a.yaml"] = &fstest.MapFile{Data: []byte(first)}
+	if two {
+		folder["b.yaml"] = &fstest.MapFile{Data: []byte(second)}
+	}
+	return folder
+}
+
+func TestLoad_RefusesBrokenDefinitionsWithFileAndLine(t *testing.T) {
+	t.Parallel()
+	head, base, cases := readBroken(t)
+	if len(cases) < 100 {
+		t.Fatalf("got %d cases, want at least 100", len(cases))
+	}
+	rewritten := head
+	for _, c := range cases {
+		_, err := definition.Load(c.files(base))
+		if err == nil {
+			t.Errorf("%s: accepted", c.name)
+			continue
+		}
+		if got := err.Error(); got != c.want && !*update {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.name, got, c.want)
+		}
+		rewritten += "\n== " + c.name + "\n" + c.source + "=> " + strings.ReplaceAll(err.Error(), "\n", "\n=> ") + "\n"
+	}
+	if *update {
+		if err := os.WriteFile(filepath.Join("testdata", "broken.txt"), []byte(rewritten), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLoad_ReportsAllProblemsInOrder(t *testing.T) {
+	t.Parallel()
+	_, err := definition.LoadWith(fstest.MapFS{
+		"b.yaml": {Data: []byte("stream: t\nattributes: {a: intt, b: strin}\n")},
+		"a.yaml": {Data: []byte("rules:\n  r: {class: event, stream: t, severity: 9, value: a, above: 1, message: m}\n")},
+		"c.yml":  {Data: []byte("stream: u\n")},
+	}, definition.Options{Dir: "mine"})
+	want := strings.Join([]string{
+		`mine/a.yaml:2: rule "r": severity must be 1 (severe), 2 (moderate) or 3 (mild), it is 9`,
+		`mine/b.yaml:2: attribute "a": unknown type "intt"; did you mean "int"?`,
+		`mine/b.yaml:2: attribute "b": unknown type "strin"; did you mean "string"?`,
+		`mine/c.yml: only files that end in .yaml are read: rename it`,
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestLoad_RefusesAFolderWithoutDefinitions(t *testing.T) {
+	t.Parallel()
+	_, err := definition.Load(fstest.MapFS{"README.md": {Data: []byte("x")}})
+	if want := "read definitions: no .yaml file found"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = definition.Load(fstest.MapFS{"a.yaml": {Data: []byte("rules: {}\n")}})
+	if want := "definitions: no file defines a stream"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	_, base, cases := readBroken(f)
+	for _, c := range cases {
+		for _, file := range c.files(base) {
+			f.Add(string(file.Data))
+		}
+	}
+	f.Add(base + "derived: {x: price * volume}\naggregations:\n  A: {group_by: [name], select: {a: last(x), n: count()}, every: [sec, days]}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
+		if (catalog == nil) == (err == nil) {
+			t.Fatalf("catalogue %v and error %v", catalog, err)
+		}
+	})
+}

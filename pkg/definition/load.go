@@ -1,0 +1,148 @@
+// Package definition reads what Weir counts and watches for from YAML: the
+// streams with their attributes, the aggregations over them, and the alert
+// rules. [Load] turns a folder of such files into a [Catalog], or into the
+// list of everything that is wrong with them, each with file and line.
+//
+// # Files
+//
+// Every file of the folder whose name ends in .yaml has the same form; all
+// fields are optional. A file that names a stream defines it:
+//
+//	stream: request              # token of the subject events.<stream>.<source>
+//	description: one call that a gateway has served
+//	time: requestTimestamp       # event time; omitted: the time of arrival
+//	future: 24 hours             # how far ahead of arrival an event time may lie
+//	attributes:                  # what gateways send
+//	  requestTimestamp: {type: time, unit: ms}
+//	  apiName:          {type: string, default: None}
+//	  responseTime:     {type: int, min: 0}
+//	derived:                     # what Weir computes, in this order
+//	  fast: responseTime < 100
+//	aggregations:
+//	  CallsPerApi:
+//	    from: [request]          # default: the stream of this file
+//	    where: fast
+//	    group_by: [apiName]
+//	    select: {calls: count(), slowest: max(responseTime)}
+//	    every: seconds...years   # or a list: [seconds, hours]
+//	    retention: {seconds: 5 minutes, years: all}
+//	    zone: Europe/Paris       # default UTC
+//	    partition_by_id: true    # default
+//	rules:
+//	  slow-call: {class: event, value: responseTime, above: 5000, severity: 2, key: [apiName], message: "{apiName} took {value} ms"}
+//
+// Types are string, int (64 bits), float, bool and time; units of a time sent
+// as a number are s, ms (default), us and ns. An attribute that an event lacks
+// has its default; where none is given that is "None" for a string, as WSO2
+// fills it, 0, false, or the start of 1970. "required: true" rejects the event
+// instead; the event time is always required. Durations are counts of seconds,
+// minutes, hours, days, weeks, months (30 days) and years (365 days).
+//
+// # Expressions
+//
+// Derived attributes, where, value and the arguments of select are expr-lang
+// expressions over the attributes of the stream. An int stays an int but for
+// division and powers, which give floats; a time is an int, milliseconds since
+// 1970. Added are os(userAgent) and browser(userAgent), the family names of
+// ua-parser, and country(ip) and city(ip), English names of a GeoIP file
+// ([Options]); an attribute may have the name of a function, which that name
+// then hides. What depends on more than the event (now, and the functions
+// that walk a map in random order) is left out, so that the same event always
+// gives the same values. An expression that fails on an event, or gives a
+// value that cannot be stored (no number, not finite, not UTF-8), rejects it.
+package definition
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Options says what definitions may use from outside their files. The zero
+// value is ready.
+type Options struct {
+	// GeoIP is the path of a MaxMind database (.mmdb) with countries and
+	// cities; "" makes country() and city() answer "Unknown".
+	GeoIP string
+	// Dir is put before file names in problems, for instance "streams".
+	Dir string
+}
+
+// Problem is one thing that is wrong in a definition file.
+type Problem struct {
+	File string
+	Line int // from 1; 0 where the file as a whole is meant
+	Text string
+}
+
+// Error returns "file:line: text".
+func (p *Problem) Error() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Text
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
+// Load is LoadWith without options.
+func Load(fsys fs.FS) (*Catalog, error) { return LoadWith(fsys, Options{}) }
+
+// LoadWith reads all .yaml files at the root of fsys and validates them as a
+// whole. The error joins all that is wrong, one *Problem each, in the order of
+// files and lines. The catalogue holds streams, aggregations and rules in the
+// order of files, then as written.
+func LoadWith(fsys fs.FS, options Options) (*Catalog, error) {
+	functions, err := newFunctions(options.GeoIP)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("read definitions: %w", err)
+	}
+	var all problems
+	var documents []*document
+	for _, entry := range entries {
+		name := path.Join(options.Dir, entry.Name())
+		switch path.Ext(entry.Name()) {
+		case ".yml":
+			all.add(name, 0, "only files that end in .yaml are read: rename it")
+		case ".yaml":
+			data, err := fs.ReadFile(fsys, entry.Name())
+			if err != nil {
+				return nil, fmt.Errorf("read definitions: %w", err)
+			}
+			documents = append(documents, readDocument(reader{file: name, problems: &all}, data))
+		}
+	}
+	if len(documents) == 0 && len(all) == 0 {
+		return nil, errors.New("read definitions: no .yaml file found")
+	}
+	catalog := build(documents, newLanguage(functions), &all)
+	if err := all.join(); err != nil {
+		return nil, err
+	}
+	return catalog, nil
+}
+
+// problems collects what is wrong.
+type problems []*Problem
+
+func (p *problems) add(file string, line int, text string) {
+	*p = append(*p, &Problem{File: file, Line: line, Text: strings.ReplaceAll(text, "\n", " ")})
+}
+
+// join returns all problems in the order of the files, or nil.
+func (p *problems) join() error {
+	slices.SortStableFunc(*p, func(a, b *Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	errs := make([]error, len(*p))
+	for i, problem := range *p {
+		errs[i] = problem
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,187 @@
+package definition_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	_ "time/tzdata"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/definition"
+	"weir/pkg/event"
+	"weir/streams"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files from what is there")
+
+func defaultPack(t testing.TB) *definition.Catalog {
+	t.Helper()
+	catalog, err := definition.LoadWith(streams.Files, definition.Options{Dir: "streams"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return catalog
+}
+
+func TestDefaultPack_IsWhatTheGoldenListingSays(t *testing.T) {
+	t.Parallel()
+	got := list(defaultPack(t))
+	golden := filepath.Join("testdata", "pack.golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			t.Fatalf("line %d: got\n%s\nwant\n%s\n(-update rewrites %s)", i+1, g[i], w[i], golden)
+		}
+	}
+	t.Fatalf("got %d lines, want %d (-update rewrites %s)", len(g), len(w), golden)
+}
+
+func TestDefaultPack_HasAllTwelveAggregations(t *testing.T) {
+	t.Parallel()
+	catalog := defaultPack(t)
+	for _, name := range []string{"GeoLocationAgg", "ApiVersionPerAppAgg", "ApiResPathPerApp", "ApiPerDestinationAgg",
+		"ApiUserPerAppAgg", "ApiUserBrowserAgg", "ApiExeTime", "ApiFaultyInvocationAgg", "ApiThrottledOutAgg",
+		"APIM_ReqCountAgg", "ApiErrorAnalysisAgg", "MonetizationAgg"} {
+		if catalog.Aggregation(name) == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if got := len(catalog.Aggregations); got != 12 {
+		t.Errorf("got %d aggregations, want 12", got)
+	}
+}
+
+// list writes down a catalogue, one thing a line.
+func list(c *definition.Catalog) string {
+	var b strings.Builder
+	for _, s := range c.Streams {
+		fmt.Fprintf(&b, "stream %s: time %s, future %s\n", s.Name, name(s, s.EventTime), s.Future)
+		for i := range s.Attributes {
+			fmt.Fprintf(&b, "  %s\n", attribute(&s.Attributes[i]))
+		}
+	}
+	for _, a := range c.Aggregations {
+		fmt.Fprintf(&b, "aggregation %s: zone %s, partition_by_id %t\n", a.Name, a.Zone, a.PartitionByID)
+		for _, in := range a.Inputs {
+			fmt.Fprintf(&b, "  from %s where %s\n", in.Stream, name(c.Stream(in.Stream), in.Where))
+			checkInput(&b, c, a, in)
+		}
+		for _, k := range a.Keys {
+			fmt.Fprintf(&b, "  key %s %s\n", k.Name, k.Kind)
+		}
+		for _, m := range a.Measures {
+			fmt.Fprintf(&b, "  %s %s = %s(%s)\n", m.Name, m.Kind(), m.Op, m.Arg)
+		}
+		for _, g := range a.Granularities {
+			fmt.Fprintf(&b, "  every %s, kept %s\n", g, a.Retention[g])
+		}
+	}
+	for _, r := range c.Rules {
+		s := c.Stream(r.Stream)
+		fmt.Fprintf(&b, "rule %s: %s on %s, severity %d, value %s, threshold %g, window %s, suppress %s\n",
+			r.Name, r.Class, r.Stream, r.Severity, name(s, r.Value), r.Threshold, r.Window, r.Suppress)
+		for _, k := range r.Cases {
+			fmt.Fprintf(&b, "  case %q where %s key", k.Name, name(s, k.Where))
+			for _, p := range k.Key {
+				fmt.Fprintf(&b, " %s(%s %s)", p.Name, name(s, p.Attribute), p.Kind)
+			}
+			fmt.Fprintf(&b, "\n    %s\n", k.Message)
+		}
+	}
+	return b.String()
+}
+
+func attribute(a *event.Attribute) string {
+	switch {
+	case a.Derive != nil:
+		return fmt.Sprintf("%s %s, derived", a.Name, a.Kind)
+	case a.Required:
+		return fmt.Sprintf("%s %s of %s, required", a.Name, a.Kind, a.Unit)
+	case a.Min != nil:
+		return fmt.Sprintf("%s %s, default %d, min %g", a.Name, a.Kind, a.Default.Cell, *a.Min)
+	case a.Kind == event.String:
+		return fmt.Sprintf("%s %s, default %q", a.Name, a.Kind, a.Default.Text)
+	}
+	return fmt.Sprintf("%s %s, default %d", a.Name, a.Kind, a.Default.Cell)
+}
+
+func name(s *event.Schema, at int) string {
+	if at < 0 {
+		return "-"
+	}
+	return s.Attributes[at].Name
+}
+
+// checkInput notes where an input does not fit its definition.
+func checkInput(b *strings.Builder, c *definition.Catalog, a *aggregation.Definition, in aggregation.Input) {
+	s := c.Stream(in.Stream)
+	for i, at := range in.Keys {
+		if name(s, at) != a.Keys[i].Name || s.Attributes[at].Kind != a.Keys[i].Kind {
+			fmt.Fprintf(b, "  WRONG key %d: %s\n", i, name(s, at))
+		}
+	}
+	for i, at := range in.Args {
+		m := a.Measures[i]
+		if at < 0 && m.Op == aggregation.Count {
+			continue
+		}
+		if !slices.Contains([]string{m.Arg, "=" + m.Arg}, name(s, at)) || s.Attributes[at].Kind != m.ArgKind {
+			fmt.Fprintf(b, "  WRONG argument of %s: %s\n", m.Name, name(s, at))
+		}
+	}
+}
+
+func TestDefaultPack_FillsWhatOlderGatewaysDoNotSend(t *testing.T) {
+	t.Parallel()
+	catalog := defaultPack(t)
+	for _, c := range []struct{ stream, body, want string }{
+		{"request", `{"requestTimestamp":1600000000123,"responseCode":503,"throttledOut":true}`,
+			"apiName=None userAgent= browser=Other operatingSystem=Other country=Unknown city=Unknown regionalID=default " +
+				"quotaExceededValue=1 responseTime=0 _2xx=0 _4xx=0 _5xx=1 responseCount=1 faultCount=0"},
+		{"fault", `{"requestTimestamp":1600000000123,"apiName":"a","errorCode":"101503"}`,
+			"apiName=a apiResourceTemplate=None applicationOwner=None responseCode=0 faultCount=1 throttledCount=0"},
+		{"throttle", `{"throttledOutTimestamp":1600000000123,"subscriber":"ann"}`,
+			"apiMethod=None apiResourceTemplate=None applicationOwner=ann responseCode=0 throttledCount=1 throttleCount=1"},
+	} {
+		schema := catalog.Stream(c.stream)
+		columns := event.NewColumns(schema, event.NewDictionary())
+		var decoder event.Decoder
+		n, rejects, err := decoder.Decode(event.Body{Data: []byte(c.body)}, event.Origin{Sequence: 1, Stored: 1_600_000_001_000_000}, columns)
+		if err != nil || n != 1 || len(rejects) != 0 {
+			t.Errorf("%s: %d events, rejects %v, error %v", c.stream, n, rejects, err)
+			continue
+		}
+		var got []string
+		for field := range strings.FieldsSeq(c.want) {
+			attribute, _, _ := strings.Cut(field, "=")
+			at := schema.Index(attribute)
+			if schema.Attributes[at].Kind == event.String {
+				got = append(got, attribute+"="+columns.Text(at, 0))
+			} else {
+				got = append(got, fmt.Sprintf("%s=%d", attribute, columns.Cells[at][0]))
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.stream, strings.Join(got, " "), c.want)
+		}
+	}
+}

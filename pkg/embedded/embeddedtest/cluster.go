@@ -1,0 +1,124 @@
+package embeddedtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"weir/pkg/embedded"
+)
+
+const (
+	dirPrefix = "weir-test-"
+	// abandonedAfter is more than the time between making a directory and locking it.
+	abandonedAfter = time.Minute
+)
+
+// shared is the cluster of this test binary. A test function is given nothing but its testing.T, so what
+// all tests of a binary share can only be a variable of the package.
+var shared sharedCluster
+
+// sharedCluster starts with the first database.
+type sharedCluster struct {
+	once     sync.Once
+	err      error // why it did not start
+	dir      string
+	lock     *embedded.DirLock
+	server   *embedded.Postgres
+	database atomic.Int64 // the number of the last one
+}
+
+// Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if err := shared.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "embeddedtest:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func (c *sharedCluster) start() error {
+	removeAbandoned()
+	var err error
+	if c.dir, err = os.MkdirTemp("", dirPrefix); err != nil {
+		return err
+	}
+	if c.lock, err = embedded.LockDir(c.dir); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c.server, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: c.dir})
+	return err
+}
+
+// stop is for after the tests: a cluster that was never started is fine, too.
+func (c *sharedCluster) stop() error {
+	var errs []error
+	if c.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		errs = append(errs, c.server.Close(ctx))
+	}
+	if c.dir != "" {
+		errs = append(errs, os.RemoveAll(c.dir))
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// createDatabase returns the URL of an empty database and what drops it, sessions included.
+func (c *sharedCluster) createDatabase() (string, func() error, error) {
+	c.once.Do(func() { c.err = c.start() })
+	if c.err != nil {
+		return "", nil, c.err
+	}
+	u, err := url.Parse(c.server.URL())
+	if err != nil {
+		return "", nil, err
+	}
+	name := fmt.Sprintf("test_%d", c.database.Add(1))
+	u.Path = "/" + name
+	if err := c.run("CREATE DATABASE " + name); err != nil {
+		return "", nil, err
+	}
+	return u.String(), func() error { return c.run("DROP DATABASE " + name + " WITH (FORCE)") }, nil
+}
+
+// run executes one statement in the cluster's first database.
+func (c *sharedCluster) run(statement string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	psql := exec.CommandContext(ctx, filepath.Join(c.server.BinDir(), "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command="+statement, c.server.URL())
+	if out, err := psql.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", statement, err, out)
+	}
+	return nil
+}
+
+// removeAbandoned clears away the files of test binaries that ended without Main: killed, or timed out.
+// What it cannot remove belongs to another user or is in use.
+func removeAbandoned() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	for _, dir := range dirs {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < abandonedAfter {
+			continue
+		}
+		if lock, err := embedded.LockDir(dir); err == nil {
+			_ = os.RemoveAll(dir)
+			_ = lock.Release()
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxInt bounds integers to what survives JSON readers that know only
+// doubles, and keeps a sum of a thousand million of them below overflow's
+// reach in any realistic bucket.
+const maxInt = 1<<53 - 1
+
+// latest is the end of the year 9999, in microseconds since 1970 UTC.
+const latest = 253_402_300_799_999_999
+
+// read turns a JSON token into the attribute's cell.
+func (a *Attribute) read(token jsontext.Token, dict *Dictionary) (Cell, error) {
+	switch a.Kind {
+	case String:
+		return readText(token, dict)
+	case Int:
+		n, err := readInt(token)
+		if err == nil {
+			err = a.checkMin(float64(n))
+		}
+		return Cell(n), err
+	case Float:
+		f, err := readFloat(token)
+		if err == nil {
+			err = a.checkMin(f)
+		}
+		return FloatCell(f), err
+	case Bool:
+		if k := token.Kind(); k != 't' && k != 'f' {
+			return 0, wrongKind("true or false", token)
+		}
+		return BoolCell(token.Bool()), nil
+	case Time:
+		t, err := a.readTime(token)
+		return Cell(t), err
+	}
+	return 0, fmt.Errorf("attribute kind %d", a.Kind)
+}
+
+func (a *Attribute) checkMin(v float64) error {
+	if a.Min != nil && v < *a.Min {
+		return fmt.Errorf("%v is below %v", v, *a.Min)
+	}
+	return nil
+}
+
+// readText takes strings; numbers and booleans stand for their own text,
+// because gateways send codes and ids either way.
+func readText(token jsontext.Token, dict *Dictionary) (Cell, error) {
+	switch token.Kind() {
+	case '"', '0', 't', 'f':
+	default:
+		return 0, wrongKind("a text", token)
+	}
+	text := token.String()
+	if strings.IndexByte(text, 0) >= 0 {
+		return 0, errors.New("holds a NUL byte, which Postgres text cannot store")
+	}
+	return dict.Intern(text), nil
+}
+
+// readInt takes integers, also when written 12.0 or 1.2e3.
+func readInt(token jsontext.Token) (int64, error) {
+	if token.Kind() != '0' {
+		return 0, wrongKind("an integer", token)
+	}
+	text := token.String()
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		f, ferr := strconv.ParseFloat(text, 64)
+		if ferr != nil || f != math.Trunc(f) || math.Abs(f) > maxInt {
+			return 0, fmt.Errorf("%s is no integer of at most 2^53", text)
+		}
+		n = int64(f)
+	}
+	if n > maxInt || n < -maxInt {
+		return 0, fmt.Errorf("%s is no integer of at most 2^53", text)
+	}
+	return n, nil
+}
+
+func readFloat(token jsontext.Token) (float64, error) {
+	if token.Kind() != '0' {
+		return 0, wrongKind("a number", token)
+	}
+	f, err := strconv.ParseFloat(token.String(), 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s is no number that fits a double", token.String())
+	}
+	return f, nil
+}
+
+// readTime takes a number in the attribute's unit, or a text.
+func (a *Attribute) readTime(token jsontext.Token) (int64, error) {
+	switch token.Kind() {
+	case '"':
+		return ParseTime(token.String())
+	case '0':
+	default:
+		return 0, wrongKind("a time", token)
+	}
+	text := token.String()
+	unit := a.Unit
+	if unit == 0 {
+		unit = time.Millisecond
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return scale(n, unit)
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s is no time", text)
+	}
+	f *= float64(unit) / float64(time.Microsecond)
+	if math.Abs(f) >= math.MaxInt64 {
+		return 0, fmt.Errorf("%s is no time", text)
+	}
+	return int64(math.Floor(f)), nil
+}
+
+// scale turns n units into microseconds.
+func scale(n int64, unit time.Duration) (int64, error) {
+	if unit < time.Microsecond {
+		return n / int64(time.Microsecond/unit), nil
+	}
+	factor := int64(unit / time.Microsecond)
+	if n > math.MaxInt64/factor || n < math.MinInt64/factor {
+		return 0, fmt.Errorf("%d is no time", n)
+	}
+	return n * factor, nil
+}
+
+// ParseTime reads a time written as text: RFC 3339, or Siddhi's
+// `2006-01-02 15:04:05` with optional fraction and offset (` +05:30`); no
+// offset means UTC. It returns microseconds since 1970 UTC.
+func ParseTime(text string) (int64, error) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999 Z07:00", "2006-01-02T15:04:05.999999999"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UnixMicro(), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no time: write 2006-01-02T15:04:05Z or 2006-01-02 15:04:05[ +hh:mm]", text)
+}
+
+func formatTime(t int64) string {
+	return time.UnixMicro(t).UTC().Format("2006-01-02T15:04:05.999999Z")
+}
+
+func wrongKind(want string, token jsontext.Token) error {
+	return fmt.Errorf("want %s, got %s", want, kindName(token.Kind()))
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	case '"':
+		return "a text"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	}
+	return "something else"
+}

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// contentType of every message: newline-delimited JSON, also for one event.
+// It is appended to without knowing what follows, an event that is no JSON
+// spoils only its own line, and a reader can split it without parsing.
+const contentType = "application/x-ndjson"
+
+// headerRoom is kept free of a server's max_payload for the headers.
+const headerRoom = 1024
+
+// message is one message before it is sent.
+type message struct {
+	eventType string
+	events    int
+	body      bytes.Buffer // one event a line
+	timer     *time.Timer  // cuts it when the linger is over; nil without
+	first     uint64       // its numbers, once it is cut
+	last      uint64
+}
+
+func (m *message) append(event []byte) {
+	m.body.Write(event)
+	m.body.WriteByte('\n')
+	m.events++
+}
+
+// Stats counts events and messages of one Publisher since it was made.
+type Stats struct {
+	Accepted     uint64 // events taken by Publish and PublishMessage
+	Acknowledged uint64 // events that the stream has
+	Failed       uint64 // events given up; they may or may not be in the stream
+
+	Messages             uint64 // sent
+	MessagesAcknowledged uint64 // that the stream has, duplicates included
+	MessagesDuplicate    uint64 // that it had already, by their identity
+	MessagesFailed       uint64
+
+	LastError error // of the newest failed message
+}
+
+func (s *Stats) settle(m *message, duplicate bool, err error) {
+	if err != nil {
+		s.Failed += uint64(m.events)
+		s.MessagesFailed++
+		s.LastError = err
+		return
+	}
+	s.Acknowledged += uint64(m.events)
+	s.MessagesAcknowledged++
+	if duplicate {
+		s.MessagesDuplicate++
+	}
+}
+
+// codec compresses bodies. Its name is the Content-Encoding, "" for none.
+type codec struct {
+	name string
+	zstd *zstd.Encoder
+}
+
+func newCodec(compression string) (codec, error) {
+	switch compression {
+	case "", "none":
+		return codec{}, nil
+	case "gzip":
+		return codec{name: "gzip"}, nil
+	case "zstd":
+		encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return codec{}, fmt.Errorf("zstd: %w", err)
+		}
+		return codec{name: "zstd", zstd: encoder}, nil
+	}
+	return codec{}, fmt.Errorf(`compression %q is unknown; use "none", "gzip" or "zstd"`, compression)
+}
+
+func (c codec) encode(body []byte) []byte {
+	switch c.name {
+	case "gzip":
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		_, _ = w.Write(body) // a bytes.Buffer takes everything
+		_ = w.Close()
+		return out.Bytes()
+	case "zstd":
+		return c.zstd.EncodeAll(body, nil)
+	}
+	return body
+}

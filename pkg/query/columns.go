@@ -1,0 +1,190 @@
+package query
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+	"weir/pkg/store"
+)
+
+// column is one column of an aggregation's natural rows.
+type column struct {
+	name  string
+	kind  event.Kind
+	field store.Field
+}
+
+func (c column) expr() store.Expr {
+	return store.Expr{Op: store.OpField, Kind: c.kind, Field: c.field}
+}
+
+// columns are all columns of an aggregation: bucket, keys, measures, shard_id.
+type columns struct {
+	aggregation string
+	all         []column
+}
+
+func columnsOf(def *aggregation.Definition) columns {
+	all := []column{{"bucket", event.Time, store.Field{Role: store.BucketField}}}
+	for i, key := range def.Keys {
+		all = append(all, column{key.Name, key.Kind, store.Field{Role: store.KeyField, Index: i}})
+	}
+	for i, m := range def.Measures {
+		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}})
+	}
+	all = append(all, column{"shard_id", event.String, store.Field{Role: store.ShardField}})
+	return columns{def.Name, all}
+}
+
+// of returns the field's column.
+func (cs columns) of(f store.Field) column {
+	return cs.all[slices.IndexFunc(cs.all, func(c column) bool { return c.field == f })]
+}
+
+// find returns the named column; a name in another case is found where it is
+// clear.
+func (cs columns) find(name string) (column, bool) {
+	var found []column
+	for _, c := range cs.all {
+		if c.name == name {
+			return c, true
+		}
+		if strings.EqualFold(c.name, name) {
+			found = append(found, c)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], true
+	}
+	return column{}, false
+}
+
+// column returns the named column as an expression.
+func (cs columns) column(name string) (store.Expr, error) {
+	c, ok := cs.find(name)
+	if !ok {
+		return store.Expr{}, cs.unknown(name)
+	}
+	return c.expr(), nil
+}
+
+func (cs columns) unknown(name string) error {
+	names := make([]string, len(cs.all))
+	for i, c := range cs.all {
+		names[i] = c.name
+	}
+	return fmt.Errorf("%s has no column %q%s; its columns are %s",
+		cs.aggregation, name, didYouMean(name, names), strings.Join(names, ", "))
+}
+
+// natural lists the columns that tell natural rows apart.
+func (cs columns) natural(perShard bool) []store.Field {
+	var fields []store.Field
+	for _, c := range cs.all {
+		switch c.field.Role {
+		case store.BucketField, store.KeyField:
+			fields = append(fields, c.field)
+		case store.ShardField:
+			if perShard {
+				fields = append(fields, c.field)
+			}
+		case store.MeasureField:
+		}
+	}
+	return fields
+}
+
+// example is a condition that could be asked for.
+func (cs columns) example() string {
+	for _, c := range cs.all {
+		if c.kind == event.String {
+			return c.name + ` == "…"`
+		}
+	}
+	return "…"
+}
+
+// mentions reports whether a column of the role occurs in the expression.
+func mentions(e *store.Expr, role store.Role) bool {
+	found := false
+	e.Walk(func(e *store.Expr, _ bool) {
+		found = found || e.Op == store.OpField && e.Field.Role == role
+	})
+	return found
+}
+
+// mentionsShard reports whether the question so far has to do with shards.
+func (p *parsing) mentionsShard() bool {
+	found := mentions(p.plan.Where, store.ShardField) || mentions(p.plan.Having, store.ShardField) ||
+		slices.ContainsFunc(p.plan.Group, func(f store.Field) bool { return f.Role == store.ShardField })
+	for i := range p.plan.Select {
+		found = found || mentions(&p.plan.Select[i], store.ShardField)
+	}
+	for i := range p.plan.Order {
+		found = found || mentions(&p.plan.Order[i].By, store.ShardField)
+	}
+	return found
+}
+
+func hasFunction(e *store.Expr) bool {
+	found := false
+	e.Walk(func(e *store.Expr, _ bool) { found = found || e.Op.Aggregates() })
+	return found
+}
+
+// kindName names a kind in a sentence.
+func kindName(kind event.Kind) string {
+	switch kind {
+	case event.String:
+		return "a text"
+	case event.Int, event.Float:
+		return "a number"
+	case event.Bool:
+		return "true or false"
+	case event.Time:
+		return "a time"
+	}
+	return "nothing"
+}
+
+// didYouMean is ", did you mean X?" with the name nearest to a wrong one, or
+// nothing where none is near.
+func didYouMean(wrong string, names []string) string {
+	best, least := "", max(2, len(wrong)/3)+1
+	for _, name := range names {
+		if d := distance(strings.ToLower(wrong), strings.ToLower(name)); d < least {
+			best, least = name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return ", did you mean " + best + "?"
+}
+
+// distance is the number of letters to insert, remove or replace to make b
+// of a.
+func distance(a, b string) int {
+	if len(a) > 100 { // not a misspelt name
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}

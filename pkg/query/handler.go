@@ -1,0 +1,212 @@
+package query
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"weir/pkg/definition"
+	"weir/pkg/store"
+)
+
+// Server is what the HTTP API works on.
+type Server struct {
+	Catalog *definition.Catalog
+	DB      *store.DB
+	// State returns the time up to which everything stored in the stream is
+	// folded. nil, or an error, leaves complete_through null: the answer is right
+	// as of the last flush, but how far that reaches is not known.
+	State func(context.Context) (time.Time, error)
+	// Ready are the checks of /readyz; all must return nil.
+	Ready []Check
+	// Timeout bounds the work for one request; 0 is 30 s.
+	Timeout time.Duration
+	// OnError is told of every error that is not the asker's; nil drops them.
+	OnError func(r *http.Request, err error)
+}
+
+// Check is one thing that must work for the server to be ready.
+type Check struct {
+	Name  string
+	Check func(context.Context) error
+}
+
+// NewHandler returns the HTTP API:
+//
+//	GET /api/v1/aggregations          what can be asked for
+//	GET /api/v1/aggregations/{name}   a question (see the package comment), or,
+//	                                  without parameters, what can be asked for
+//	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
+//	GET /api/v1/deadletters           ?limit=, newest first
+//	GET /api/v1/deadletters/{id}
+//	GET /healthz                      200 while the process serves
+//	GET /readyz                       200, or 503 with what is missing
+//	GET /                             a page of links
+//
+// Errors are problem details (RFC 9457): 400 where the request is wrong, in a
+// sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
+// where the answer takes too long.
+func NewHandler(server Server) http.Handler {
+	server.Timeout = cmp.Or(server.Timeout, 30*time.Second)
+	if server.OnError == nil {
+		server.OnError = func(*http.Request, error) {}
+	}
+	s := &server
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/aggregations", s.get(s.aggregations))
+	mux.Handle("/api/v1/aggregations/{name}", s.get(s.aggregation))
+	mux.Handle("/api/v1/alerts", s.get(s.alerts))
+	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
+	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
+	mux.Handle("/healthz", s.get(s.healthz))
+	mux.Handle("/readyz", s.get(s.readyz))
+	mux.Handle("/{$}", s.get(s.index))
+	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
+		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}
+	}))
+	return mux
+}
+
+// get runs f for GET and HEAD requests, with its time bounded and its
+// parameters read, and answers with a problem where f returns an error.
+func (s *Server) get(f func(w http.ResponseWriter, r *http.Request, values url.Values) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		err := error(&Error{http.StatusMethodNotAllowed, r.Method + " is not possible here; it is read with GET"})
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			var values url.Values
+			if values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+				err = &Error{http.StatusBadRequest, fmt.Sprintf("the parameters are not readable: %v; write %% as %%25, & as %%26, + as %%2B, ; as %%3B", err)}
+			} else {
+				err = f(w, r, values)
+			}
+		} else {
+			w.Header().Set("Allow", "GET, HEAD")
+		}
+		if err != nil {
+			s.problem(w, r, err)
+		}
+	})
+}
+
+// problem answers with an error.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	f := &Error{http.StatusInternalServerError, "something went wrong here; the log of the server says what"}
+	switch {
+	case errors.As(err, &f):
+	case errors.Is(err, context.Canceled): // nobody waits for an answer
+	case store.TimedOut(err):
+		f = &Error{http.StatusGatewayTimeout, "the answer takes too long; a shorter interval (within), a coarser granularity (per) or fewer columns take less"}
+	case store.NotApplied(err):
+		f = &Error{http.StatusServiceUnavailable, "the tables are not there yet: run `weir apply`"}
+	case store.Unavailable(err):
+		f = &Error{http.StatusServiceUnavailable, "Postgres is not available now; ask again later"}
+	case store.OutOfRange(err):
+		f = &Error{http.StatusBadRequest, "a number in the answer is too large for a float"}
+	}
+	if f.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		s.OnError(r, err)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(f.Status)
+	s.write(w, r, map[string]any{
+		"type": "about:blank", "title": http.StatusText(f.Status), "status": f.Status, "detail": f.Detail,
+	})
+}
+
+// write sends a value as JSON.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, value any) {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil && r.Context().Err() == nil {
+		s.OnError(r, fmt.Errorf("send an answer: %w", err))
+	}
+}
+
+func (s *Server) json(w http.ResponseWriter, r *http.Request, value any) error {
+	w.Header().Set("Content-Type", "application/json")
+	s.write(w, r, value)
+	return nil
+}
+
+// aggregation answers a question.
+func (s *Server) aggregation(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	name := r.PathValue("name")
+	if len(values) == 0 {
+		def, err := find(s.Catalog, name)
+		if err != nil {
+			return wrong(err)
+		}
+		return s.json(w, r, describe(def))
+	}
+	question, err := Parse(s.Catalog, name, values)
+	if err != nil {
+		return err
+	}
+	// Asked before the snapshot is taken: what was complete then is in it.
+	through := s.completeThrough(r)
+	w.Header().Set("Content-Type", "application/json")
+	out := &reply{w: w}
+	buffer := bufio.NewWriterSize(out, 64<<10)
+	e := &encoder{w: buffer}
+	e.begin(question.Columns)
+	err = question.Each(r.Context(), s.DB, e.row)
+	if err == nil {
+		err = errors.Join(e.end(through), buffer.Flush())
+	}
+	if err == nil || !out.started {
+		return err
+	}
+	// Part of the answer is sent: only breaking it off tells that it is not whole.
+	if r.Context().Err() == nil || store.TimedOut(err) {
+		s.OnError(r, err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (s *Server) completeThrough(r *http.Request) time.Time {
+	if s.State == nil {
+		return time.Time{}
+	}
+	through, err := s.State(r.Context())
+	if err != nil {
+		s.OnError(r, fmt.Errorf("ask how far the stream is folded: %w", err))
+		return time.Time{}
+	}
+	return through
+}
+
+// reply remembers whether anything was sent.
+type reply struct {
+	w       http.ResponseWriter
+	started bool
+}
+
+func (r *reply) Write(p []byte) (int, error) {
+	r.started = true
+	return r.w.Write(p)
+}
+
+// count reads a parameter that is a number of things to list.
+func count(values url.Values, missing, most int) (int, error) {
+	text := values.Get("limit")
+	if text == "" {
+		return missing, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, wrong(fmt.Errorf("limit: %q is not possible; it is a number from 1 to %d", text, most))
+	}
+	return n, nil
+}

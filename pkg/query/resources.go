@@ -1,0 +1,230 @@
+package query
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/alert"
+	"weir/pkg/store"
+)
+
+// Aggregation is how the API describes what can be asked for.
+type Aggregation struct {
+	Name          string            `json:"name"`
+	Description   string            `json:"description"`
+	Keys          []Key             `json:"keys"`
+	Measures      []Measure         `json:"measures"`
+	Granularities []string          `json:"granularities"`
+	Retention     map[string]string `json:"retention"` // by granularity; "forever", or as 72h0m0s
+	Zone          string            `json:"zone"`
+}
+
+// Key is one group key.
+type Key struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+// Measure is one measure: its function, argument and the type of its values.
+type Measure struct {
+	Name string `json:"name"`
+	Op   string `json:"op"`
+	Arg  string `json:"arg,omitempty"`
+	Type string `json:"type"`
+}
+
+func describe(def *aggregation.Definition) Aggregation {
+	a := Aggregation{
+		Name: def.Name, Description: def.Doc, Zone: def.Zone.String(),
+		Keys: []Key{}, Measures: []Measure{}, Retention: map[string]string{},
+	}
+	for _, k := range def.Keys {
+		a.Keys = append(a.Keys, Key{k.Name, k.Kind.String()})
+	}
+	for _, m := range def.Measures {
+		a.Measures = append(a.Measures, Measure{m.Name, m.Op.String(), m.Arg, m.Kind().String()})
+	}
+	for _, g := range def.Granularities {
+		a.Granularities = append(a.Granularities, g.String())
+		a.Retention[g.String()] = "forever"
+		if kept := def.Retention[g]; kept != aggregation.Forever {
+			a.Retention[g.String()] = kept.String()
+		}
+	}
+	return a
+}
+
+func (s *Server) aggregations(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	if err := only(values); err != nil {
+		return err
+	}
+	list := []Aggregation{}
+	for _, def := range s.Catalog.Aggregations {
+		list = append(list, describe(def))
+	}
+	return s.json(w, r, map[string]any{"aggregations": list})
+}
+
+// only refuses parameters other than those named.
+func only(values url.Values, names ...string) error {
+	for name := range values {
+		if !slices.Contains(names, name) {
+			return wrong(fmt.Errorf("there is no parameter %q here%s; there are: %s", name, didYouMean(name, names), strings.Join(append(names, "none other"), ", ")))
+		}
+	}
+	return nil
+}
+
+func (s *Server) alerts(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	if err := only(values, "rule", "scope", "state", "limit"); err != nil {
+		return err
+	}
+	filter := store.AlertFilter{Rule: values.Get("rule"), Scope: values.Get("scope"), State: values.Get("state")}
+	var rules []string
+	for _, rule := range s.Catalog.Rules {
+		rules = append(rules, rule.Name)
+	}
+	err := errors.Join(
+		oneOf("rule", filter.Rule, rules),
+		oneOf("scope", filter.Scope, []string{string(alert.ScopeLocal), string(alert.ScopeGlobal)}),
+		oneOf("state", filter.State, []string{string(alert.Firing), string(alert.Resolved)}))
+	if err != nil {
+		return wrong(err)
+	}
+	if filter.Limit, err = count(values, 100, 10_000); err != nil {
+		return err
+	}
+	alerts, err := s.DB.Alerts(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	return s.json(w, r, map[string]any{"alerts": alerts})
+}
+
+// oneOf checks a parameter that is empty or one of few words.
+func oneOf(name, given string, words []string) error {
+	if given == "" || slices.Contains(words, given) {
+		return nil
+	}
+	return fmt.Errorf("%s: there is no %q%s; there are: %s", name, given, didYouMean(given, words), strings.Join(words, ", "))
+}
+
+// DeadLetter is how the API shows what could not be folded.
+type DeadLetter struct {
+	ID       int64     `json:"id"`
+	Reason   string    `json:"reason"`
+	Source   string    `json:"source"`
+	Subject  string    `json:"subject"`
+	MsgID    string    `json:"msg_id,omitempty"`
+	Sequence uint64    `json:"sequence"`
+	Offset   int       `json:"offset"` // place of the event in its message, -1 for all of it
+	StoredAt time.Time `json:"stored_at"`
+	At       time.Time `json:"at"`
+	// Payload is what was sent; if that is no UTF-8 text, PayloadBase64 is.
+	Payload       string `json:"payload,omitempty"`
+	PayloadBase64 string `json:"payload_base64,omitempty"`
+}
+
+// NewDeadLetter describes a stored dead letter.
+func NewDeadLetter(l store.DeadLetter) DeadLetter {
+	d := DeadLetter{
+		ID: l.ID, Reason: l.Reason, Source: l.Source, Subject: l.Subject, MsgID: l.MsgID,
+		Sequence: l.Sequence, Offset: l.Offset, StoredAt: l.StoredAt.UTC(), At: l.At.UTC(),
+	}
+	if utf8.Valid(l.Payload) {
+		d.Payload = string(l.Payload)
+	} else {
+		d.PayloadBase64 = base64.StdEncoding.EncodeToString(l.Payload)
+	}
+	return d
+}
+
+func (s *Server) deadLetters(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	if err := only(values, "limit"); err != nil {
+		return err
+	}
+	limit, err := count(values, 100, 10_000)
+	if err != nil {
+		return err
+	}
+	stored, err := s.DB.DeadLetters(r.Context(), limit)
+	if err != nil {
+		return err
+	}
+	letters := []DeadLetter{}
+	for _, l := range stored {
+		letters = append(letters, NewDeadLetter(l))
+	}
+	return s.json(w, r, map[string]any{"dead_letters": letters})
+}
+
+func (s *Server) deadLetter(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	if err := only(values); err != nil {
+		return err
+	}
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return wrong(fmt.Errorf("%q is no dead letter's number; GET /api/v1/deadletters lists them", r.PathValue("id")))
+	}
+	letter, err := s.DB.DeadLetter(r.Context(), id)
+	if errors.Is(err, store.ErrNoDeadLetter) {
+		return &Error{http.StatusNotFound, fmt.Sprintf("there is no dead letter %d", id)}
+	}
+	if err != nil {
+		return err
+	}
+	return s.json(w, r, NewDeadLetter(letter))
+}
+
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request, _ url.Values) error {
+	return s.json(w, r, map[string]any{"status": "ok"})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request, _ url.Values) error {
+	w.Header().Set("Content-Type", "application/json")
+	ready, checks := true, map[string]string{}
+	for _, c := range s.Ready {
+		checks[c.Name] = "ok"
+		if err := c.Check(r.Context()); err != nil {
+			ready, checks[c.Name] = false, err.Error()
+		}
+	}
+	if !ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	s.write(w, r, map[string]any{"ready": ready, "checks": checks})
+	return nil
+}
+
+// index is a page of links for who opens the address in a browser.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
+	page, err := template.New("index").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Weir</title>
+<h1>Weir</h1>
+<ul>
+<li><a href="/api/v1/aggregations">Aggregations</a>, as JSON
+<ul>{{range .}}<li><a href="/api/v1/aggregations/{{.Name}}">{{.Name}}</a>: {{.Doc}}</li>
+{{end}}</ul></li>
+<li><a href="/api/v1/alerts">Alerts</a></li>
+<li><a href="/api/v1/deadletters">Dead letters</a></li>
+<li><a href="/readyz">Ready?</a></li>
+</ul>
+<p>A question: <code>GET /api/v1/aggregations/NAME?within=START,END&amp;per=hours&amp;select=…&amp;where=…&amp;group_by=…&amp;order_by=…&amp;limit=…</code></p>
+</html>
+`)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	return page.Execute(w, s.Catalog.Aggregations)
+}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/lib/pq"
+
+	"weir/pkg/alert"
+)
+
+// WriteAlerts records the alerts and puts them in the outbox, from which the
+// relay publishes them after the commit. An alert that is recorded already,
+// by its id, is left as it is.
+func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
+	for i := range alerts {
+		a := &alerts[i]
+		key, err := json.Marshal(a.Key)
+		if err != nil {
+			return fmt.Errorf("encode the key of alert %s: %w", a.ID, err)
+		}
+		_, err = tx.tx.ExecContext(ctx, `
+			WITH fresh AS (
+				INSERT INTO weir.alert (id, rule, rule_case, scope, state, key, severity, message, value, threshold, fired_at, shard_id)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+				ON CONFLICT (id) DO NOTHING RETURNING id
+			)
+			INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh`,
+			a.ID, a.Rule, a.Case, string(a.Scope), string(a.State), string(key), a.Severity,
+			a.Message, a.Value, a.Threshold, a.FiredAt.UTC(), a.ShardID)
+		if err != nil {
+			return fmt.Errorf("write alert %s: %w", a.ID, err)
+		}
+	}
+	return nil
+}
+
+// alertColumns are read in scanAlert's order.
+const alertColumns = `a.id, a.rule, a.rule_case, a.scope, a.state, a.key, a.severity, a.message, a.value, a.threshold, a.fired_at, a.shard_id`
+
+// AlertFilter chooses alerts; empty fields choose all.
+type AlertFilter struct {
+	Rule, Scope, State string
+	Limit              int // 0: 100
+}
+
+// Alerts lists alerts, newest first.
+func (db *DB) Alerts(ctx context.Context, filter AlertFilter) ([]alert.Alert, error) {
+	if filter.Limit == 0 {
+		filter.Limit = 100
+	}
+	rows, err := db.sql.QueryContext(ctx, `
+		SELECT `+alertColumns+` FROM weir.alert a
+		WHERE ($1 = '' OR rule = $1) AND ($2 = '' OR scope = $2) AND ($3 = '' OR state = $3)
+		ORDER BY fired_at DESC, id LIMIT $4`, filter.Rule, filter.Scope, filter.State, filter.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("list alerts: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	alerts := []alert.Alert{}
+	for rows.Next() {
+		a, err := scanAlert(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list alerts: %w", err)
+		}
+		alerts = append(alerts, a)
+	}
+	return alerts, rows.Err()
+}
+
+func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, error) {
+	var a alert.Alert
+	var scope, state string
+	var key []byte
+	err := row.Scan(append([]any{&a.ID, &a.Rule, &a.Case, &scope, &state, &key, &a.Severity,
+		&a.Message, &a.Value, &a.Threshold, &a.FiredAt, &a.ShardID}, more...)...)
+	if err != nil {
+		return a, err
+	}
+	a.Scope, a.State, a.FiredAt = alert.Scope(scope), alert.State(state), a.FiredAt.UTC()
+	return a, json.Unmarshal(key, &a.Key)
+}
+
+// Relay hands up to limit alerts of the outbox to publish, oldest first, and
+// takes those off it that publish accepted. Rows that another relay has in
+// hand are passed over. A crash between publish and commit publishes again:
+// subscribers tell by the alert's id. It returns how many were published.
+func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context, alert.Alert) error) (int, error) {
+	var done []int64
+	var failed error
+	err := db.InTx(ctx, func(tx *Tx) error {
+		outbox, ids, err := tx.readOutbox(ctx, limit)
+		if err != nil || len(outbox) == 0 {
+			return err
+		}
+		for i, a := range outbox {
+			if failed = publish(ctx, a); failed != nil {
+				break // the rest stays in the outbox, in order
+			}
+			done = append(done, ids[i])
+		}
+		if len(done) == 0 {
+			return nil
+		}
+		_, err = tx.tx.ExecContext(ctx, `DELETE FROM weir.alert_outbox WHERE id = ANY ($1)`, pq.Array(done))
+		return err
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return 0, fmt.Errorf("relay alerts: %w", err)
+	}
+	return len(done), nil
+}
+
+func (tx *Tx) readOutbox(ctx context.Context, limit int) (alerts []alert.Alert, ids []int64, err error) {
+	rows, err := tx.tx.QueryContext(ctx, `
+		SELECT `+alertColumns+`, o.id FROM weir.alert_outbox o JOIN weir.alert a ON a.id = o.alert_id
+		ORDER BY o.id LIMIT $1 FOR UPDATE OF o SKIP LOCKED`, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id int64
+		a, err := scanAlert(rows, &id)
+		if err != nil {
+			return nil, nil, err
+		}
+		alerts, ids = append(alerts, a), append(ids, id)
+	}
+	return alerts, ids, rows.Err()
+}

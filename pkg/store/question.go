@@ -1,0 +1,242 @@
+package store
+
+import (
+	"slices"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+)
+
+// Question is what package query understood, in terms of an aggregation's
+// natural rows. A natural row is one bucket of the granularity Per with one
+// value of every group key, merged over batches and shards.
+//
+// An answer has one row per value of Group. In Select, Having and Order a
+// bare column is one value for the whole group: a column in Group is that
+// value; a measure is merged from its parts (an average is never an average
+// of averages); any other column shows its newest value. Inside an aggregate
+// function, and in Where, a column is its value in one natural row.
+//
+// Who makes a Question has checked the kinds: DB.Ask trusts them, and puts
+// nothing but placeholders where a Question has text or numbers.
+type Question struct {
+	Aggregation *aggregation.Definition
+	Per         aggregation.Granularity
+	// From and Until select the natural rows whose bucket starts in
+	// [From, Until), microseconds since 1970 UTC.
+	From, Until int64
+	// PerShard keeps the natural rows of different shards apart.
+	PerShard bool
+
+	Where  *Expr // of kind Bool, without functions; nil takes every natural row
+	Group  []Field
+	Select []Expr
+	Having *Expr // of kind Bool; nil takes every group
+	Order  []Order
+	Limit  int // most rows; negative for no limit
+	Offset int
+}
+
+// Role says which part of a row a Field is.
+type Role uint8
+
+// The roles.
+const (
+	BucketField  Role = iota + 1 // start of the bucket, a Time
+	ShardField                   // shard_id, a String; needs PerShard
+	KeyField                     // group key number Index
+	MeasureField                 // measure number Index
+)
+
+// Field is one column of a natural row.
+type Field struct {
+	Role  Role
+	Index int
+}
+
+// Order is one term of the order of rows. Absent values come last.
+type Order struct {
+	By         Expr
+	Descending bool
+}
+
+// Op is what an Expr computes.
+type Op uint8
+
+// The ops. Their operands are Expr.Args.
+const (
+	OpField    Op = iota + 1 // Expr.Field
+	OpConstant               // Expr.Value
+	OpAnd
+	OpOr
+	OpNot
+	OpEqual // of two values of one kind, or two numbers; so are the next five
+	OpNotEqual
+	OpLess
+	OpLessEqual
+	OpGreater
+	OpGreaterEqual
+	OpIn // the first operand is one of the others
+	OpContains
+	OpStartsWith
+	OpEndsWith
+	OpAdd // of two numbers; so are the next three
+	OpSubtract
+	OpMultiply
+	OpDivide // a Float, absent where the divisor is 0
+	OpNegate
+	OpSum // over natural rows; so are the next five
+	OpMin
+	OpMax
+	OpAvg
+	OpCount // number of natural rows, without operand
+	OpLast  // value in the newest natural row
+)
+
+// Expr is an expression over natural rows.
+type Expr struct {
+	Op   Op
+	Kind event.Kind // of its value
+	Args []Expr
+	// Field is the column of OpField.
+	Field Field
+	// Value is the constant of OpConstant: a string, int64, float64, bool or
+	// time.Time, as Kind says.
+	Value any
+}
+
+// Aggregates reports whether the op is a function over natural rows.
+func (o Op) Aggregates() bool { return o >= OpSum }
+
+// Walk calls visit for the expression and all its parts. inside tells whether
+// the part is the operand of an aggregate function. A nil expression has none.
+func (e *Expr) Walk(visit func(e *Expr, inside bool)) { e.walk(visit, false) }
+
+func (e *Expr) walk(visit func(e *Expr, inside bool), inside bool) {
+	if e == nil {
+		return
+	}
+	visit(e, inside)
+	for i := range e.Args {
+		e.Args[i].walk(visit, inside || e.Op.Aggregates())
+	}
+}
+
+// overGroups lists the expressions that are evaluated per group.
+func (q *Question) overGroups() []*Expr {
+	var all []*Expr
+	for i := range q.Select {
+		all = append(all, &q.Select[i])
+	}
+	if q.Having != nil {
+		all = append(all, q.Having)
+	}
+	for i := range q.Order {
+		all = append(all, &q.Order[i].By)
+	}
+	return all
+}
+
+// grouped reports whether the field is one of those grouped by.
+func (q *Question) grouped(f Field) bool { return slices.Contains(q.Group, f) }
+
+// measure returns the field's measure; the field must be one.
+func (q *Question) measure(f Field) aggregation.Measure { return q.Aggregation.Measures[f.Index] }
+
+// direct reports whether the groups can be made from stored rows in one step.
+// They cannot where something depends on how the natural rows are cut: their
+// number, the value of a measure in one of them, a sum of their averages.
+func (q *Question) direct() bool {
+	direct := true
+	perRow := func(f Field) {
+		direct = direct && f.Role != MeasureField
+	}
+	q.Where.Walk(func(e *Expr, _ bool) {
+		if e.Op == OpField {
+			perRow(e.Field)
+		}
+	})
+	for _, f := range q.Group {
+		perRow(f)
+	}
+	for _, e := range q.overGroups() {
+		e.Walk(func(e *Expr, _ bool) {
+			if e.Op.Aggregates() {
+				direct = direct && q.merges(e)
+			}
+		})
+	}
+	return direct
+}
+
+// merges reports whether the function gives over stored rows what it gives
+// over natural rows.
+func (q *Question) merges(e *Expr) bool {
+	if len(e.Args) != 1 || e.Args[0].Op != OpField {
+		return false
+	}
+	f := e.Args[0].Field
+	if f.Role != MeasureField {
+		return e.Op == OpLast || f.Role != BucketField && (e.Op == OpMin || e.Op == OpMax)
+	}
+	switch q.measure(f).Op {
+	case aggregation.Count, aggregation.Sum:
+		return e.Op == OpSum
+	case aggregation.Min:
+		return e.Op == OpMin
+	case aggregation.Max:
+		return e.Op == OpMax
+	case aggregation.Last:
+		return e.Op == OpLast
+	case aggregation.Avg:
+	}
+	return false
+}
+
+// parts is which columns of the stored rows a question needs.
+type parts struct {
+	keys, measures map[int]bool
+	shard          bool
+	age            bool
+}
+
+// parts collects the columns that the question mentions, itself or through
+// the natural rows it is about.
+func (q *Question) parts() parts {
+	p := parts{keys: map[int]bool{}, measures: map[int]bool{}, shard: q.PerShard}
+	add := func(f Field) {
+		switch f.Role {
+		case KeyField:
+			p.keys[f.Index] = true
+		case MeasureField:
+			p.measures[f.Index] = true
+			p.age = p.age || q.measure(f).Op == aggregation.Last
+		case BucketField, ShardField:
+		}
+	}
+	for _, f := range q.Group {
+		add(f)
+	}
+	q.Where.Walk(func(e *Expr, _ bool) {
+		if e.Op == OpField {
+			add(e.Field)
+		}
+	})
+	for _, e := range q.overGroups() {
+		e.Walk(func(e *Expr, inside bool) {
+			switch {
+			case e.Op == OpField:
+				add(e.Field)
+				p.age = p.age || !inside && !q.grouped(e.Field) && e.Field.Role != MeasureField
+			case e.Op == OpLast:
+				p.age = true
+			}
+		})
+	}
+	if !q.direct() {
+		for i := range q.Aggregation.Keys {
+			p.keys[i] = true
+		}
+	}
+	return p
+}

@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"time"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"weir/pkg/event"
+)
+
+// Ask answers a question from one snapshot: everything committed before it is
+// in every row, nothing that comes later is in any. It calls row for each row
+// of the answer, in order; an error of row ends it and is returned.
+//
+// The values of a row are, by the kind of its column, a string, an int64 or,
+// where that is too small, a *big.Int, a float64, a bool, a time.Time in UTC,
+// or nil where there is none (a division by zero). They may be kept.
+func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error) error {
+	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
+		s, err := q.span(ctx, tx)
+		if err != nil || s.empty() {
+			return err
+		}
+		text, args := q.statement(s)
+		rows, err := tx.QueryContext(ctx, text, args...)
+		if err != nil {
+			return fmt.Errorf("select: %w", err)
+		}
+		defer func() { _ = rows.Close() }() // rows.Err tells
+		if err := eachRow(rows, q.Select, row); err != nil {
+			return err
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", q.Aggregation.Name, err)
+	}
+	return nil
+}
+
+// inSnapshot runs f in one read-only transaction that sees one state of the
+// database throughout.
+func (db *DB) inSnapshot(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := db.sql.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return f(tx)
+}
+
+func eachRow(rows *sql.Rows, columns []Expr, row func([]any) error) error {
+	raw := make([]any, len(columns))
+	targets := make([]any, len(columns))
+	for i := range raw {
+		targets[i] = &raw[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(targets...); err != nil {
+			return fmt.Errorf("read a row: %w", err)
+		}
+		values := make([]any, len(columns))
+		for i := range raw {
+			var err error
+			if values[i], err = value(raw[i], columns[i].Kind); err != nil {
+				return fmt.Errorf("read column %d: %w", i+1, err)
+			}
+		}
+		if err := row(values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value turns what the driver read into what Ask promises.
+func value(raw any, kind event.Kind) (any, error) {
+	switch v := raw.(type) {
+	case nil, int64, float64, bool, string:
+		return v, nil
+	case []byte: // what the driver has no type for: numeric
+		if kind != event.Int {
+			return string(v), nil
+		}
+		n, ok := new(big.Int).SetString(string(v), 10)
+		if !ok {
+			return nil, fmt.Errorf("%q is no integer", v)
+		}
+		if n.IsInt64() {
+			return n.Int64(), nil
+		}
+		return n, nil
+	case time.Time:
+		return v.UTC(), nil
+	}
+	return nil, fmt.Errorf("unexpected %T", raw)
+}
+
+// Unavailable reports whether the error means that Postgres cannot be reached
+// or takes no work now: asking again later may succeed.
+func Unavailable(err error) bool {
+	var refused *pq.Error
+	if errors.As(err, &refused) {
+		switch refused.Code.Class() {
+		case pqerror.ClassConnectionException, pqerror.ClassInsufficientResources, pqerror.ClassInvalidAuthorizationSpecification:
+			return true
+		}
+		return hasCode(err, pqerror.AdminShutdown, pqerror.CrashShutdown, pqerror.CannotConnectNow)
+	}
+	var network net.Error
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// TimedOut reports whether the work was given up because it took longer than
+// its context or the connection's statement timeout allow.
+func TimedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || hasCode(err, pqerror.QueryCanceled)
+}
+
+// OutOfRange reports whether a number in an answer was too large for a float.
+func OutOfRange(err error) bool { return hasCode(err, pqerror.NumericValueOutOfRange) }
+
+// NotApplied reports whether the error is that a table is missing: the
+// definitions have not been applied to this database.
+func NotApplied(err error) bool { return hasCode(err, pqerror.UndefinedTable) }

@@ -1,0 +1,171 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"weir/pkg/aggregation"
+)
+
+// MaxShardID is the longest shard id, in characters, as in WSO2.
+const MaxShardID = 20
+
+// ErrFenced means that another worker has taken over the shard; this one must
+// stop writing for good.
+var ErrFenced = errors.New("another worker has taken over this shard")
+
+// ErrShardTaken means that a live worker holds the shard.
+type ErrShardTaken struct{ ShardID, Owner string }
+
+func (e ErrShardTaken) Error() string {
+	return fmt.Sprintf("shard %q is in use by the live worker %s: give every worker its own --shard-id", e.ShardID, e.Owner)
+}
+
+// Lease is the right to write one shard. Liveness is an advisory lock on a
+// connection of its own, which ends with the process, however it dies; safety
+// is the epoch, which every flush checks.
+type Lease struct {
+	ShardID string
+	epoch   int64
+	conn    *sql.Conn
+}
+
+// LeaseShard takes the shard for owner and gives it its partitions of every
+// aggregation. A live holder is an ErrShardTaken, after a grace of wait in
+// which a killed one's connection may end.
+func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
+	if n := len([]rune(shardID)); n < 1 || n > MaxShardID {
+		return nil, fmt.Errorf("shard id %q has %d characters: 1 to %d are allowed", shardID, n, MaxShardID)
+	}
+	conn, err := db.sql.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lease shard %s: connect: %w", shardID, err)
+	}
+	lease := &Lease{ShardID: shardID, conn: conn}
+	if err := lease.lock(ctx, wait); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	err = conn.QueryRowContext(ctx, `
+		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
+		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, epoch = s.epoch + 1
+		RETURNING epoch`, shardID, owner).Scan(&lease.epoch)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lease shard %s: %w", shardID, err), lease.Close())
+	}
+	for _, def := range defs {
+		for _, level := range storedLevels(def) {
+			if _, err := conn.ExecContext(ctx, `SELECT weir.add_partition($1, $2)`, TableName(def, level), shardID); err != nil {
+				return nil, errors.Join(fmt.Errorf("add shard %s to %s: %w (has `weir apply` run?)", shardID, def.Name, err), lease.Close())
+			}
+		}
+	}
+	return lease, nil
+}
+
+// lock takes the shard's advisory lock, trying again until wait is over.
+func (l *Lease) lock(ctx context.Context, wait time.Duration) error {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	retry := time.NewTicker(100 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		var ok bool
+		err := l.conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.shard.' || $1, 0))`, l.ShardID).Scan(&ok)
+		if err != nil {
+			return fmt.Errorf("lease shard %s: %w", l.ShardID, err)
+		}
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline.C:
+			taken := ErrShardTaken{ShardID: l.ShardID, Owner: "unknown"}
+			_ = l.conn.QueryRowContext(ctx, `SELECT owner FROM weir.shard WHERE shard_id = $1`, l.ShardID).Scan(&taken.Owner)
+			return taken
+		case <-retry.C:
+		}
+	}
+}
+
+// Check reports whether the connection that holds the lease is still there;
+// after an error the lease is gone and the shard must be leased anew.
+func (l *Lease) Check(ctx context.Context) error {
+	if err := l.conn.PingContext(ctx); err != nil {
+		return fmt.Errorf("lease of shard %s: %w", l.ShardID, err)
+	}
+	return nil
+}
+
+// Close gives the shard back.
+func (l *Lease) Close() error {
+	// The connection returns to the pool, so the lock must go explicitly.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // giving back must not depend on a cancelled context
+	defer cancel()
+	_, err := l.conn.ExecContext(ctx, `SELECT pg_advisory_unlock(hashtextextended('weir.shard.' || $1, 0))`, l.ShardID)
+	return errors.Join(err, l.conn.Close())
+}
+
+// Totals are what one flush adds to its shard's control totals.
+type Totals struct {
+	Messages    int64
+	Events      int64
+	DeadLetters int64
+}
+
+// NextBatch is the first statement of every flush: it proves that the lease
+// still holds, takes the next batch number, and adds to the control totals.
+// The shard's row stays locked until the transaction ends, so that batch
+// numbers are committed in their order. ErrFenced means stop.
+func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64, error) {
+	var batch int64
+	err := tx.tx.QueryRowContext(ctx, `
+		UPDATE weir.shard
+		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
+		    dead_letters = dead_letters + $5, flushed_at = now()
+		WHERE shard_id = $1 AND epoch = $2
+		RETURNING last_batch`,
+		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters).Scan(&batch)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, ErrFenced)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("next batch of shard %s: %w", lease.ShardID, err)
+	}
+	return batch, nil
+}
+
+// Shard is the state of one shard.
+type Shard struct {
+	ShardID   string
+	Owner     string
+	LastBatch int64
+	FlushedAt time.Time // zero: never
+	Totals
+}
+
+// Shards lists all shards, by id.
+func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
+	rows, err := db.sql.QueryContext(ctx, `
+		SELECT shard_id, owner, last_batch, flushed_at, messages, events, dead_letters
+		FROM weir.shard ORDER BY shard_id`)
+	if err != nil {
+		return nil, fmt.Errorf("list shards: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var shards []Shard
+	for rows.Next() {
+		var s Shard
+		var flushed sql.NullTime
+		if err := rows.Scan(&s.ShardID, &s.Owner, &s.LastBatch, &flushed, &s.Messages, &s.Events, &s.DeadLetters); err != nil {
+			return nil, fmt.Errorf("list shards: %w", err)
+		}
+		s.FlushedAt = flushed.Time
+		shards = append(shards, s)
+	}
+	return shards, rows.Err()
+}

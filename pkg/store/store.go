@@ -1,0 +1,210 @@
+// Package store is Weir's Postgres side: the only importer of lib/pq and the
+// home of all SQL.
+//
+// Writing: a worker leases its shard ([DB.LeaseShard]) and flushes each batch
+// in one transaction ([DB.InTx]), which takes the next batch number under the
+// lease's epoch, appends the delta, the alerts with their outbox, and the
+// dead letters, and last of all claims the batch's messages in the ledger
+// ([Tx.Claim]). If any of them is claimed already the whole transaction rolls
+// back. That claim, in the transaction that carries the effects, is what
+// makes the effect exactly once.
+//
+// Reading: a question is answered from one snapshot, merged over all shards
+// and batches.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"weir/migrations"
+)
+
+// Config says how to reach Postgres and how many connections to hold.
+type Config struct {
+	URL              string        // postgres://user:password@host:port/database?…
+	Name             string        // application_name, as pg_stat_activity shows it
+	MaxOpen          int           // most connections open; 0 = 10
+	MaxIdle          int           // most connections kept idle; 0 = 5
+	IdleTime         time.Duration // an idle connection is closed after this; 0 = 5m
+	Lifetime         time.Duration // a connection is renewed after this; 0 = 1h
+	ConnectTimeout   time.Duration // 0 = 5s
+	StatementTimeout time.Duration // no statement runs longer; 0 = 30s, negative = no bound
+}
+
+func (c Config) withDefaults() Config {
+	setInt := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	setInt(&c.MaxOpen, 10)
+	setInt(&c.MaxIdle, 5)
+	set(&c.IdleTime, 5*time.Minute)
+	set(&c.Lifetime, time.Hour)
+	set(&c.ConnectTimeout, 5*time.Second)
+	set(&c.StatementTimeout, 30*time.Second)
+	if c.Name == "" {
+		c.Name = "weir"
+	}
+	return c
+}
+
+// DB is a pool of connections. It is safe for concurrent use.
+type DB struct {
+	sql *sql.DB
+}
+
+// Open connects and checks that the server answers.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	cfg = cfg.withDefaults()
+	dsn, err := cfg.dsn()
+	if err != nil {
+		return nil, err
+	}
+	connector, err := pq.NewConnector(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("postgres url: %w", err)
+	}
+	pool := sql.OpenDB(connector)
+	pool.SetMaxOpenConns(cfg.MaxOpen)
+	pool.SetMaxIdleConns(cfg.MaxIdle)
+	pool.SetConnMaxIdleTime(cfg.IdleTime)
+	pool.SetConnMaxLifetime(cfg.Lifetime)
+	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
+	defer cancel()
+	if err := pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
+	}
+	return &DB{sql: pool}, nil
+}
+
+// dsn adds the settings every connection of Weir has to the URL; what the URL
+// says itself is kept.
+func (c Config) dsn() (string, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return "", errors.New("the Postgres URL must look like postgres://user:password@host:5432/database")
+	}
+	q := u.Query()
+	set := func(name, value string) {
+		if !q.Has(name) {
+			q.Set(name, value)
+		}
+	}
+	set("application_name", c.Name)
+	set("connect_timeout", strconv.Itoa(max(1, int(c.ConnectTimeout/time.Second))))
+	set("statement_timeout", strconv.FormatInt(max(0, c.StatementTimeout.Milliseconds()), 10))
+	// A worker that hangs inside a transaction must not hold its ledger pages
+	// against the others for ever.
+	set("idle_in_transaction_session_timeout", "10000")
+	set("timezone", "UTC")
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// Close closes all connections.
+func (db *DB) Close() error { return db.sql.Close() }
+
+// Ping reports whether Postgres answers.
+func (db *DB) Ping(ctx context.Context) error { return db.sql.PingContext(ctx) }
+
+// Migrate brings Weir's own tables up to this program's version. Any number
+// of processes may call it at once: an advisory lock lets one after another.
+func (db *DB) Migrate(ctx context.Context) error {
+	provider, err := db.migrator()
+	if err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Migrated reports whether Weir's own tables are as this program needs them.
+func (db *DB) Migrated(ctx context.Context) (bool, error) {
+	provider, err := db.migrator()
+	if err != nil {
+		return false, err
+	}
+	pending, err := provider.HasPending(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look at migrations: %w", err)
+	}
+	return !pending, nil
+}
+
+func (db *DB) migrator() (*goose.Provider, error) {
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db.sql, fs.FS(migrations.Files),
+		goose.WithSessionLocker(locker), goose.WithTableName("public.weir_migration"))
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	return provider, nil
+}
+
+// Tx is one flush transaction.
+type Tx struct {
+	conn *sql.Conn
+	tx   *sql.Tx
+}
+
+// InTx runs f in one transaction and commits it if f returns nil. The
+// transaction is READ COMMITTED, and that is a safety property: a claim that
+// waited for another worker must see what that worker committed. When the
+// returned error comes from the commit itself the outcome is unknown: act as
+// if it failed, the ledger tells on the next try.
+func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
+	conn, err := db.sql.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // back to the pool
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	if err := f(&Tx{conn: conn, tx: tx}); err != nil {
+		_ = tx.Rollback() // the error that matters is f's
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// hasCode reports whether Postgres refused with one of the SQLSTATE codes.
+func hasCode(err error, codes ...pqerror.Code) bool {
+	var refused *pq.Error
+	if !errors.As(err, &refused) {
+		return false
+	}
+	for _, code := range codes {
+		if refused.Code == code {
+			return true
+		}
+	}
+	return false
+}

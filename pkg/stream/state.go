@@ -1,0 +1,107 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// State is how far the workers are, read at one moment.
+type State struct {
+	LastSequence uint64 // of the newest message in EVENTS
+	Messages     uint64 // held by EVENTS
+	Bytes        uint64 // held by EVENTS
+	Pending      uint64 // never delivered yet
+	AckPending   int    // delivered, not acknowledged
+	Redelivered  int    // of AckPending: delivered more than once
+
+	// CompleteThrough: every message stored at or before this time is
+	// acknowledged, which workers do after their commit, or is gone from the
+	// stream by its limits. It is by the server's clock, and never ahead of fact:
+	// a message that arrives while State asks makes it earlier, not wrong. It can
+	// fall back when NATS loses acknowledgements in a crash; it is then true still.
+	//
+	// It rests on the server's clock not being set back. On a replicated stream a
+	// message gets its time before it can be seen, on another server's clock
+	// perhaps: an idle stream is then taken as complete only up to 10 s ago, which
+	// must cover replication and the difference between the clocks.
+	CompleteThrough time.Time
+}
+
+const replicationMargin = 10 * time.Second
+
+// State asks the server two or three things; do not call it per batch.
+func (c *Conn) State(ctx context.Context) (State, error) {
+	consumer, err := c.js.Consumer(ctx, EventsStream, FoldConsumer)
+	if err != nil {
+		return State{}, openError("consumer "+FoldConsumer, err)
+	}
+	// Asked after the consumer, so that it holds whatever was stored by then.
+	s, err := c.js.Stream(ctx, EventsStream)
+	if err != nil {
+		return State{}, openError("stream "+EventsStream, err)
+	}
+	acked, stored := consumer.CachedInfo(), s.CachedInfo()
+	through, err := completeThrough(ctx, s, acked, stored)
+	if err != nil {
+		return State{}, err
+	}
+	return State{
+		LastSequence:    stored.State.LastSeq,
+		Messages:        stored.State.Msgs,
+		Bytes:           stored.State.Bytes,
+		Pending:         acked.NumPending,
+		AckPending:      acked.NumAckPending,
+		Redelivered:     acked.NumRedelivered,
+		CompleteThrough: through,
+	}, nil
+}
+
+// completeThrough derives the time from what the consumer said first and the
+// stream said after it.
+//
+// The consumer's answer carries the server's time T and the sequence F up to
+// which everything is acknowledged. A message is given its time and its
+// sequence under one lock, which the stream's later answer takes too: every
+// message stored at or before T is among its sequences up to L. So when F
+// reaches L, all of them are acknowledged. Otherwise the first message after F
+// is the first that may not be, and everything before its time is.
+func completeThrough(ctx context.Context, s jetstream.Stream, acked *jetstream.ConsumerInfo, stored *jetstream.StreamInfo) (time.Time, error) {
+	floor := acked.AckFloor.Stream
+	if acked.NumAckPending == 0 {
+		floor = max(floor, acked.Delivered.Stream)
+	}
+	asked := acked.TimeStamp
+	if stored.Config.Replicas > 1 {
+		asked = asked.Add(-replicationMargin)
+	}
+	state := stored.State
+	if floor >= state.LastSeq || state.Msgs == 0 {
+		return asked, nil
+	}
+	if state.FirstSeq > floor {
+		return earlier(asked, justBefore(state.FirstTime)), nil
+	}
+	// The message after the floor may have been deleted: take the next there is.
+	first, err := s.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(allEvents))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		// A replica that lags answered, or limits removed it just now.
+		return time.Time{}, fmt.Errorf("read message %d of stream %s, ask again: %w", floor+1, EventsStream, err)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read message %d of stream %s: %w", floor+1, EventsStream, err)
+	}
+	return earlier(asked, justBefore(first.Time)), nil
+}
+
+func justBefore(t time.Time) time.Time { return t.Add(-time.Nanosecond) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,183 @@
+package worker
+
+import (
+	"fmt"
+
+	"weir/pkg/event"
+	"weir/pkg/store"
+	"weir/pkg/stream"
+)
+
+// batch is what was fetched together, decoded.
+type batch struct {
+	origins []origin // by message
+	columns []*event.Columns
+	dead    []store.DeadLetter
+	deadOf  []int // by dead letter: its message
+	claims  *store.Claims
+}
+
+// origin is how a message is known to the ledger.
+type origin struct {
+	identity    stream.Identity
+	own         bool // it carries an identity of its own
+	incarnation string
+	sequence    uint64
+	stored      int64
+}
+
+// decode reads the messages. What cannot be read becomes a dead letter and is
+// claimed all the same; what the batch holds twice counts once.
+func (w *Worker) decode(messages []stream.Message) *batch {
+	b := &batch{claims: store.NewClaims(), origins: make([]origin, len(messages))}
+	dict := event.NewDictionary()
+	byStream := map[string]*event.Columns{}
+	for i := range messages {
+		m := &messages[i]
+		o := origin{incarnation: w.consumer.Incarnation(), sequence: m.Sequence, stored: m.Stored.UnixMicro()}
+		o.identity, o.own = m.Identity()
+		b.origins[i] = o
+		if !o.ranged() && !b.claim(o, 0) {
+			continue // the batch holds this message twice
+		}
+		name, _, ok := stream.ParseEventSubject(m.Subject)
+		schema := w.catalog.Stream(name)
+		if !ok || schema == nil {
+			b.bury(i, m, event.Reject{Offset: -1, Reason: fmt.Sprintf("unknown type: no stream is defined for the subject %q", m.Subject), Payload: m.Data})
+			continue
+		}
+		columns := byStream[name]
+		if columns == nil {
+			columns = event.NewColumns(schema, dict)
+			byStream[name] = columns
+			b.columns = append(b.columns, columns)
+		}
+		w.decodeMessage(b, i, m, columns)
+	}
+	return b
+}
+
+func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *event.Columns) {
+	o := b.origins[i]
+	before := columns.Len()
+	body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
+	events, rejects, err := w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
+	if err == nil && o.ranged() && uint64(events) != o.identity.Count() { //nolint:gosec // never negative
+		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
+		columns.Truncate(before)
+	}
+	if err != nil {
+		rejects = []event.Reject{{Offset: -1, Reason: err.Error(), Payload: m.Data}}
+	}
+	fresh := b.claimEvents(o)
+	for row := before; row < columns.Len(); row++ {
+		columns.Dropped[row] = !fresh(int(columns.Offsets[row]))
+	}
+	for _, reject := range rejects {
+		if fresh(reject.Offset) {
+			b.bury(i, m, reject)
+		}
+	}
+}
+
+// claimEvents claims the events of a message whose events have numbers of
+// their own, and returns which of them the batch did not hold before: another
+// message may carry them under another cut of the same file.
+func (b *batch) claimEvents(o origin) (fresh func(offset int) bool) {
+	if !o.ranged() {
+		return func(int) bool { return true } // claimed as a whole
+	}
+	first := make([]bool, o.identity.Count())
+	some := false
+	for offset := range first {
+		first[offset] = b.claim(o, offset)
+		some = some || first[offset]
+	}
+	return func(offset int) bool {
+		if offset < 0 {
+			return some
+		}
+		return first[offset]
+	}
+}
+
+// ranged reports whether every event of the message has its own number.
+func (o origin) ranged() bool { return o.own && o.identity.Count() > 1 }
+
+// number is what the ledger counts the event at offset under.
+func (o origin) number(offset int) uint64 {
+	if o.ranged() {
+		return o.identity.First + uint64(max(offset, 0)) //nolint:gosec // never negative
+	}
+	return o.identity.First
+}
+
+func (b *batch) claim(o origin, offset int) bool {
+	if o.own {
+		return b.claims.Add(o.identity.Source, o.identity.Epoch, o.number(offset))
+	}
+	return b.claims.AddForeign(o.incarnation, o.sequence, o.stored)
+}
+
+func (b *batch) refused(o origin, offset int) bool {
+	if o.own {
+		return b.claims.Refused(o.identity.Source, o.identity.Epoch, o.number(offset))
+	}
+	return b.claims.RefusedForeign(o.incarnation, o.sequence, o.stored)
+}
+
+// bury makes a dead letter of an event, or with offset -1 of its message.
+func (b *batch) bury(i int, m *stream.Message, reject event.Reject) {
+	_, source, _ := stream.ParseEventSubject(m.Subject)
+	b.dead = append(b.dead, store.DeadLetter{
+		Reason: reject.Reason, Source: source, Subject: m.Subject, MsgID: m.MsgID(),
+		Sequence: m.Sequence, Offset: reject.Offset, StoredAt: m.Stored, Payload: reject.Payload,
+	})
+	b.deadOf = append(b.deadOf, i)
+}
+
+// dropRefused takes out everything whose claim was refused.
+func (b *batch) dropRefused() {
+	for _, columns := range b.columns {
+		for row := range columns.Len() {
+			if b.refused(b.origins[columns.Messages[row]], int(columns.Offsets[row])) {
+				columns.Dropped[row] = true
+			}
+		}
+	}
+	var dead []store.DeadLetter
+	var deadOf []int
+	for n, letter := range b.dead {
+		if i := b.deadOf[n]; !b.refused(b.origins[i], letter.Offset) {
+			dead, deadOf = append(dead, letter), append(deadOf, i)
+		}
+	}
+	b.dead, b.deadOf = dead, deadOf
+}
+
+// empty reports whether nothing is left to be folded or claimed.
+func (b *batch) empty() bool { return b.claims.Empty() }
+
+// totals counts what is left.
+func (b *batch) totals() store.Totals {
+	t := store.Totals{DeadLetters: int64(len(b.dead))}
+	counted := make([]bool, len(b.origins))
+	count := func(i int) {
+		if !counted[i] {
+			counted[i] = true
+			t.Messages++
+		}
+	}
+	for _, columns := range b.columns {
+		for row := range columns.Len() {
+			if !columns.Dropped[row] {
+				t.Events++
+				count(int(columns.Messages[row]))
+			}
+		}
+	}
+	for _, i := range b.deadOf {
+		count(i)
+	}
+	return t
+}

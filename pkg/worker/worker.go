@@ -1,0 +1,220 @@
+// Package worker is the data path: it takes events from the stream to the
+// tables, each exactly once.
+//
+// A [Worker] leases one shard and then repeats: fetch a batch of messages,
+// process it (process.go shows that whole way on one page), acknowledge. What
+// it guarantees rests on three facts. Nothing is acknowledged before the
+// transaction that carries its effects is committed; that transaction claims
+// every message in the ledger, so that a message delivered again, to whichever
+// worker, changes nothing; and whatever the world must learn (alerts, dead
+// letters) is written in the same transaction and published after it.
+//
+// One goroutine owns all state of the shard; there are no locks here.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"weir/pkg/alert"
+	"weir/pkg/definition"
+	"weir/pkg/event"
+	"weir/pkg/store"
+	"weir/pkg/stream"
+)
+
+// Config says who a worker is and how large its batches are.
+type Config struct {
+	// ShardID names the rows this worker writes: 1 to 20 characters, its own.
+	ShardID string
+	// Owner is who holds the shard, for people: host name and process.
+	Owner string
+	// A batch ends at Messages messages or Bytes bytes of bodies, or Linger
+	// after its first message, whichever comes first.
+	Messages int
+	Bytes    int
+	Linger   time.Duration
+}
+
+// Worker folds events into one shard. Its fields belong to the goroutine of
+// Run, save where they say otherwise.
+type Worker struct {
+	cfg     Config
+	catalog *definition.Catalog
+	db      *store.DB    // shared
+	conn    *stream.Conn // shared
+	log     *zap.Logger
+
+	consumer *stream.Consumer
+	lease    *store.Lease
+	local    *alert.Local
+	decoder  event.Decoder
+	wake     chan struct{} // tells the relay that the outbox has something
+}
+
+// New returns a worker over open connections, which stay the caller's.
+func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *Worker {
+	return &Worker{
+		cfg: cfg, catalog: catalog, db: db, conn: conn,
+		log:   log.With(zap.String("shard_id", cfg.ShardID)),
+		local: alert.NewLocal(catalog.Rules, cfg.ShardID),
+		wake:  make(chan struct{}, 1),
+	}
+}
+
+const (
+	leaseWait   = 5 * time.Second // for the connection of a killed holder to end
+	stopWait    = 5 * time.Second // for the batch in hand when asked to stop
+	backoffBase = 100 * time.Millisecond
+	backoffMost = 5 * time.Second
+	compactWait = 10 * time.Minute // between compactions of the ledger
+)
+
+// Run folds until ctx ends, then finishes the batch in hand and returns nil.
+// Trouble with NATS or Postgres is waited out. An error is final: the shard
+// was taken over, the consumer is gone, or nothing is provisioned.
+func (w *Worker) Run(ctx context.Context) error {
+	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+	if err != nil {
+		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
+	}
+	if missing != "" {
+		return fmt.Errorf("start worker %s: %s", w.cfg.ShardID, missing)
+	}
+	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
+		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
+	}
+	defer w.consumer.Close()
+	if err := w.leaseShard(ctx); err != nil {
+		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
+	}
+	defer func() { _ = w.lease.Close() }() // it ends with the connection anyway
+	w.log.Info("worker folds")
+
+	batches := make(chan []stream.Message, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { defer close(batches); return w.fetch(ctx, batches) })
+	group.Go(func() error { return w.fold(ctx, batches) })
+	group.Go(func() error { return w.relay(ctx) })
+	group.Go(func() error { return w.compact(ctx) })
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("worker %s: %w", w.cfg.ShardID, err)
+	}
+	w.log.Info("worker stopped")
+	return nil
+}
+
+func (w *Worker) leaseShard(ctx context.Context) (err error) {
+	w.lease, err = w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
+	return err
+}
+
+// fetch keeps one batch ready while another is being folded.
+func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) error {
+	limits := stream.Limits{Messages: w.cfg.Messages, Bytes: w.cfg.Bytes, Wait: w.cfg.Linger}
+	for {
+		messages, err := w.consumer.Fetch(ctx, limits)
+		if len(messages) > 0 {
+			batches <- messages // fold takes until the channel is closed
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("fetch: %w", err)
+		}
+	}
+}
+
+// fold processes batch after batch. Once ctx has ended the batches in hand get
+// stopWait; what is not done by then is given back to the other workers.
+func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
+	var failed error
+	for messages := range batches {
+		if failed == nil {
+			failed = w.persist(ctx, work, messages)
+		}
+		if failed != nil {
+			giveBack(messages)
+		}
+	}
+	if ctx.Err() != nil && !errors.Is(failed, store.ErrFenced) {
+		return nil
+	}
+	return failed
+}
+
+// persist processes one batch, over and over while the trouble is one that
+// passes. The messages stay unacknowledged meanwhile: should the stream deliver
+// them to another worker too, the ledger lets one of them win.
+func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) error {
+	for pause := backoffBase; ; pause = min(2*pause, backoffMost) {
+		err := w.process(work, messages)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, store.ErrFenced):
+			return err
+		case ctx.Err() != nil: // asked to stop: no second try
+			return err
+		}
+		w.log.Warn("batch failed, trying again", zap.Int("messages", len(messages)), zap.Duration("after", pause), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		if err := w.keepLease(ctx); err != nil {
+			return err
+		}
+		for _, m := range messages {
+			_ = m.InProgress() // a hint; without it the messages come again
+		}
+	}
+}
+
+// keepLease leases the shard again if the connection that held it is gone.
+func (w *Worker) keepLease(ctx context.Context) error {
+	if w.lease.Check(ctx) == nil {
+		return nil
+	}
+	_ = w.lease.Close() // its connection is broken
+	err := w.leaseShard(ctx)
+	var taken store.ErrShardTaken
+	if errors.As(err, &taken) {
+		return fmt.Errorf("%w: %w", store.ErrFenced, err)
+	}
+	return nil // Postgres is still away: the next try finds out
+}
+
+// compact keeps the ledger small.
+func (w *Worker) compact(ctx context.Context) error {
+	tick := time.NewTicker(compactWait)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, err := w.db.CompactLedger(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("ledger not compacted, trying again later", zap.Error(err))
+		}
+	}
+}
+
+// giveBack returns messages that were not folded to the other workers.
+func giveBack(messages []stream.Message) {
+	for _, m := range messages {
+		_ = m.Nak(0) // a hint; without it they come again after the ack wait
+	}
+}

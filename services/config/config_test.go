@@ -1,0 +1,311 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// bench is a configuration in the making: a command with all flags, an empty environment and
+// a state directory of its own.
+type bench struct {
+	t *testing.T
+	sources
+}
+
+func newBench(t *testing.T, args ...string) *bench {
+	t.Helper()
+	cmd := &cobra.Command{Use: "test"}
+	Flags(cmd, NATS, Postgres, API, Shard, Definitions)
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatalf("parse %q: %v", args, err)
+	}
+	file, _ := cmd.Flags().GetString("config")
+	return &bench{t, sources{defaults: Default(), stateDir: t.TempDir(), file: file, flags: cmd.Flags()}}
+}
+
+// withFile makes text the YAML file.
+func (b *bench) withFile(text string) *bench {
+	b.t.Helper()
+	b.file = filepath.Join(b.t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) withEnv(lines ...string) *bench {
+	b.environ = append(b.environ, lines...)
+	return b
+}
+
+func (b *bench) withRunning(r Running) *bench {
+	b.t.Helper()
+	if err := WriteRunning(b.stateDir, r); err != nil {
+		b.t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) config() Config {
+	b.t.Helper()
+	r, err := b.load()
+	if err != nil {
+		b.t.Fatalf("load: %v", err)
+	}
+	return r.config
+}
+
+// problems loads what must be refused; the name of the file is cut to its base.
+func (b *bench) problems() Problems {
+	b.t.Helper()
+	_, err := b.load()
+	var problems Problems
+	if !errors.As(err, &problems) {
+		b.t.Fatalf("load: %v, want Problems", err)
+	}
+	for i, p := range problems {
+		problems[i] = strings.ReplaceAll(p, filepath.Dir(b.file)+string(filepath.Separator), "")
+	}
+	return problems
+}
+
+func TestDefault_IsValid(t *testing.T) {
+	t.Parallel()
+	if err := Default().Validate(); err != nil {
+		t.Error(err)
+	}
+	if got, want := newBench(t).config(), Default(); got != want {
+		t.Errorf("load without any source = %+v, want the defaults %+v", got, want)
+	}
+}
+
+func TestLoad_HigherLayerWins(t *testing.T) {
+	t.Parallel()
+	running := Running{HTTP: "http://running:1", NATS: "nats://running:1", Postgres: "postgres://running/x"}
+	file := "nats:\n  url: nats://file:1\nhttp:\n  url: http://file:1\npostgres:\n  url: postgres://file/x\n"
+	env := []string{"WEIR_NATS_URL=nats://env:1", "WEIR_POSTGRES_URL=postgres://env/x"}
+
+	got := newBench(t).withRunning(running).config()
+	if got.NATS.URL != running.NATS || got.Postgres.URL != running.Postgres || got.HTTP.URL != running.HTTP {
+		t.Errorf("running instance over defaults: %#v, %#v, %#v", got.NATS.URL, got.Postgres.URL, got.HTTP.URL)
+	}
+	got = newBench(t).withRunning(running).withFile(file).config()
+	if want := URL("nats://file:1"); got.NATS.URL != want {
+		t.Errorf("file over running instance: %v, want %v", got.NATS.URL, want)
+	}
+	got = newBench(t, "--nats", "nats://flag:1").withRunning(running).withFile(file).withEnv(env...).config()
+	if want := URL("nats://flag:1"); got.NATS.URL != want {
+		t.Errorf("flag over environment: %v, want %v", got.NATS.URL, want)
+	}
+	if want := URL("postgres://env/x"); got.Postgres.URL != want {
+		t.Errorf("environment over file: %v, want %v", got.Postgres.URL, want)
+	}
+	if want := URL("http://file:1"); got.HTTP.URL != want {
+		t.Errorf("file where nothing is above: %v, want %v", got.HTTP.URL, want)
+	}
+}
+
+func TestLoad_ReadsEveryKindOfValueFromEveryLayer(t *testing.T) {
+	t.Parallel()
+	got := newBench(t, "--shard-id", "s-1").
+		withFile("postgres:\n  max_open: 7\n  idle_time: 90s\nworker:\n  batch_bytes: 2MiB\nstreams: ./mine\n").
+		withEnv("WEIR_POSTGRES_MAX_IDLE=3", "WEIR_STREAM_MAX_AGE=1h30m", "WEIR_STREAM_MAX_BYTES=1048577", "WEIR_LOG_LEVEL=debug").
+		config()
+	want := Default()
+	want.Worker.ShardID = "s-1"
+	want.Postgres.MaxOpen, want.Postgres.IdleTime, want.Worker.BatchBytes, want.Streams = 7, 90*time.Second, 2*MiB, "./mine"
+	want.Postgres.MaxIdle, want.Stream.MaxAge, want.Stream.MaxBytes, want.Log.Level = 3, 90*time.Minute, MiB+1, "debug"
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestLoad_TakesTheFileOfWEIRCONFIGUnlessTheFlagNamesOne(t *testing.T) {
+	t.Parallel()
+	one := newBench(t).withFile("log: {level: warn}").file
+	two := newBench(t).withFile("log: {level: error}").file
+	if got := newBench(t).withEnv("WEIR_CONFIG=" + one).config().Log.Level; got != "warn" {
+		t.Errorf("level = %q, want warn", got)
+	}
+	if got := newBench(t, "--config", two).withEnv("WEIR_CONFIG=" + one).config().Log.Level; got != "error" {
+		t.Errorf("level = %q, want error", got)
+	}
+	if _, err := newBench(t, "--config", two+".not").load(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("load of a missing file = %v, want os.ErrNotExist", err)
+	}
+}
+
+func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		file string
+		env  []string
+		want []string
+	}{
+		{
+			"setting", "postgres:\n  url: postgres://h/d\n  max_opn: 3\n", nil,
+			[]string{"weir.yaml:3: postgres.max_opn is not known; did you mean postgres.max_open?"},
+		},
+		{
+			"setting of another section", "nats:\n  max_open: 3\n", nil,
+			[]string{"weir.yaml:2: nats.max_open is not known; did you mean postgres.max_open?"},
+		},
+		{
+			"setting without its section", "shard_id: a\n", nil,
+			[]string{"weir.yaml:1: shard_id is not known; did you mean worker.shard_id?"},
+		},
+		{
+			"section", "# mine\npostgress:\n  url: x\n", nil,
+			[]string{"weir.yaml:2: postgress is not known; did you mean postgres?"},
+		},
+		{"nothing like it", "xyzzyplugh: 1\n", nil, []string{"weir.yaml:1: xyzzyplugh is not known"}},
+		{"given twice", "log:\n  level: info\n  level: debug\n", nil, []string{"weir.yaml:3: log.level is given a second time"}},
+		{"no value", "log:\n  level:\n", nil, []string{`weir.yaml:2: log.level has no value; write "" for an empty one, or leave it out`}},
+		{"list for a value", "streams: [a, b]\n", nil, []string{"weir.yaml:1: streams must be one value"}},
+		{"value for a section", "log: info\n", nil, []string{"weir.yaml:1: log must be a mapping of names to values"}},
+		{"list for all", "- log\n", nil, []string{"weir.yaml:1: the configuration must be a mapping of names to values"}},
+		{
+			"variable", "",
+			[]string{"WEIR_POSTGRES_MAXOPEN=3", "PATH=/bin", "WEIR_TEST_ANYTHING=1"},
+			[]string{"the environment variable WEIR_POSTGRES_MAXOPEN is not known; did you mean WEIR_POSTGRES_MAX_OPEN?"},
+		},
+		{
+			"variable without its section", "",
+			[]string{"WEIR_SHARD_ID=a"},
+			[]string{"the environment variable WEIR_SHARD_ID is not known; did you mean WEIR_WORKER_SHARD_ID?"},
+		},
+		{
+			"all at once", "log:\n  levl: info\npostgres:\n  idle_time: 5\n",
+			[]string{"WEIR_WORKER_BATCH_EVENTS=many", "WEIR_NOPE=1"},
+			[]string{
+				"weir.yaml:2: log.levl is not known; did you mean log.level?",
+				"the environment variable WEIR_NOPE is not known",
+				`weir.yaml:4: postgres.idle_time: "5" is not a duration; write it as "250ms", "30s", "5m" or "1h30m"`,
+				`WEIR_WORKER_BATCH_EVENTS: worker.batch_events: "many" is not a whole number`,
+			},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := newBench(t).withFile(tt.file).withEnv(tt.env...).problems(); !slices.Equal(got, tt.want) {
+				t.Errorf("problems:\n  %s\nwant:\n  %s", strings.Join(got, "\n  "), strings.Join(tt.want, "\n  "))
+			}
+		})
+	}
+}
+
+func TestLoad_NamesTheLineOfBrokenYAML(t *testing.T) {
+	t.Parallel()
+	_, err := newBench(t).withFile("log:\n  level: [info\n").load()
+	if err == nil || !strings.Contains(err.Error(), "weir.yaml: line ") {
+		t.Errorf("load = %v, want the file and the line", err)
+	}
+}
+
+func TestValidate_ReportsAllProblems(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	c.NATS.URL = "http://u:hidden@nats"
+	c.Postgres = PostgresConfig{URL: "postgres://u:hid%zzden@h/d", MaxOpen: 1, MaxIdle: 2, IdleTime: -1, ConnectTimeout: 1500 * time.Millisecond}
+	c.HTTP = HTTPConfig{Listen: "8080", URL: "localhost:8080"}
+	c.Worker = WorkerConfig{ShardID: "a b"}
+	c.Stream = StreamConfig{MaxBytes: -1, Replicas: 2}
+	c.Log = LogConfig{Level: "loud", Format: "xml"}
+	err := c.Validate()
+	for _, name := range []string{
+		"nats.url", "postgres.url", "postgres.max_open", "postgres.max_idle", "postgres.idle_time", "postgres.connect_timeout",
+		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_events", "worker.batch_bytes", "worker.linger",
+		"stream.max_bytes", "stream.replicas", "stream.ack_wait", "stream.max_ack_pending", "log.level", "log.format",
+	} {
+		if err == nil || !strings.Contains(err.Error(), "\n  "+name+" must ") {
+			t.Errorf("Validate() does not report %s:\n%v", name, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "hid") {
+		t.Errorf("Validate() shows a password:\n%v", err)
+	}
+}
+
+func TestShardID_HasAtMost20Characters(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		host string
+		pid  int
+		want string
+	}{
+		{"gw", 7, "gw-7"},
+		{"a-host-with-a-long-name", 4194304, "a-host-with--4194304"},
+		{"übermäßig-langer-name", 12345, "übermäßig-lang-12345"},
+		{"", 1, "-1"},
+	} {
+		if got := shardID(tt.host, tt.pid); got != tt.want {
+			t.Errorf("shardID(%q, %d) = %q, want %q", tt.host, tt.pid, got, tt.want)
+		}
+	}
+	if got := newBench(t, "--shard-id", "ä2345678901234567890").config().Worker.ShardID; got != "ä2345678901234567890" {
+		t.Errorf("a shard id of 20 characters became %q", got)
+	}
+	want := Problems{`worker.shard_id must have at most 20 characters; "123456789012345678901" has 21`}
+	if got := newBench(t, "--shard-id", "123456789012345678901").problems(); !slices.Equal(got, want) {
+		t.Errorf("problems = %q, want %q", got, want)
+	}
+}
+
+func TestMissing_NamesWhatTheCommandCannotDoWithout(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		group Group
+		want  string // part of the only problem; "": none
+	}{
+		{Postgres, "the database is not known: give --postgres URL, set WEIR_POSTGRES_URL"},
+		{Embedded, ""},
+		{Listen, ""},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.group), func(t *testing.T) {
+			t.Parallel()
+			cmd := &cobra.Command{Use: "test"}
+			Flags(cmd, tt.group)
+			got := result{config: Default()}.missing(cmd)
+			if (tt.want == "") != (len(got) == 0) || !strings.Contains(strings.Join(got, "\n"), tt.want) {
+				t.Errorf("missing() = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestPrint_ShowsOriginsHidesSecretsAndReadsBack(t *testing.T) {
+	t.Parallel()
+	r, err := newBench(t, "--nats", "nats://me:hidden@n:1").withFile("log:\n  level: warn\n").
+		withEnv("WEIR_POSTGRES_URL=postgres://me:hidden@h/d", "WEIR_WORKER_LINGER=1500ms").load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"  url: nats://me:xxxxx@n:1 ", " # --nats\n", "  url: postgres://me:xxxxx@h/d  # WEIR_POSTGRES_URL\n",
+		"weir.yaml:2\n", "  linger: 1.5s ", `  creds: "" `, "  max_open: 10 ", "  statement_timeout: 30s ", "  max_bytes: 10GiB ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, out.String())
+		}
+	}
+	want := r.config
+	want.NATS.URL, want.Postgres.URL = "nats://me:xxxxx@n:1", "postgres://me:xxxxx@h/d"
+	if got := newBench(t).withFile(out.String()).config(); got != want {
+		t.Errorf("read back: %+v\nwant: %+v", got, want)
+	}
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Group is a part of the configuration a role takes: it decides which flags the role has, and which
+// settings must have a value.
+type Group string
+
+// The groups. A role that gives NATS or Postgres needs the URL of it; see Embedded for the exception.
+const (
+	NATS        Group = "nats"        // --nats, --nats-creds
+	Postgres    Group = "postgres"    // --postgres
+	Listen      Group = "listen"      // --http ADDR: the role serves the API
+	API         Group = "api"         // --http URL: the role is a client of the API
+	Shard       Group = "shard"       // --shard-id
+	Definitions Group = "definitions" // --streams
+	// Embedded is for a role that starts its own servers (up, demo): --postgres becomes an alternative to
+	// the private server, --http is a free port unless given, and the running instance is not looked at.
+	Embedded Group = "embedded" // --http ADDR, --postgres
+)
+
+const (
+	settingAnnotation = "weir-setting" // on a flag: the setting it stands for
+	groupsAnnotation  = "weir-groups"  // on a command: its groups
+)
+
+// Flags gives cmd the flags of the groups, and --config, --log-level and --log-format.
+// Every setting without a flag is set in the file or the environment.
+func Flags(cmd *cobra.Command, groups ...Group) {
+	cmd.Flags().String("config", "", "read the settings from this YAML `file` (also "+fileVariable+")")
+	add := func(flag, setting, usage string) {
+		cmd.Flags().String(flag, "", usage+" ("+envName(setting)+")")
+		cmd.Flags().Lookup(flag).Annotations = map[string][]string{settingAnnotation: {setting}}
+	}
+	add("log-level", "log.level", "log from this `level` on: debug, info, warn or error")
+	add("log-format", "log.format", "`format` of the log: console, json, or auto for console on a terminal")
+	names := make([]string, len(groups))
+	for i, group := range groups {
+		names[i] = string(group)
+		switch group {
+		case NATS:
+			add("nats", "nats.url", "`URL` of the NATS server, several separated by commas")
+			add("nats-creds", "nats.creds", "NATS credentials `file`")
+		case Postgres:
+			add("postgres", "postgres.url", "`URL` of the database, postgres://user:password@host:port/database")
+		case Listen:
+			add("http", "http.listen", "`address` the HTTP API listens at, host:port")
+		case API:
+			add("http", "http.url", "`URL` of the HTTP API")
+		case Shard:
+			add("shard-id", "worker.shard_id", "`name` of the worker's shard, at most 20 characters; by default host name and process id")
+		case Definitions:
+			add("streams", "streams", "`directory` of definitions to use in place of the built-in ones")
+		case Embedded:
+			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
+			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")
+		}
+	}
+	if cmd.Annotations == nil {
+		cmd.Annotations = make(map[string]string)
+	}
+	cmd.Annotations[groupsAnnotation] = strings.Join(names, ",")
+}
+
+// hasGroup reports whether Flags gave cmd the group.
+func hasGroup(cmd *cobra.Command, group Group) bool {
+	return slices.Contains(strings.Split(cmd.Annotations[groupsAnnotation], ","), string(group))
+}

@@ -1,0 +1,159 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxShardID is how many characters a shard id has at most; it is a column of every table.
+const maxShardID = 20
+
+// Validate returns nil, or [Problems]: everything that no role could work with. A missing URL is
+// none of these, since not every role needs it.
+func (c Config) Validate() error {
+	var p Problems
+	p = append(p, c.urlProblems()...)
+	p = append(p, c.Postgres.problems()...)
+	p = append(p, c.Worker.problems()...)
+	p = append(p, c.Stream.problems()...)
+	if _, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || !isPort(port) {
+		p.add("http.listen must be host:port or :port, with a port from 0 to 65535; it is %q", c.HTTP.Listen)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		p.add("log.level must be debug, info, warn or error; it is %q", c.Log.Level)
+	}
+	if !slices.Contains([]string{"auto", "console", "json"}, c.Log.Format) {
+		p.add("log.format must be auto, console or json; it is %q", c.Log.Format)
+	}
+	if len(p) == 0 {
+		return nil // a nil Problems in an error would not be nil
+	}
+	return p
+}
+
+func (p *Problems) add(format string, args ...any) {
+	*p = append(*p, fmt.Sprintf(format, args...))
+}
+
+func (p *Problems) atLeast(name string, value, least int) {
+	if value < least {
+		p.add("%s must be at least %d; it is %d", name, least, value)
+	}
+}
+
+func (p *Problems) notNegative(name string, value time.Duration) {
+	if value < 0 {
+		p.add("%s must not be negative; it is %s", name, format(value))
+	}
+}
+
+func (c Config) urlProblems() Problems {
+	var p Problems
+	for address := range strings.SplitSeq(string(c.NATS.URL), ",") {
+		scheme, _, hasScheme := strings.Cut(strings.TrimSpace(address), "://")
+		if hasScheme && !slices.Contains([]string{"nats", "tls", "ws", "wss"}, scheme) {
+			p.add("nats.url must be nats://host:port (or tls, ws, wss), several separated by commas; it is %q", c.NATS.URL)
+			break
+		}
+	}
+	if text := string(c.Postgres.URL); text != "" {
+		isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+		if isURL {
+			_, err := url.Parse(text)
+			isURL = err == nil // the error itself would show the password
+		}
+		if isList := !strings.Contains(text, "://") && strings.Contains(text, "="); !isURL && !isList {
+			p.add("postgres.url must be postgres://user:password@host:port/database, "+
+				"with special characters of the password written as %%XX; it is %q", c.Postgres.URL)
+		}
+	}
+	if text := string(c.HTTP.URL); text != "" {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			p.add("http.url must be http://host:port or https://host:port; it is %q", c.HTTP.URL)
+		}
+	}
+	return p
+}
+
+func (c PostgresConfig) problems() Problems {
+	var p Problems
+	p.atLeast("postgres.max_open", c.MaxOpen, 2)
+	p.atLeast("postgres.max_idle", c.MaxIdle, 0)
+	if c.MaxIdle > c.MaxOpen {
+		p.add("postgres.max_idle must not be above postgres.max_open; it is %d of %d", c.MaxIdle, c.MaxOpen)
+	}
+	p.notNegative("postgres.idle_time", c.IdleTime)
+	p.notNegative("postgres.lifetime", c.Lifetime)
+	p.notNegative("postgres.statement_timeout", c.StatementTimeout)
+	if c.ConnectTimeout < time.Second || c.ConnectTimeout%time.Second != 0 {
+		p.add("postgres.connect_timeout must be a whole number of seconds, at least 1s; it is %s", format(c.ConnectTimeout))
+	}
+	return p
+}
+
+func (c WorkerConfig) problems() Problems {
+	var p Problems
+	if n := utf8.RuneCountInString(c.ShardID); n > maxShardID {
+		p.add("worker.shard_id must have at most %d characters; %q has %d", maxShardID, c.ShardID, n)
+	}
+	if !utf8.ValidString(c.ShardID) || strings.ContainsFunc(c.ShardID, unprintable) {
+		p.add("worker.shard_id must have printable characters and no spaces; it is %q", c.ShardID)
+	}
+	p.atLeast("worker.batch_messages", c.BatchMessages, 1)
+	p.atLeast("worker.batch_events", c.BatchEvents, 1)
+	if c.BatchBytes < MiB {
+		p.add("worker.batch_bytes must be at least 1MiB, the size of the largest message; it is %s", c.BatchBytes)
+	}
+	if c.Linger <= 0 {
+		p.add("worker.linger must be above 0; it is %s", format(c.Linger))
+	}
+	return p
+}
+
+func (c StreamConfig) problems() Problems {
+	var p Problems
+	p.notNegative("stream.max_age", c.MaxAge)
+	if c.MaxBytes < 0 {
+		p.add("stream.max_bytes must not be negative; it is %s", c.MaxBytes)
+	}
+	if !slices.Contains([]int{1, 3, 5}, c.Replicas) {
+		p.add("stream.replicas must be 1, 3 or 5; it is %d", c.Replicas)
+	}
+	if c.AckWait < time.Second {
+		p.add("stream.ack_wait must be at least 1s; it is %s", format(c.AckWait))
+	}
+	p.atLeast("stream.max_ack_pending", c.MaxAckPending, 1)
+	return p
+}
+
+func unprintable(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && strconv.FormatUint(n, 10) == text
+}
+
+// defaultShardID is host name and process id: the same machine gives each of its workers another.
+func defaultShardID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	return shardID(host, os.Getpid())
+}
+
+// shardID joins host and pid; a long host is cut, the pid never is.
+func shardID(host string, pid int) string {
+	tail := "-" + strconv.Itoa(pid)
+	runes := []rune(host)
+	return string(runes[:min(len(runes), maxShardID-len(tail))]) + tail
+}

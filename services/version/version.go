@@ -1,0 +1,54 @@
+// Package version is `weir version`: which build this is.
+package version
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// release is set by the build of a release: -ldflags "-X weir/services/version.release=v1.2.3".
+// The linker can set nothing but a variable.
+var release string //nolint:gochecknoglobals // see above; never written by the program
+
+// Command is `weir version`.
+func Command() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "weir %s %s %s/%s\n",
+				String(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// String is the release, else the commit the program was built from ("+dirty" where files had changed),
+// else "dev".
+func String() string {
+	info, _ := debug.ReadBuildInfo()
+	return describe(release, info)
+}
+
+func describe(release string, info *debug.BuildInfo) string {
+	var revision, dirty string
+	if info != nil {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = s.Value[:min(len(s.Value), 12)]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				dirty = "+dirty"
+			}
+		}
+	}
+	if revision != "" {
+		revision += dirty
+	}
+	return cmp.Or(release, revision, "dev")
+}
