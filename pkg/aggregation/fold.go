@@ -97,7 +97,7 @@ func (t *table) add(group []event.Cell, fresh bool, args []int, c *event.Columns
 	newest := false
 	if t.def.HasLast() {
 		last := group[t.stride-2:]
-		time, sequence := event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) //nolint:gosec // sequences stay far below 2^63
+		time, sequence := event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) // sequences stay far below 2^63
 		if fresh || time > last[0] || time == last[0] && sequence >= last[1] {
 			newest = true
 			last[0], last[1] = time, sequence
@@ -146,7 +146,7 @@ func less(kind event.Kind, a, b event.Cell) bool {
 func (t *table) pack(parts []Part) []Part {
 	order := make([]int32, t.len())
 	for i := range order {
-		order[i] = int32(i) //nolint:gosec // a batch has far fewer groups
+		order[i] = int32(i) // a batch has far fewer than 2^31 groups
 	}
 	slices.SortStableFunc(order, func(a, b int32) int {
 		return cmp.Compare(t.rows[int(a)*t.stride], t.rows[int(b)*t.stride])

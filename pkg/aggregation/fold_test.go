@@ -28,8 +28,11 @@ type call struct {
 
 func schema() *event.Schema {
 	s := &event.Schema{Name: "request", Attributes: []event.Attribute{
-		{Name: "api", Kind: event.String}, {Name: "app", Kind: event.String}, {Name: "ms", Kind: event.Int},
-		{Name: "ratio", Kind: event.Float}, {Name: "counted", Kind: event.Bool},
+		{Name: "api", Kind: event.String},
+		{Name: "app", Kind: event.String},
+		{Name: "ms", Kind: event.Int},
+		{Name: "ratio", Kind: event.Float},
+		{Name: "counted", Kind: event.Bool},
 	}}
 	s.Seal()
 	return s
@@ -40,8 +43,11 @@ func definition(finest Granularity, zone *time.Location) *Definition {
 		Name: "Calls",
 		Keys: []Key{{"api", event.String}, {"app", event.String}},
 		Measures: []Measure{
-			{Name: "n", Op: Count}, {Name: "total", Op: Sum, Arg: "ms", ArgKind: event.Int}, {Name: "mean", Op: Avg, Arg: "ratio", ArgKind: event.Float},
-			{Name: "low", Op: Min, Arg: "ms", ArgKind: event.Int}, {Name: "high", Op: Max, Arg: "ms", ArgKind: event.Int},
+			{Name: "n", Op: Count},
+			{Name: "total", Op: Sum, Arg: "ms", ArgKind: event.Int},
+			{Name: "mean", Op: Avg, Arg: "ratio", ArgKind: event.Float},
+			{Name: "low", Op: Min, Arg: "ms", ArgKind: event.Int},
+			{Name: "high", Op: Max, Arg: "ms", ArgKind: event.Int},
 			{Name: "newest", Op: Last, Arg: "ms", ArgKind: event.Int},
 		},
 		Granularities: []Granularity{finest, Years}, Zone: zone,

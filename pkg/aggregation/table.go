@@ -58,7 +58,7 @@ func (t *table) group() (i int, fresh bool) {
 	n := t.len()
 	t.rows = append(t.rows, t.probe...)
 	t.rows = append(t.rows, make([]event.Cell, t.stride-t.width)...)
-	t.slots[at] = int32(n + 1) //nolint:gosec // a batch has far fewer groups
+	t.slots[at] = int32(n + 1) // a batch has far fewer than 2^31 groups
 	if 4*(n+1) > 3*len(t.slots) {
 		t.grow()
 	}
@@ -80,7 +80,7 @@ func (t *table) grow() {
 		for t.slots[at] != 0 {
 			at = (at + 1) & mask
 		}
-		t.slots[at] = int32(i + 1) //nolint:gosec // a batch has far fewer groups
+		t.slots[at] = int32(i + 1)
 	}
 }
 
@@ -89,7 +89,7 @@ func (t *table) grow() {
 func hash(cells []event.Cell) uint64 {
 	h := uint64(0x9e3779b97f4a7c15)
 	for _, c := range cells {
-		h = (h ^ uint64(c)) * 0xff51afd7ed558ccd //nolint:gosec // bits, not a number
+		h = (h ^ uint64(c)) * 0xff51afd7ed558ccd
 		h ^= h >> 32
 	}
 	return h

@@ -142,8 +142,10 @@ func TestExpressions_RejectWhatCannotBeStored(t *testing.T) {
 func TestExpressions_MeanTheSameWithAndWithoutTheMachine(t *testing.T) {
 	t.Parallel()
 	// A let keeps an expression on the virtual machine.
-	pairs := []string{"i + 2 * i - 1", "i < 0 ? -i : i", "i == 0 || i >= 7 && b", "not (b == (i != 7))",
-		"s == 'a' ? s : 'b'", "s != 'a' ? 1 : i", "at - i", "at <= i", "i * i * i"}
+	pairs := []string{
+		"i + 2 * i - 1", "i < 0 ? -i : i", "i == 0 || i >= 7 && b", "not (b == (i != 7))",
+		"s == 'a' ? s : 'b'", "s != 'a' ? 1 : i", "at - i", "at <= i", "i * i * i",
+	}
 	var expressions []string
 	for _, e := range pairs {
 		expressions = append(expressions, e, "let q = 0; "+e)
@@ -176,8 +178,10 @@ func TestExpressions_MayRunOnManyGoroutines(t *testing.T) {
 			for n := range 200 {
 				i := int64(worker*1000 + n)
 				columns := row(schema, i, 0.5, n%2 == 0, chrome, time.UnixMicro(0))
-				want := []string{fmt.Sprintf("%q", fmt.Sprint(strings.ToLower(chrome), i)), `"Chrome"`, `"Linux"`,
-					fmt.Sprintf("%g", float64(i)/2), fmt.Sprint(1 - n%2)}
+				want := []string{
+					fmt.Sprintf("%q", fmt.Sprint(strings.ToLower(chrome), i)), `"Chrome"`, `"Linux"`,
+					fmt.Sprintf("%g", float64(i)/2), fmt.Sprint(1 - n%2),
+				}
 				for k, w := range want {
 					x := schema.Attributes[5+k]
 					cell, err := x.Derive(columns, 0)

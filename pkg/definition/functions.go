@@ -3,6 +3,7 @@ package definition
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/oschwald/maxminddb-golang/v2"
@@ -95,7 +96,8 @@ func (m *memo) get(text string) string {
 	result, ok = m.old[text]
 	m.mu.RUnlock()
 	if !ok {
-		result = m.compute(text)
+		// A cut text or a foreign file may give what Postgres cannot hold.
+		result = strings.ReplaceAll(strings.ToValidUTF8(m.compute(text), "\uFFFD"), "\x00", "\uFFFD")
 	}
 	if len(text) > longestAgent { // not worth its memory
 		return result

@@ -29,7 +29,23 @@
 //	    zone: Europe/Paris       # default UTC
 //	    partition_by_id: true    # default
 //	rules:
-//	  slow-call: {class: event, value: responseTime, above: 5000, severity: 2, key: [apiName], message: "{apiName} took {value} ms"}
+//	  slow-call:
+//	    class: event             # one event decides
+//	    severity: 2              # 1 severe, 2 moderate, 3 mild
+//	    value: responseTime
+//	    above: 5000
+//	    key: [apiName]           # by which alerts are told apart and kept quiet
+//	    suppress: 10 minutes     # default
+//	    message: "{apiName} took {value} ms, more than {threshold}"
+//	  often-slow:
+//	    class: counted           # more than N events of a key within a window
+//	    severity: 3
+//	    more_than: 10
+//	    window: 1 hour
+//	    cases:                   # variants; a simple rule has where, key and message itself
+//	      by-api: {where: not fast, key: [apiName], message: "{apiName}: {value} slow calls in {window}"}
+//
+// Anchors (&name) and aliases (*name) share a value within a file.
 //
 // Types are string, int (64 bits), float, bool and time; units of a time sent
 // as a number are s, ms (default), us and ns. An attribute that an event lacks
@@ -70,6 +86,9 @@ type Options struct {
 	GeoIP string
 	// Dir is put before file names in problems, for instance "streams".
 	Dir string
+	// KeepAll ignores the retention that the files ask for: everything is kept
+	// for ever, as old logs want it.
+	KeepAll bool
 }
 
 // Problem is one thing that is wrong in a definition file.
@@ -124,6 +143,11 @@ func LoadWith(fsys fs.FS, options Options) (*Catalog, error) {
 	catalog := build(documents, newLanguage(functions), &all)
 	if err := all.join(); err != nil {
 		return nil, err
+	}
+	if options.KeepAll {
+		for _, def := range catalog.Aggregations {
+			def.Retention = nil
+		}
 	}
 	return catalog, nil
 }

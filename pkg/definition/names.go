@@ -21,8 +21,10 @@ const maxRuleName = 40
 
 // keywords are words of the expression language that cannot be attributes.
 func keywords() []string {
-	return []string{"true", "false", "nil", "not", "in", "and", "or", "matches", "contains",
-		"startsWith", "endsWith", "let", "if", "else"}
+	return []string{
+		"true", "false", "nil", "not", "in", "and", "or", "matches", "contains",
+		"startsWith", "endsWith", "let", "if", "else",
+	}
 }
 
 // reservedColumn reports whether the tables have a column of that name

@@ -58,9 +58,11 @@ func TestDefaultPack_IsWhatTheGoldenListingSays(t *testing.T) {
 func TestDefaultPack_HasAllTwelveAggregations(t *testing.T) {
 	t.Parallel()
 	catalog := defaultPack(t)
-	for _, name := range []string{"GeoLocationAgg", "ApiVersionPerAppAgg", "ApiResPathPerApp", "ApiPerDestinationAgg",
+	for _, name := range []string{
+		"GeoLocationAgg", "ApiVersionPerAppAgg", "ApiResPathPerApp", "ApiPerDestinationAgg",
 		"ApiUserPerAppAgg", "ApiUserBrowserAgg", "ApiExeTime", "ApiFaultyInvocationAgg", "ApiThrottledOutAgg",
-		"APIM_ReqCountAgg", "ApiErrorAnalysisAgg", "MonetizationAgg"} {
+		"APIM_ReqCountAgg", "ApiErrorAnalysisAgg", "MonetizationAgg",
+	} {
 		if catalog.Aggregation(name) == nil {
 			t.Errorf("%s is missing", name)
 		}
@@ -154,13 +156,19 @@ func TestDefaultPack_FillsWhatOlderGatewaysDoNotSend(t *testing.T) {
 	t.Parallel()
 	catalog := defaultPack(t)
 	for _, c := range []struct{ stream, body, want string }{
-		{"request", `{"requestTimestamp":1600000000123,"responseCode":503,"throttledOut":true}`,
+		{
+			"request", `{"requestTimestamp":1600000000123,"responseCode":503,"throttledOut":true}`,
 			"apiName=None userAgent= browser=Other operatingSystem=Other country=Unknown city=Unknown regionalID=default " +
-				"quotaExceededValue=1 responseTime=0 _2xx=0 _4xx=0 _5xx=1 responseCount=1 faultCount=0"},
-		{"fault", `{"requestTimestamp":1600000000123,"apiName":"a","errorCode":"101503"}`,
-			"apiName=a apiResourceTemplate=None applicationOwner=None responseCode=0 faultCount=1 throttledCount=0"},
-		{"throttle", `{"throttledOutTimestamp":1600000000123,"subscriber":"ann"}`,
-			"apiMethod=None apiResourceTemplate=None applicationOwner=ann responseCode=0 throttledCount=1 throttleCount=1"},
+				"quotaExceededValue=1 responseTime=0 _2xx=0 _4xx=0 _5xx=1 responseCount=1 faultCount=0",
+		},
+		{
+			"fault", `{"requestTimestamp":1600000000123,"apiName":"a","errorCode":"101503"}`,
+			"apiName=a apiResourceTemplate=None applicationOwner=None responseCode=0 faultCount=1 throttledCount=0",
+		},
+		{
+			"throttle", `{"throttledOutTimestamp":1600000000123,"subscriber":"ann"}`,
+			"apiMethod=None apiResourceTemplate=None applicationOwner=ann responseCode=0 throttledCount=1 throttleCount=1",
+		},
 	} {
 		schema := catalog.Stream(c.stream)
 		columns := event.NewColumns(schema, event.NewDictionary())

@@ -94,7 +94,7 @@ func (s *stream) addAttribute(text attributeText) {
 		least := r.float("min", text.min)
 		a.Min = &least
 	}
-	r.setDefault(&a, text.standard)
+	r.setDefault(&a, text.standard, text.name.Node)
 	if len(*s.problems) > before {
 		s.broken[a.Name] = true
 		return
@@ -134,10 +134,13 @@ func (r reader) unit(s scalar) time.Duration {
 }
 
 // setDefault reads the value that stands in where an event lacks the attribute.
-func (r reader) setDefault(a *event.Attribute, s scalar) {
+func (r reader) setDefault(a *event.Attribute, s scalar, place *yaml.Node) {
 	if !s.given() {
 		if a.Kind == event.String {
 			a.Default.Text = defaultText
+		}
+		if a.Min != nil && *a.Min > 0 && !a.Required {
+			r.bad(place, "a default is missing, or \"required: true\": 0 is less than min")
 		}
 		return
 	}
@@ -179,6 +182,8 @@ func (s *stream) setTime(d *document) {
 		switch {
 		case err != nil:
 			s.bad(d.future.Node, "future: %v", err)
+		case future == 0:
+			s.bad(d.future.Node, "future must be longer than nothing: leave it out for no bound")
 		case !d.time.given():
 			s.bad(d.future.Node, "future bounds an event time, and the stream has none: set time")
 		}

@@ -103,8 +103,10 @@ func (c cluster) create(ctx context.Context, durable bool) error {
 	}
 	// Locale C sorts by code point like C.UTF-8, but is the same on every system, does not change with a
 	// new libc under existing indexes, and compares fastest.
-	args := []string{"-D", fresh, "--username=" + clusterUser, "--pwfile=" + c.passwordFile(),
-		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"}
+	args := []string{
+		"-D", fresh, "--username=" + clusterUser, "--pwfile=" + c.passwordFile(),
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
+	}
 	if !durable {
 		args = append(args, "--no-sync")
 	}

@@ -56,8 +56,7 @@ func LockDir(dir string) (*DirLock, error) {
 		return nil, fmt.Errorf("lock directory %s: %w", dir, err)
 	}
 	if err := writeHolder(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock directory %s: write the process id: %w", dir, err)
+		return nil, fmt.Errorf("lock directory %s: write the process id: %w", dir, errors.Join(err, f.Close()))
 	}
 	return &DirLock{file: f}, nil
 }

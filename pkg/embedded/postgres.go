@@ -234,7 +234,10 @@ func (p *Postgres) waitReady(ctx context.Context) error {
 	for {
 		select {
 		case <-p.process.done:
-			return fmt.Errorf("the server ended: %v", p.process.err)
+			if p.process.err == nil {
+				return errors.New("the server ended")
+			}
+			return fmt.Errorf("the server ended: %w", p.process.err)
 		case <-ctx.Done():
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), quitTimeout)
 			defer cancel()

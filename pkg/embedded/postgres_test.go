@@ -46,7 +46,7 @@ func skipIfShort(t *testing.T) {
 // tests run as root.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "weir-dir-")
+	dir, err := os.MkdirTemp("", "weir-dir-") //nolint:usetesting // no other user can enter the parent of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func startTestPostgres(t *testing.T, cfg PostgresConfig) *Postgres {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	t.Cleanup(func() { _ = p.Close(context.WithoutCancel(t.Context())) })
 	return p
 }
 
@@ -199,7 +199,9 @@ func TestPostgres_KeepsDataWhateverEndsIt(t *testing.T) {
 			if _, err := conf.WriteString("no_such_setting = 1\n"); err != nil {
 				t.Fatal(err)
 			}
-			conf.Close()
+			if err := conf.Close(); err != nil {
+				t.Fatal(err)
+			}
 			_, err = StartPostgres(t.Context(), p.Config())
 			if err == nil || !strings.Contains(err.Error(), "no_such_setting") {
 				t.Errorf("error = %v, want the line of the log", err)

@@ -130,8 +130,8 @@ func (d *Decoder) decodeEvent(raw []byte, origin Origin, offset int, into *Colum
 	row := into.Len()
 	into.Times = append(into.Times, origin.Stored)
 	into.Sequences = append(into.Sequences, origin.Sequence)
-	into.Messages = append(into.Messages, int32(origin.Message)) //nolint:gosec // a batch has far fewer messages
-	into.Offsets = append(into.Offsets, int32(offset))           //nolint:gosec // bounded by MaxBody
+	into.Messages = append(into.Messages, int32(origin.Message)) // a batch has far fewer than 2^31
+	into.Offsets = append(into.Offsets, int32(offset))           // bounded by MaxBody
 	into.Dropped = append(into.Dropped, false)
 	err := d.readAttributes(raw, into, row)
 	if err == nil {

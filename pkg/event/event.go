@@ -53,7 +53,7 @@ func (k Kind) Numeric() bool { return k == Int || k == Float }
 type Cell int64
 
 // FloatCell returns the cell that holds f.
-func FloatCell(f float64) Cell { return Cell(math.Float64bits(f)) } //nolint:gosec // bits, not a number
+func FloatCell(f float64) Cell { return Cell(math.Float64bits(f)) }
 
 // BoolCell returns the cell that holds b.
 func BoolCell(b bool) Cell {
@@ -64,7 +64,7 @@ func BoolCell(b bool) Cell {
 }
 
 // Float reads a cell of kind Float.
-func (c Cell) Float() float64 { return math.Float64frombits(uint64(c)) } //nolint:gosec // bits, not a number
+func (c Cell) Float() float64 { return math.Float64frombits(uint64(c)) }
 
 // Value is a constant of some kind outside a Dictionary: Text for strings,
 // Cell for all others.

@@ -97,7 +97,7 @@ func (g *Ingest) identity(key string) (stream.Identity, error) {
 	}
 	id, ok := stream.ParseIdentity(g.source + "/" + strings.Trim(key, `"`))
 	if !ok {
-		return id, fmt.Errorf("Idempotency-Key %q should be <epoch>/<n>: letters and digits, a slash, a number from 1", key) //nolint:staticcheck // begins with the header's name
+		return id, fmt.Errorf("Idempotency-Key %q should be <epoch>/<n>: letters and digits, a slash, a number from 1", key)
 	}
 	return id, nil
 }

@@ -63,7 +63,7 @@ func NewPublisher(conn *stream.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new publisher: %w", err)
 	}
-	life, end := context.WithCancel(context.Background())
+	life, end := context.WithCancel(context.Background()) //nolint:forbidigo // messages outlive the calls that accept them: Close ends this
 	cfg.BatchBytes = min(cfg.BatchBytes, conn.MaxPayload()-headerRoom)
 	return &Publisher{
 		conn: conn, cfg: cfg, codec: codec, life: life, end: end,

@@ -277,8 +277,10 @@ func TestRead_NumbersLinesAndPassesOverOnlyTheEmptyEnd(t *testing.T) {
 	for _, line := range readAll(t, log, 0) {
 		got = append(got, fmt.Sprintf("%d %s", line.Number, line.Malformed))
 	}
-	want := []string{"1 ", "2 empty line", "3 empty line", "4 longer than 1048576 bytes", "5 ",
-		"6 does not begin with a client and a space"}
+	want := []string{
+		"1 ", "2 empty line", "3 empty line", "4 longer than 1048576 bytes", "5 ",
+		"6 does not begin with a client and a space",
+	}
 	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -90,8 +90,15 @@ func (c compiler) node(n ast.Node) (store.Expr, error) {
 		return c.binary(n)
 	case *ast.CallNode:
 		return c.call(n)
+	case *ast.BuiltinNode:
+		return store.Expr{}, noFunction(n.Name)
 	}
 	return store.Expr{}, notKnown(n)
+}
+
+func noFunction(name string) error {
+	return fmt.Errorf("there is no function %s%s; there are sum, min, max, avg, count and last",
+		name, didYouMean(name, []string{"sum", "min", "max", "avg", "count", "last"}))
 }
 
 func notKnown(n ast.Node) error {
@@ -254,8 +261,7 @@ func (c compiler) call(n *ast.CallNode) (store.Expr, error) {
 	op, ok := functions()[function]
 	switch {
 	case !ok:
-		return store.Expr{}, fmt.Errorf("there is no function %s%s; there are sum, min, max, avg, count and last",
-			name.Value, didYouMean(name.Value, []string{"sum", "min", "max", "avg", "count", "last"}))
+		return store.Expr{}, noFunction(name.Value)
 	case !c.functions:
 		return store.Expr{}, fmt.Errorf("%s: a function over rows has no place here; it needs group_by, or a function in select, and stands in select, having or order_by", n)
 	case op == store.OpCount && len(n.Arguments) == 0:

@@ -46,21 +46,19 @@ func (c *Conn) SubscribeAlerts(ctx context.Context, filter AlertFilter, handle f
 		from.DeliverPolicy = jetstream.DeliverByStartTimePolicy
 		from.OptStartTime = &filter.Since
 	}
-	for {
+	for ctx.Err() == nil {
 		err := c.follow(ctx, &from, handle)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConnectionClosed) {
+		final := errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConnectionClosed)
+		if final && ctx.Err() == nil {
 			return fmt.Errorf("subscribe to alerts: %w", err)
 		}
-		c.log.Debug("subscribing to alerts again", zap.Error(err))
+		c.log.Debug("subscription to alerts interrupted", zap.Error(err))
 		select {
 		case <-time.After(resubscribePause):
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil
 }
 
 // follow hands out alerts until something fails, and moves from past each one.

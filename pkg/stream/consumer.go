@@ -52,7 +52,7 @@ type Consumer struct {
 	minBytes    int // room for the largest message the stream takes
 
 	messages chan Message  // from receive to Fetch
-	troubles chan error    // from nats.go to Fetch; one is enough
+	troubles chan error    // from nats.go to Fetch
 	closing  chan struct{} // closed by Close: what still arrives is given back
 
 	mu       sync.Mutex
@@ -90,7 +90,7 @@ func (c *Conn) Consumer(ctx context.Context) (*Consumer, error) {
 		maxBatch: limits.MaxRequestBatch,
 		maxBytes: limits.MaxRequestMaxBytes,
 		minBytes: largest + pullOverhead,
-		troubles: make(chan error, 1),
+		troubles: make(chan error, 4), // more than there are final ones
 		closing:  make(chan struct{}),
 	}, nil
 }
@@ -202,16 +202,12 @@ func (c *Consumer) report(_ jetstream.ConsumeContext, err error) {
 	if !final && !errors.Is(err, jetstream.ErrNoHeartbeat) {
 		return // a restart, a new leader: silence would follow if it lasted
 	}
+	if !final && len(c.troubles) > 0 {
+		return // Fetch has not even seen the last one
+	}
 	select {
 	case c.troubles <- err:
 	default:
-		if final { // replaces a missed heartbeat
-			select {
-			case <-c.troubles:
-			default:
-			}
-			c.troubles <- err
-		}
 	}
 }
 
@@ -352,19 +348,17 @@ func (c *Consumer) Close() {
 	if c.pulling == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
 	c.pulling.Drain() // receive gives back what is on its way
 	select {
 	case <-c.pulling.Closed():
-	case <-ctx.Done(): // AckWait does the rest
+	case <-time.After(closeTimeout): // AckWait does the rest
 	}
 	for {
 		select {
 		case m := <-c.messages:
 			giveBack([]Message{m})
 		default:
-			_ = c.conn.nc.FlushWithContext(ctx)
+			_ = c.conn.nc.FlushTimeout(closeTimeout)
 			return
 		}
 	}

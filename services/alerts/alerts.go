@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,7 +52,7 @@ that come from now on as a subscriber of NATS receives them, until interrupted.`
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), f, alerts...)
+			return show(cmd.OutOrStdout(), f, alerts...)
 		},
 	}
 	flags := cmd.Flags()
@@ -70,9 +71,7 @@ that come from now on as a subscriber of NATS receives them, until interrupted.`
 // list returns the newest alerts, the newest last, where a terminal ends.
 func list(cmd *cobra.Command, cfg config.Config, f filter) ([]alert.Alert, error) {
 	alerts, err := newest(cmd, cfg, f)
-	for i, j := 0, len(alerts)-1; i < j; i, j = i+1, j-1 {
-		alerts[i], alerts[j] = alerts[j], alerts[i]
-	}
+	slices.Reverse(alerts)
 	return alerts, err
 }
 
@@ -104,7 +103,7 @@ func follow(cmd *cobra.Command, cfg config.Config, f filter) error {
 		if err := json.Unmarshal(m.Data, &a); err != nil {
 			failed = fmt.Errorf("read alert %s: %w", m.MsgID, err)
 		} else if f.state == "" || f.state == string(a.State) {
-			failed = print(cmd.OutOrStdout(), f, a)
+			failed = show(cmd.OutOrStdout(), f, a)
 		}
 		if failed != nil {
 			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), failed) // the next one may be readable
@@ -113,8 +112,8 @@ func follow(cmd *cobra.Command, cfg config.Config, f filter) error {
 	return err
 }
 
-// print writes alerts for people, or as JSON.
-func print(w io.Writer, f filter, alerts ...alert.Alert) error {
+// show writes alerts for people, or as JSON.
+func show(w io.Writer, f filter, alerts ...alert.Alert) error {
 	if f.json {
 		encoder := json.NewEncoder(w)
 		encoder.SetEscapeHTML(false)

@@ -73,15 +73,13 @@ type HTTPConfig struct {
 }
 
 // WorkerConfig says who a worker is and how much it takes into one flush.
-// A flush starts when the first of the three bounds is reached, or Linger is over.
+// A flush starts when the first of the two bounds is reached, or Linger is over.
 type WorkerConfig struct {
 	// ShardID is the shard the worker writes to: 1 to 20 characters. No two live workers may have the
 	// same. Empty: host name and process id.
 	ShardID string `koanf:"shard_id"`
 	// BatchMessages is the most messages taken into one flush.
 	BatchMessages int `koanf:"batch_messages"`
-	// BatchEvents is the number of events after which no further message is taken into the flush.
-	BatchEvents int `koanf:"batch_events"`
 	// BatchBytes is the most bytes of messages asked of the stream for one flush.
 	BatchBytes Bytes `koanf:"batch_bytes"`
 	// Linger is how long the first message of a batch waits for company.
@@ -129,7 +127,6 @@ func Default() Config {
 		},
 		Worker: WorkerConfig{
 			BatchMessages: 2_000,
-			BatchEvents:   20_000,
 			BatchBytes:    8 * MiB,
 			Linger:        250 * time.Millisecond,
 		},
@@ -137,8 +134,8 @@ func Default() Config {
 			MaxAge:        7 * 24 * time.Hour,
 			MaxBytes:      10 * GiB,
 			Replicas:      1,
-			AckWait:       time.Minute,
-			MaxAckPending: 100_000,
+			AckWait:       10 * time.Second,
+			MaxAckPending: 20_000,
 		},
 		Log: LogConfig{Level: "info", Format: "auto"},
 	}

@@ -185,12 +185,12 @@ func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
 		},
 		{
 			"all at once", "log:\n  levl: info\npostgres:\n  idle_time: 5\n",
-			[]string{"WEIR_WORKER_BATCH_EVENTS=many", "WEIR_NOPE=1"},
+			[]string{"WEIR_WORKER_BATCH_MESSAGES=many", "WEIR_NOPE=1"},
 			[]string{
 				"weir.yaml:2: log.levl is not known; did you mean log.level?",
 				"the environment variable WEIR_NOPE is not known",
 				`weir.yaml:4: postgres.idle_time: "5" is not a duration; write it as "250ms", "30s", "5m" or "1h30m"`,
-				`WEIR_WORKER_BATCH_EVENTS: worker.batch_events: "many" is not a whole number`,
+				`WEIR_WORKER_BATCH_MESSAGES: worker.batch_messages: "many" is not a whole number`,
 			},
 		},
 	}
@@ -224,7 +224,7 @@ func TestValidate_ReportsAllProblems(t *testing.T) {
 	err := c.Validate()
 	for _, name := range []string{
 		"nats.url", "postgres.url", "postgres.max_open", "postgres.max_idle", "postgres.idle_time", "postgres.connect_timeout",
-		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_events", "worker.batch_bytes", "worker.linger",
+		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_bytes", "worker.linger",
 		"stream.max_bytes", "stream.replicas", "stream.ack_wait", "stream.max_ack_pending", "log.level", "log.format",
 	} {
 		if err == nil || !strings.Contains(err.Error(), "\n  "+name+" must ") {

@@ -109,7 +109,6 @@ func (c WorkerConfig) problems() Problems {
 		p.add("worker.shard_id must have printable characters and no spaces; it is %q", c.ShardID)
 	}
 	p.atLeast("worker.batch_messages", c.BatchMessages, 1)
-	p.atLeast("worker.batch_events", c.BatchEvents, 1)
 	if c.BatchBytes < MiB {
 		p.add("worker.batch_bytes must be at least 1MiB, the size of the largest message; it is %s", c.BatchBytes)
 	}

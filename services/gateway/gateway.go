@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -63,6 +64,11 @@ func run(cmd *cobra.Command, o options) error {
 	if err != nil {
 		return config.Problems{"--source: " + err.Error()}
 	}
+	// Without the stream nothing could be stored, but tried again for ever. Other errors do not matter here: a
+	// gateway's credential need not be allowed to ask.
+	if _, err := conn.State(cmd.Context()); errors.Is(err, stream.ErrNotProvisioned) {
+		return err
+	}
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.Go(func() error { return serve(ctx, o.listen, ingest.Handler(), log) })
 	if o.simulate > 0 {
@@ -86,7 +92,7 @@ func serve(ctx context.Context, address string, handler http.Handler, log *zap.L
 		defer cancel()
 		stopped <- server.Shutdown(last)
 	}()
-	if err := server.Serve(listener); err != http.ErrServerClosed { //nolint:errorlint // returned as it is
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return <-stopped

@@ -18,15 +18,22 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for definitions with a time zone, where the system has no database of them
 
 	"github.com/spf13/cobra"
 
+	"weir/services/alerts"
+	"weir/services/api"
 	"weir/services/apply"
 	"weir/services/check"
 	"weir/services/config"
+	"weir/services/deadletters"
+	"weir/services/demo"
 	"weir/services/gateway"
 	"weir/services/healthcheck"
+	"weir/services/query"
 	"weir/services/replay"
+	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
 )
@@ -40,11 +47,17 @@ const (
 // commands is every command of weir: first the roles, then the tools.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		demo.Command(),
+		up.Command(),
+		apply.Command(),
 		worker.Command(),
 		gateway.Command(),
-		apply.Command(),
-		check.Command(),
+		api.Command(),
 		replay.Command(),
+		query.Command(),
+		alerts.Command(),
+		deadletters.Command(),
+		check.Command(),
 		config.Command(),
 		healthcheck.Command(),
 		version.Command(),

@@ -20,7 +20,13 @@ import (
 // Catalog loads the definitions: those of cfg.Streams, a directory, or the
 // built-in pack.
 func Catalog(cfg config.Config) (*definition.Catalog, error) {
+	return CatalogWith(cfg, definition.Options{})
+}
+
+// CatalogWith is Catalog with options; it fills in where the files are.
+func CatalogWith(cfg config.Config, options definition.Options) (*definition.Catalog, error) {
 	var files fs.FS = streams.Files
+	options.Dir = "streams"
 	if cfg.Streams != "" {
 		info, err := os.Stat(cfg.Streams)
 		if err != nil {
@@ -29,9 +35,9 @@ func Catalog(cfg config.Config) (*definition.Catalog, error) {
 		if !info.IsDir() {
 			return nil, fmt.Errorf("definitions: %s is no directory", cfg.Streams)
 		}
-		files = os.DirFS(cfg.Streams)
+		files, options.Dir = os.DirFS(cfg.Streams), cfg.Streams
 	}
-	return definition.Load(files)
+	return definition.LoadWith(files, options)
 }
 
 // Store opens the pool; role is what Postgres shows it as.

@@ -24,7 +24,7 @@ const (
 
 // shared is the cluster of this test binary. A test function is given nothing but its testing.T, so what
 // all tests of a binary share can only be a variable of the package.
-var shared sharedCluster
+var shared sharedCluster //nolint:gochecknoglobals // see above
 
 // sharedCluster starts with the first database.
 type sharedCluster struct {

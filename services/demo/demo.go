@@ -1,0 +1,136 @@
+// Package demo is `weir demo`: everything at once, with simulated gateways,
+// on a machine where nothing runs. At its end it checks itself.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"weir/pkg/gateway"
+	"weir/services/config"
+	"weir/services/local"
+	"weir/services/wire"
+)
+
+const (
+	gateways     = 3
+	workers      = 3
+	drainTimeout = time.Minute
+)
+
+type options struct {
+	length time.Duration
+	rate   float64
+	seed   uint64
+}
+
+// Command is `weir demo`.
+func Command() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "See Weir work: simulated gateways, three workers, live figures",
+		Long: `Start NATS, a private Postgres, three simulated gateways, three workers with a shard each and the HTTP API in one
+process, and show what happens. All events are made up and labelled as generated. Ctrl-C ends it: the gateways stop, the
+workers finish, and every count in the database is compared with what was published. The last line has the result;
+the exit code is 3 if an event was lost or counted twice. Nothing is left behind.`,
+		Example: `  weir demo
+  weir demo --for 20s --rate 2000`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
+	}
+	config.Flags(cmd, config.Embedded, config.Definitions)
+	f := cmd.Flags()
+	f.DurationVar(&o.length, "for", 0, "end after this `time`, such as 20s; by default with Ctrl-C")
+	f.Float64Var(&o.rate, "rate", 600, "`events` a second of all gateways together")
+	f.Uint64Var(&o.seed, "seed", 1, "seed of the made up traffic")
+	return cmd
+}
+
+func run(cmd *cobra.Command, o options) (err error) {
+	cfg, err := config.Load(cmd)
+	if err != nil {
+		return err
+	}
+	if o.rate <= 0 || o.rate > 1_000_000 {
+		return config.Problems{fmt.Sprintf("--rate: %v should be above 0, up to 1000000", o.rate)}
+	}
+	if !cmd.Flags().Changed("log-level") {
+		cfg.Log.Level = "warn" // the live figures are what there is to see
+	}
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "weir-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	out := cmd.OutOrStdout()
+	_, _ = fmt.Fprintln(out, "Starting NATS, Postgres, 3 workers and the HTTP API …")
+	plan := &counter{}
+	instance, err := local.Start(cmd.Context(), local.Options{
+		Dir: dir, Workers: workers, Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, instance.Close()) }()
+	forget, err := instance.Announce()
+	if err != nil {
+		return err
+	}
+	defer forget()
+
+	d := &demo{options: o, instance: instance, catalog: catalog, view: newView(out, instance, plan.lines)}
+	return d.run(cmd.Context())
+}
+
+// counter counts the lines of the plan.
+type counter struct{ lines int }
+
+func (c *counter) Write(p []byte) (int, error) {
+	for _, b := range p {
+		if b == '\n' {
+			c.lines++
+		}
+	}
+	return len(p), nil
+}
+
+// traffic publishes as the simulated gateways until ctx ends, and returns
+// once the stream has all of it.
+func (d *demo) traffic(ctx context.Context) error {
+	errs := make(chan error, gateways)
+	for n := range gateways {
+		source := fmt.Sprintf("gw-%d", n+1)
+		publisher, err := gateway.NewPublisher(d.instance.Conn, gateway.PublisherConfig{Source: source})
+		if err != nil {
+			return err
+		}
+		simulator := gateway.NewSimulator(gateway.SimulatorConfig{
+			Source: source, Rate: d.options.rate / gateways, Seed: d.options.seed + uint64(n), Record: true, //nolint:gosec // never negative
+		})
+		d.simulators, d.publishers = append(d.simulators, simulator), append(d.publishers, publisher)
+	}
+	for n := range gateways {
+		go func() {
+			err := d.simulators[n].Run(ctx, d.publishers[n])
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer cancel()
+			errs <- errors.Join(err, d.publishers[n].Close(last))
+		}()
+	}
+	d.view.watch(d.publishers)
+	var all error
+	for range gateways {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}

@@ -1,0 +1,97 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"weir/pkg/definition"
+	"weir/pkg/gateway"
+	"weir/services/local"
+)
+
+type demo struct {
+	options    options
+	instance   *local.Instance
+	catalog    *definition.Catalog
+	view       *view
+	publishers []*gateway.Publisher
+	simulators []*gateway.Simulator
+}
+
+// errWrong ends the demo with exit code 3.
+type errWrong struct{ report }
+
+func (e errWrong) Error() string {
+	return fmt.Sprintf("%d events lost, %d counted twice", e.lost, e.doubled)
+}
+
+// ExitCode tells a failed check from a demo that could not run.
+func (errWrong) ExitCode() int { return 3 }
+
+// run publishes until it is time to end, drains, and checks. ctx ending is
+// one way to end; what comes after it is not cut short by it.
+func (d *demo) run(ctx context.Context) error {
+	ending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if d.options.length > 0 {
+		defer time.AfterFunc(d.options.length, cancel).Stop()
+	}
+	started := time.Now()
+	shown, stopShowing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopShowing()
+	var showing errgroup.Group
+	showing.Go(func() error { return d.view.alerts(shown) })
+
+	published := make(chan error, 1)
+	go func() { published <- d.traffic(ending) }()
+	<-d.view.watching
+	showing.Go(func() error { return d.view.run(shown) })
+	var failed error
+	select {
+	case failed = <-d.instance.Failed():
+		cancel()
+		failed = errors.Join(failed, <-published)
+	case failed = <-published:
+	}
+	if failed == nil {
+		failed = d.drain(context.WithoutCancel(ctx))
+	}
+	stopShowing()
+	if err := errors.Join(failed, showing.Wait()); err != nil {
+		return err
+	}
+	result, err := d.check(context.WithoutCancel(ctx), started, time.Now())
+	if err != nil {
+		return err
+	}
+	d.view.finish(result)
+	if result.wrong() {
+		return errWrong{result}
+	}
+	return nil
+}
+
+// drain waits until the workers have acknowledged everything.
+func (d *demo) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		state, err := d.instance.Conn.State(ctx)
+		if err == nil && state.Pending == 0 && state.AckPending == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the workers did not finish within %s: %d messages waiting, %d in hand", drainTimeout, state.Pending, state.AckPending)
+		case err := <-d.instance.Failed():
+			return err
+		case <-tick.C:
+		}
+	}
+}

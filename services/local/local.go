@@ -1,0 +1,223 @@
+// Package local runs all of Weir in one process: NATS, a private Postgres,
+// workers and the HTTP API. `weir up` and `weir demo` are made of it.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"weir/pkg/definition"
+	"weir/pkg/embedded"
+	"weir/pkg/store"
+	"weir/pkg/stream"
+	"weir/pkg/worker"
+	"weir/services/api"
+	"weir/services/apply"
+	"weir/services/config"
+	"weir/services/wire"
+	workerrole "weir/services/worker"
+)
+
+// Options say what to run.
+type Options struct {
+	Dir            string // holds everything that lasts; one process at a time
+	Workers        int    // number of workers, on shards w1, w2, …; 0 for none
+	NATSListen     string // host:port; "" a free port
+	PostgresListen string // host:port; "" a free port
+	Durable        bool   // Postgres keeps what it confirmed over a power cut
+	Catalog        *definition.Catalog
+	// Settings hold the rest: an external Postgres's URL ("" for a private
+	// one), the address of the HTTP API, the sizes of batches.
+	Settings config.Config
+	// Plan receives what is provisioned, line by line.
+	Plan io.Writer
+	Log  *zap.Logger
+}
+
+// Instance is a running Weir.
+type Instance struct {
+	HTTPURL, NATSURL, PostgresURL string
+	DB                            *store.DB
+	Conn                          *stream.Conn
+
+	options  Options
+	lock     *embedded.DirLock
+	nats     *embedded.NATS
+	postgres *embedded.Postgres // nil with an external one
+	conns    []*stream.Conn     // of the workers
+	stop     context.CancelFunc
+	roles    *errgroup.Group
+	failed   chan error // what a role ended with; closed when all have ended
+
+	closeOnce sync.Once
+	closed    error
+}
+
+const (
+	connectionsPerWorker = 4 // the lease, a flush, the relay, one to spare
+	stopTimeout          = 20 * time.Second
+)
+
+// Start returns when everything is up: servers, provisioned streams and
+// tables, workers, API. On an error nothing is left running.
+func Start(ctx context.Context, options Options) (*Instance, error) {
+	i := &Instance{options: options}
+	if err := i.start(ctx); err != nil {
+		return nil, errors.Join(err, i.Close())
+	}
+	return i, nil
+}
+
+func (i *Instance) start(ctx context.Context) error {
+	if err := i.startServers(ctx); err != nil {
+		return err
+	}
+	if err := i.connect(ctx); err != nil {
+		return err
+	}
+	if err := apply.Provision(ctx, i.options.Plan, i.options.Settings, i.options.Catalog, i.DB, i.Conn); err != nil {
+		return err
+	}
+	return i.startRoles(ctx)
+}
+
+func (i *Instance) startServers(ctx context.Context) (err error) {
+	o := &i.options
+	if i.lock, err = embedded.LockDir(o.Dir); err != nil {
+		return err
+	}
+	if i.nats, err = embedded.StartNATS(embedded.NATSConfig{Dir: o.Dir, Listen: o.NATSListen, Logger: o.Log}); err != nil {
+		return err
+	}
+	i.NATSURL = i.nats.URL()
+	i.PostgresURL = string(o.Settings.Postgres.URL)
+	if i.PostgresURL == "" {
+		i.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: o.Dir, Listen: o.PostgresListen, Durable: o.Durable})
+		if err != nil {
+			return err
+		}
+		i.PostgresURL = i.postgres.URL()
+	}
+	o.Settings.NATS.URL = config.URL(i.NATSURL)
+	o.Settings.Postgres.URL = config.URL(i.PostgresURL)
+	o.Settings.Postgres.MaxOpen += connectionsPerWorker * o.Workers
+	return nil
+}
+
+func (i *Instance) connect(ctx context.Context) (err error) {
+	if i.DB, err = wire.Store(ctx, i.options.Settings, "local"); err != nil {
+		return err
+	}
+	i.Conn, err = wire.Stream(ctx, i.options.Settings, "local", i.options.Log)
+	return err
+}
+
+// startRoles starts the workers and the API. They do not end with ctx but
+// with Close, so that a caller may drain first.
+func (i *Instance) startRoles(ctx context.Context) error {
+	o := i.options
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Settings.HTTP.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	i.HTTPURL = "http://" + listener.Addr().String()
+	workers := make([]*worker.Worker, o.Workers)
+	for n := range workers {
+		conn, err := wire.Stream(ctx, o.Settings, "worker", o.Log)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		i.conns = append(i.conns, conn)
+		cfg := workerrole.Config(o.Settings)
+		cfg.ShardID = "w" + strconv.Itoa(n+1)
+		workers[n] = worker.New(cfg, o.Catalog, i.DB, conn, o.Log)
+	}
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	i.stop = stop
+	i.failed = make(chan error, 1)
+	i.roles, life = errgroup.WithContext(life)
+	for _, w := range workers {
+		i.roles.Go(func() error { return w.Run(life) })
+	}
+	i.roles.Go(func() error { return api.Serve(life, listener, api.Handler(o.Catalog, i.DB, i.Conn, o.Log)) })
+	if i.postgres != nil {
+		i.roles.Go(func() error {
+			select {
+			case <-life.Done():
+				return nil
+			case <-i.postgres.Done():
+				return errors.New("the private Postgres ended by itself; its log is in " + o.Dir)
+			}
+		})
+	}
+	go func() {
+		if err := i.roles.Wait(); err != nil {
+			i.failed <- err
+		}
+		close(i.failed)
+	}()
+	return nil
+}
+
+// Failed delivers the error with which a role ended before Close, if any.
+func (i *Instance) Failed() <-chan error { return i.failed }
+
+// Close stops the workers, which finish the batch in hand, then the API, the
+// connections and the servers, and frees the directory. It may be called more
+// than once.
+func (i *Instance) Close() error {
+	i.closeOnce.Do(func() { i.closed = i.close() })
+	return i.closed
+}
+
+func (i *Instance) close() error {
+	var failures []error
+	if i.stop != nil {
+		i.stop()
+		_ = i.roles.Wait() // Failed has told of it
+	}
+	for _, conn := range i.conns {
+		conn.Close()
+	}
+	if i.Conn != nil {
+		i.Conn.Close()
+	}
+	if i.DB != nil {
+		failures = append(failures, i.DB.Close())
+	}
+	if i.nats != nil {
+		i.nats.Close()
+	}
+	if i.postgres != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		failures = append(failures, i.postgres.Close(ctx))
+	}
+	if i.lock != nil {
+		failures = append(failures, i.lock.Release())
+	}
+	return errors.Join(failures...)
+}
+
+// Announce leaves the URLs where the commands of other terminals find them,
+// until forget is called.
+func (i *Instance) Announce() (forget func(), err error) {
+	dir, err := embedded.DefaultDir()
+	if err != nil {
+		return func() {}, nil //nolint:nilerr // without a home nobody looks there either
+	}
+	running := config.Running{HTTP: config.URL(i.HTTPURL), NATS: config.URL(i.NATSURL), Postgres: config.URL(i.PostgresURL)}
+	if err := config.WriteRunning(dir, running); err != nil {
+		return nil, err
+	}
+	return func() { _ = config.RemoveRunning(dir) }, nil // a stale file counts for nothing
+}
