@@ -3,6 +3,7 @@ package alert
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,15 +24,19 @@ type Local struct {
 
 	tracks  map[string]track
 	pending map[string]track
-	newest  int64 // newest event time seen, microseconds since 1970 UTC
+	newest  int64 // newest event time committed, microseconds since 1970 UTC
 	pruneAt int   // size at which tracks is pruned next
 }
 
 // track is what is remembered of one key of one case.
 type track struct {
-	fired  int64 // event time of its last alert, 0 for none
+	fired  []int64 // event times of its last alerts, in the order of decision
 	counts []count
 }
+
+// maxFired is how many alerts of a key are remembered: with one only, late
+// events that come in between others would undo the suppression of these.
+const maxFired = 8
 
 // count is the number of events in one step of time.
 type count struct{ start, n int64 }
@@ -64,6 +69,7 @@ func (l *Local) Evaluate(batch []*event.Columns) []Alert {
 func (l *Local) Commit() {
 	for key, t := range l.pending {
 		l.tracks[key] = t
+		l.newest = max(l.newest, t.newest())
 	}
 	clear(l.pending)
 	if len(l.tracks) >= l.pruneAt {
@@ -84,7 +90,6 @@ func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, col
 			}
 		}
 		at := columns.Times[row]
-		l.newest = max(l.newest, at)
 		key := prefix + keyText(c, columns, row)
 		t := l.track(key)
 		if rule.Class == Counted {
@@ -92,7 +97,7 @@ func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, col
 			value = float64(t.sum(at, rule.Window))
 		}
 		if value > rule.Threshold && !t.suppressed(at, rule.Suppress) {
-			t.fired = at
+			t = t.fire(at)
 			alerts = append(alerts, l.alert(rule, c, columns, row, value))
 		}
 		l.pending[key] = t
@@ -107,11 +112,22 @@ func (l *Local) track(key string) track {
 	return l.tracks[key]
 }
 
-// suppressed reports whether the last alert of the key is near enough, before
-// or, for a late event, after.
+// suppressed reports whether one of the key's last alerts is near enough,
+// before or, for a late event, after.
 func (t track) suppressed(at int64, suppress time.Duration) bool {
-	distance := max(at-t.fired, t.fired-at)
-	return t.fired != 0 && distance < suppress.Microseconds()
+	for _, fired := range t.fired {
+		if max(at-fired, fired-at) < suppress.Microseconds() {
+			return true
+		}
+	}
+	return false
+}
+
+// fire remembers an alert. Like add it does not touch what it was given.
+func (t track) fire(at int64) track {
+	last := t.fired[max(0, len(t.fired)+1-maxFired):]
+	t.fired = append(slices.Clone(last), at)
+	return t
 }
 
 // add counts an event and forgets steps that are out of the window. It does
@@ -164,7 +180,7 @@ func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, valu
 		"{window}", formatWindow(rule.Window),
 	}
 	for _, part := range c.Key {
-		text := cellText(columns, part, row)
+		text := clip(cellText(columns, part, row))
 		a.Key[part.Name] = text
 		replace = append(replace, "{"+part.Name+"}", text)
 	}
@@ -206,6 +222,18 @@ func cellText(columns *event.Columns, part KeyPart, row int) string {
 	return strconv.FormatInt(int64(cell), 10)
 }
 
+// maxText is how many bytes of a key's text an alert shows: whatever events
+// hold, the alert must fit into one message.
+const maxText = 1024
+
+// clip shortens a text to maxText bytes and says so by an ellipsis.
+func clip(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
+}
+
 func number(columns *event.Columns, attribute, row int) float64 {
 	cell := columns.Cells[attribute][row]
 	if columns.Schema.Attributes[attribute].Kind == event.Float {
@@ -222,14 +250,21 @@ func (l *Local) prune() {
 	}
 	old := l.newest - longest.Microseconds() - step
 	for key, t := range l.tracks {
-		newest := t.fired
-		for _, c := range t.counts {
-			newest = max(newest, c.start)
-		}
-		if newest < old {
+		if t.newest() < old {
 			delete(l.tracks, key)
 		}
 	}
+}
+
+// newest is the last event time of the key that matters.
+func (t track) newest() (newest int64) {
+	for _, fired := range t.fired {
+		newest = max(newest, fired)
+	}
+	for _, c := range t.counts {
+		newest = max(newest, c.start)
+	}
+	return newest
 }
 
 // formatWindow is how a rule's window reads in messages: 1h, not 1h0m0s.

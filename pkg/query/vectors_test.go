@@ -1,6 +1,7 @@
 package query_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
 	"weir/pkg/query"
+	"weir/pkg/store"
 )
 
 // vector is what this test reads of a file in shared/vectors; its README says
@@ -23,7 +25,6 @@ type vector struct {
 		Fields []struct{ Name, Type string } `json:"fields"`
 	} `json:"stream"`
 	Aggregation *struct {
-		Name          string         `json:"name"`
 		Select        []vectorColumn `json:"select"`
 		Granularities []string       `json:"granularities"`
 		Timezone      string         `json:"timezone"`
@@ -37,6 +38,9 @@ type vector struct {
 	Queries []vectorQuery `json:"queries"`
 	Steps   []any         `json:"steps"`
 	Initial any           `json:"initial_store"`
+
+	name string
+	def  *aggregation.Definition
 }
 
 type vectorColumn struct {
@@ -68,13 +72,15 @@ func TestAsk_AnswersSiddhiVectors(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Skip("no vectors in ../../../shared/vectors: this test needs that folder beside the repository")
 	}
+	var vectors []*vector
+	var defs []*aggregation.Definition
 	for _, path := range files {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var v vector
-		if err := json.Unmarshal(data, &v); err != nil {
+		v := &vector{name: strings.TrimSuffix(filepath.Base(path), ".json")}
+		if err := json.Unmarshal(data, v); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
 		// Purging, restarts and distinct counts are not about questions.
@@ -82,16 +88,20 @@ func TestAsk_AnswersSiddhiVectors(t *testing.T) {
 			slices.ContainsFunc(v.Aggregation.Select, func(c vectorColumn) bool { return c.Fn == "distinct_count" }) {
 			continue
 		}
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".json"), func(t *testing.T) {
+		v.def = v.definition(t)
+		vectors, defs = append(vectors, v), append(defs, v.def)
+	}
+	db, raw := database(t, defs...)
+	for _, v := range vectors {
+		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			v.run(t)
+			v.run(t, db, raw)
 		})
 	}
 }
 
-func (v *vector) run(t *testing.T) {
-	def := v.definition(t)
-	db, raw := database(t, def)
+func (v *vector) run(t *testing.T, db *store.DB, raw *sql.DB) {
+	def := v.def
 	insert(t, raw, def, v.groups(def))
 	for _, q := range v.Queries {
 		question, err := query.Parse(catalogOf(def), def.Name, q.values())
@@ -161,7 +171,7 @@ func (q *vectorQuery) values() url.Values {
 }
 
 func (v *vector) definition(t *testing.T) *aggregation.Definition {
-	def := &aggregation.Definition{Name: v.Aggregation.Name, Zone: zone(t, v.Aggregation.Timezone)}
+	def := &aggregation.Definition{Name: strings.ReplaceAll(v.name, "-", "_"), Zone: zone(t, v.Aggregation.Timezone)}
 	for _, name := range v.Aggregation.Granularities {
 		g, err := aggregation.ParseGranularity(name)
 		if err != nil {

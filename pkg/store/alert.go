@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -83,6 +84,11 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, e
 	return a, json.Unmarshal(key, &a.Key)
 }
 
+// relayHold is how long one call of Relay goes on publishing: its transaction
+// must end before Postgres ends it for being idle, or nothing would ever leave
+// the outbox while publishing is slow.
+const relayHold = 5 * time.Second
+
 // Relay hands up to limit alerts of the outbox to publish, oldest first, and
 // takes those off it that publish accepted. Rows that another relay has in
 // hand are passed over. A crash between publish and commit publishes again:
@@ -90,6 +96,7 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, e
 func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context, alert.Alert) error) (int, error) {
 	var done []int64
 	var failed error
+	begin := time.Now()
 	err := db.InTx(ctx, func(tx *Tx) error {
 		outbox, ids, err := tx.readOutbox(ctx, limit)
 		if err != nil || len(outbox) == 0 {
@@ -100,6 +107,9 @@ func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context
 				break // the rest stays in the outbox, in order
 			}
 			done = append(done, ids[i])
+			if time.Since(begin) > relayHold {
+				break
+			}
 		}
 		if len(done) == 0 {
 			return nil

@@ -296,34 +296,44 @@ func foreignArrays(keys []foreignKey) (incarnations, sequences, stored any) {
 	return pq.Array(i), pq.Array(q), pq.Array(s)
 }
 
-// CompactLedger moves full pages into runs and returns how many it moved.
-// One call runs at a time; claims go on meanwhile. A claim that hits a page
-// under compaction waits for it, inserts the page anew, and then finds it in
-// the compacted part, because each of its statements sees what is committed
+// CompactLedger moves full pages into runs and returns how many pages it
+// moved. One call runs at a time; claims go on meanwhile. A claim that hits a
+// page under compaction waits for it, inserts the page anew, and then finds it
+// in the compacted part, because each of its statements sees what is committed
 // by then.
 func (db *DB) CompactLedger(ctx context.Context) (int64, error) {
 	var moved int64
-	err := db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.compact_ledger', 0))`); err != nil {
-			return err
-		}
-		// Runs are the pages whose distance to their own rank is the same.
-		result, err := tx.tx.ExecContext(ctx, `
-			WITH gone AS (
-				DELETE FROM weir.ledger_page WHERE bits = ~ B'0'::bit(4096) RETURNING source, epoch, page
-			), ranked AS (
-				SELECT source, epoch, page, page - row_number() OVER (PARTITION BY source, epoch ORDER BY page) AS run FROM gone
-			)
-			INSERT INTO weir.ledger_full (source, epoch, first_page, last_page)
-			SELECT source, epoch, min(page), max(page) FROM ranked GROUP BY source, epoch, run`)
-		if err != nil {
-			return err
-		}
-		moved, err = result.RowsAffected()
+	err := db.InTx(ctx, func(tx *Tx) (err error) {
+		moved, err = tx.compactLedger(ctx)
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("compact the ledger: %w", err)
 	}
 	return moved, nil
+}
+
+func (tx *Tx) compactLedger(ctx context.Context) (moved int64, err error) {
+	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.compact_ledger', 0))`); err != nil {
+		return 0, err
+	}
+	// A page that a claim holds is left for the next time: waiting for it here,
+	// while the claim waits for another page, would be a deadlock. Runs are the
+	// pages whose distance to their own rank is the same.
+	err = tx.tx.QueryRowContext(ctx, `
+		WITH complete AS (
+			SELECT source, epoch, page FROM weir.ledger_page WHERE bits = ~ B'0'::bit(4096) FOR UPDATE SKIP LOCKED
+		), gone AS (
+			DELETE FROM weir.ledger_page USING complete c
+			WHERE ledger_page.source = c.source AND ledger_page.epoch = c.epoch AND ledger_page.page = c.page
+			RETURNING c.source, c.epoch, c.page
+		), ranked AS (
+			SELECT source, epoch, page, page - row_number() OVER (PARTITION BY source, epoch ORDER BY page) AS run FROM gone
+		), runs AS (
+			INSERT INTO weir.ledger_full (source, epoch, first_page, last_page)
+			SELECT source, epoch, min(page), max(page) FROM ranked GROUP BY source, epoch, run
+			RETURNING last_page - first_page + 1 AS pages
+		)
+		SELECT coalesce(sum(pages), 0)::bigint FROM runs`).Scan(&moved)
+	return moved, err
 }

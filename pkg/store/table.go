@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 
@@ -124,16 +125,28 @@ func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition) ([]Chang
 	if err != nil {
 		return nil, err
 	}
-	shapes := map[string]string{}
 	var changes []Change
 	if !migrated {
 		changes = append(changes, Change{Text: "migrate Weir's own tables (schema weir)"})
 	}
-	if shapes, err = db.shapes(ctx); err != nil {
+	tables, err := planTables(ctx, db.sql, defs)
+	return append(changes, tables...), err
+}
+
+// querier is a pool or one transaction of it.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) ([]Change, error) {
+	shapes, err := readShapes(ctx, q)
+	if err != nil {
 		return nil, err
 	}
+	var changes []Change
 	var lz4 bool
-	err = db.sql.QueryRowContext(ctx, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`).Scan(&lz4)
+	err = q.QueryRowContext(ctx, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`).Scan(&lz4)
 	if err != nil {
 		return nil, fmt.Errorf("ask for lz4 support: %w", err)
 	}
@@ -158,40 +171,40 @@ func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition) ([]Chang
 	return changes, nil
 }
 
-// Apply carries out the plan: each aggregation in a transaction of its own.
+// Apply carries out the plan, all of it or nothing. Any number of processes
+// may call it at once: an advisory lock lets one after another.
 func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition) error {
 	if err := db.Migrate(ctx); err != nil {
 		return err
 	}
-	changes, err := db.Plan(ctx, defs)
-	if err != nil {
-		return err
-	}
-	for _, change := range changes {
-		err := db.InTx(ctx, func(tx *Tx) error {
+	return db.InTx(ctx, func(tx *Tx) error {
+		if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.apply', 0))`); err != nil {
+			return fmt.Errorf("wait for another apply: %w", err)
+		}
+		changes, err := planTables(ctx, tx.tx, defs)
+		if err != nil {
+			return err
+		}
+		for _, change := range changes {
 			for _, statement := range change.sql {
 				if _, err := tx.tx.ExecContext(ctx, statement); err != nil {
-					return err
+					return fmt.Errorf("%s: %w", change.Text, err)
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", change.Text, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-// shapes reads what the existing tables were made for; nothing before the
+// readShapes reads what the existing tables were made for; nothing before the
 // first migration.
-func (db *DB) shapes(ctx context.Context) (map[string]string, error) {
+func readShapes(ctx context.Context, q querier) (map[string]string, error) {
 	shapes := map[string]string{}
 	var there bool
-	if err := db.sql.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
 		return shapes, err
 	}
-	rows, err := db.sql.QueryContext(ctx, `SELECT name, shape FROM weir.aggregation`)
+	rows, err := q.QueryContext(ctx, `SELECT name, shape FROM weir.aggregation`)
 	if err != nil {
 		return nil, fmt.Errorf("read the applied definitions: %w", err)
 	}

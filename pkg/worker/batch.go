@@ -43,6 +43,9 @@ func (w *Worker) decode(messages []stream.Message) *batch {
 		name, _, ok := stream.ParseEventSubject(m.Subject)
 		schema := w.catalog.Stream(name)
 		if !ok || schema == nil {
+			if !b.claimEvents(o)(-1) {
+				continue
+			}
 			b.bury(i, m, event.Reject{Offset: -1, Reason: fmt.Sprintf("unknown type: no stream is defined for the subject %q", m.Subject), Payload: m.Data})
 			continue
 		}
@@ -119,7 +122,17 @@ func (b *batch) claim(o origin, offset int) bool {
 	return b.claims.AddForeign(o.incarnation, o.sequence, o.stored)
 }
 
+// refused reports whether the event at offset, or with -1 all of the message,
+// is known to be folded.
 func (b *batch) refused(o origin, offset int) bool {
+	if offset < 0 && o.ranged() {
+		for n := range o.identity.Count() {
+			if !b.claims.Refused(o.identity.Source, o.identity.Epoch, o.identity.First+n) {
+				return false
+			}
+		}
+		return true
+	}
 	if o.own {
 		return b.claims.Refused(o.identity.Source, o.identity.Epoch, o.number(offset))
 	}

@@ -99,8 +99,10 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	batches := make(chan []stream.Message, 1)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { defer close(batches); return w.fetch(ctx, batches) })
-	group.Go(func() error { return w.fold(ctx, batches) })
+	fetching, stopFetching := context.WithCancel(ctx)
+	defer stopFetching()
+	group.Go(func() error { defer close(batches); return w.fetch(fetching, batches) })
+	group.Go(func() error { return w.fold(ctx, batches, stopFetching) })
 	group.Go(func() error { return w.relay(ctx) })
 	group.Go(func() error { return w.compact(ctx) })
 	if err := group.Wait(); err != nil {
@@ -110,9 +112,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-func (w *Worker) leaseShard(ctx context.Context) (err error) {
-	w.lease, err = w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
-	return err
+// leaseShard leases the shard; after an error the former lease stays, so that
+// there is always one to check.
+func (w *Worker) leaseShard(ctx context.Context) error {
+	lease, err := w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	w.lease = lease
+	return nil
 }
 
 // fetch keeps one batch ready while another is being folded.
@@ -133,8 +141,9 @@ func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) err
 }
 
 // fold processes batch after batch. Once ctx has ended the batches in hand get
-// stopWait; what is not done by then is given back to the other workers.
-func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message) error {
+// stopWait; what is not done by then is given back to the other workers. A
+// failure ends fetching, and the batches that were fetched go back too.
+func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stopFetching func()) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
@@ -144,6 +153,7 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message) erro
 			failed = w.persist(ctx, work, messages)
 		}
 		if failed != nil {
+			stopFetching()
 			giveBack(messages)
 		}
 	}

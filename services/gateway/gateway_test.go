@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/stream"
@@ -20,10 +22,12 @@ func TestGateway_RefusesToStartWhereNothingIsProvisioned(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
 			cmd := Command()
 			cmd.SilenceUsage, cmd.SilenceErrors = true, true
 			cmd.SetArgs(append([]string{"--nats", url, "--listen", "127.0.0.1:0"}, tt.args...))
-			if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, stream.ErrNotProvisioned) {
+			if err := cmd.ExecuteContext(ctx); !errors.Is(err, stream.ErrNotProvisioned) {
 				t.Errorf("weir gateway = %v, want ErrNotProvisioned", err)
 			}
 		})
