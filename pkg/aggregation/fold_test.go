@@ -235,10 +235,15 @@ func TestGranularity_CutsInTheZone(t *testing.T) {
 		{"UTC", "2024-02-29T12:00:00Z", "months", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z"},
 		{"Asia/Kolkata", "2026-11-22T10:15:00Z", "hours", "2026-11-22T09:30:00Z", "2026-11-22T10:30:00Z"},
 		{"Asia/Kolkata", "2026-11-22T20:00:00Z", "days", "2026-11-22T18:30:00Z", "2026-11-23T18:30:00Z"},
-		{"Europe/Berlin", "2026-10-25T00:30:00Z", "hours", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"}, // 02:30 summer time
-		{"Europe/Berlin", "2026-10-25T01:30:00Z", "hours", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"}, // 02:30 winter time
-		{"Europe/Berlin", "2026-10-25T12:00:00Z", "days", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},  // 25 hours
-		{"Europe/Berlin", "2026-03-29T12:00:00Z", "days", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},  // 23 hours
+		{"Europe/Berlin", "2026-10-25T00:30:00Z", "hours", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z"},    // 02:30 summer time
+		{"Europe/Berlin", "2026-10-25T01:30:00Z", "hours", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"},    // 02:30 winter time
+		{"Europe/Berlin", "2026-10-25T12:00:00Z", "days", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},     // 25 hours
+		{"Europe/Berlin", "2026-03-29T12:00:00Z", "days", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},     // 23 hours
+		{"America/Sao_Paulo", "2018-11-04T12:00:00Z", "days", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"}, // no midnight: it begins at 01:00
+		{"America/Sao_Paulo", "2018-11-03T12:00:00Z", "days", "2018-11-03T03:00:00Z", "2018-11-04T03:00:00Z"},
+		{"America/Havana", "2018-11-04T12:00:00Z", "days", "2018-11-04T04:00:00Z", "2018-11-05T05:00:00Z"},   // midnight twice: the first
+		{"America/Santiago", "2019-04-07T12:00:00Z", "days", "2019-04-07T04:00:00Z", "2019-04-08T04:00:00Z"}, // back at midnight to 23:00
+		{"Pacific/Apia", "2011-12-31T00:00:00Z", "days", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"},     // 30 December did not exist
 		{"America/New_York", "2026-01-01T02:00:00Z", "years", "2025-01-01T05:00:00Z", "2026-01-01T05:00:00Z"},
 	} {
 		zone, err := time.LoadLocation(c.zone)

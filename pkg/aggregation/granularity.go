@@ -86,13 +86,13 @@ func (g Granularity) Truncate(t int64, zone *time.Location) int64 {
 			return floor(t, 24*int64(time.Hour/time.Microsecond))
 		}
 		y, m, d := time.UnixMicro(t).In(zone).Date()
-		return time.Date(y, m, d, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y, m, d, zone)
 	case Months:
 		y, m, _ := time.UnixMicro(t).In(zone).Date()
-		return time.Date(y, m, 1, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y, m, 1, zone)
 	case Years:
 		y, _, _ := time.UnixMicro(t).In(zone).Date()
-		return time.Date(y, time.January, 1, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y, time.January, 1, zone)
 	}
 	panic("aggregation: " + g.String())
 }
@@ -108,13 +108,13 @@ func (g Granularity) Next(start int64, zone *time.Location) int64 {
 		return start + int64(time.Hour/time.Microsecond)
 	case Days:
 		y, m, d := time.UnixMicro(start).In(zone).Date()
-		return time.Date(y, m, d+1, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y, m, d+1, zone)
 	case Months:
 		y, m, _ := time.UnixMicro(start).In(zone).Date()
-		return time.Date(y, m+1, 1, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y, m+1, 1, zone)
 	case Years:
 		y, _, _ := time.UnixMicro(start).In(zone).Date()
-		return time.Date(y+1, time.January, 1, 0, 0, 0, 0, zone).UnixMicro()
+		return startOfDay(y+1, time.January, 1, zone)
 	}
 	panic("aggregation: " + g.String())
 }
@@ -126,6 +126,28 @@ func (g Granularity) Ceil(t int64, zone *time.Location) int64 {
 		return g.Next(start, zone)
 	}
 	return start
+}
+
+// startOfDay returns the first instant of a local day. Where clocks go forward
+// at midnight that is later than 00:00, which does not exist; where they go back
+// across it, it is the first of two.
+func startOfDay(y int, m time.Month, d int, zone *time.Location) int64 {
+	utc := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	before, after := offsetAt(utc.Add(-24*time.Hour), zone), offsetAt(utc.Add(24*time.Hour), zone)
+	first := utc.Add(-max(before, after)) // the greater offset has the earlier midnight
+	for _, at := range []time.Time{first, utc.Add(-min(before, after))} {
+		if offsetAt(at, zone) == utc.Sub(at) {
+			return at.UnixMicro()
+		}
+	}
+	// No midnight: the day begins where the clocks went forward over it.
+	begin, _ := utc.Add(-before).In(zone).ZoneBounds()
+	return begin.UnixMicro()
+}
+
+func offsetAt(t time.Time, zone *time.Location) time.Duration {
+	_, seconds := t.In(zone).Zone()
+	return time.Duration(seconds) * time.Second
 }
 
 // floor rounds t down to a multiple of step, also before 1970.

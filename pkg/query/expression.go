@@ -164,39 +164,37 @@ func (c compiler) binary(n *ast.BinaryNode) (store.Expr, error) {
 	if err != nil {
 		return store.Expr{}, err
 	}
-	kind := event.Bool
+	e := store.Expr{Op: op, Kind: event.Bool, Args: []store.Expr{a, b}}
 	switch op {
 	case store.OpAnd, store.OpOr:
-		for i, side := range []store.Expr{a, b} {
-			if side.Kind != event.Bool {
-				return store.Expr{}, fmt.Errorf("%s connects conditions, and %s is %s", n.Operator, []ast.Node{n.Left, n.Right}[i], kindName(side.Kind))
-			}
-		}
+		err = needs(n, e.Args, "connects conditions", func(k event.Kind) bool { return k == event.Bool })
 	case store.OpContains, store.OpStartsWith, store.OpEndsWith:
-		for i, side := range []store.Expr{a, b} {
-			if side.Kind != event.String {
-				return store.Expr{}, fmt.Errorf("%s needs texts, and %s is %s", n.Operator, []ast.Node{n.Left, n.Right}[i], kindName(side.Kind))
-			}
-		}
+		err = needs(n, e.Args, "needs texts", func(k event.Kind) bool { return k == event.String })
 	case store.OpAdd, store.OpSubtract, store.OpMultiply, store.OpDivide:
-		for i, side := range []store.Expr{a, b} {
-			if !side.Kind.Numeric() {
-				return store.Expr{}, notANumber(n.Operator, []ast.Node{n.Left, n.Right}[i], side)
-			}
-		}
-		kind = event.Float
+		err = needs(n, e.Args, "needs numbers", event.Kind.Numeric)
+		e.Kind = event.Float
 		if op != store.OpDivide && a.Kind == event.Int && b.Kind == event.Int {
-			kind = event.Int
+			e.Kind = event.Int
 		}
 	default:
-		if a, b, err = alike(a, b); err != nil {
+		if e.Args[0], e.Args[1], err = alike(a, b); err != nil {
 			return store.Expr{}, fmt.Errorf("%s: %w", n, err)
 		}
 		if a.Kind == event.Bool && op != store.OpEqual && op != store.OpNotEqual {
-			return store.Expr{}, fmt.Errorf("%s: true and false have no order; compare them with == or !=", n)
+			err = fmt.Errorf("%s: true and false have no order; compare them with == or !=", n)
 		}
 	}
-	return store.Expr{Op: op, Kind: kind, Args: []store.Expr{a, b}}, nil
+	return e, err
+}
+
+// needs checks the operands' kinds.
+func needs(n *ast.BinaryNode, args []store.Expr, what string, right func(event.Kind) bool) error {
+	for i, side := range []ast.Node{n.Left, n.Right} {
+		if !right(args[i].Kind) {
+			return fmt.Errorf("%s %s, and %s is %s", n.Operator, what, side, kindName(args[i].Kind))
+		}
+	}
+	return nil
 }
 
 // alike makes two operands of a comparison of one kind, or both numbers:
@@ -273,17 +271,15 @@ func (c compiler) call(n *ast.CallNode) (store.Expr, error) {
 	if err != nil {
 		return store.Expr{}, err
 	}
-	kind := arg.Kind
-	switch op {
-	case store.OpSum, store.OpAvg:
-		if !arg.Kind.Numeric() {
-			return store.Expr{}, notANumber(function, n.Arguments[0], arg)
-		}
-		if op == store.OpAvg {
-			kind = event.Float
-		}
-	case store.OpCount: // every row has every column
+	if op == store.OpCount { // every row has every column
 		return store.Expr{Op: op, Kind: event.Int}, nil
+	}
+	if (op == store.OpSum || op == store.OpAvg) && !arg.Kind.Numeric() {
+		return store.Expr{}, notANumber(function, n.Arguments[0], arg)
+	}
+	kind := arg.Kind
+	if op == store.OpAvg {
+		kind = event.Float
 	}
 	return store.Expr{Op: op, Kind: kind, Args: []store.Expr{arg}}, nil
 }

@@ -167,7 +167,9 @@ func TestHandler_TellsWhatKeepsItFromAnswering(t *testing.T) {
 	if status != 200 || !strings.Contains(body, `"complete_through":null`) {
 		t.Errorf("NATS away: got %d %s, want an answer without complete_through", status, body)
 	}
-	<-errs
+	if err := <-errs; !strings.Contains(err.Error(), "NATS is away") {
+		t.Errorf("reported %v, want that NATS is away", err)
+	}
 	status, _, body = get(t, "GET", away+"/readyz")
 	if status != 503 || !strings.Contains(body, `"nats":"no connection"`) || !strings.Contains(body, `"postgres":"ok"`) {
 		t.Errorf("readyz: got %d %s, want 503 with the reason", status, body)

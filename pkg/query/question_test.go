@@ -233,7 +233,8 @@ func TestAsk_RegroupsNaturalRows(t *testing.T) {
 		})},
 		{"one row over all", "per=days\ngroup_by=", [][]any{merge(all).measures()}},
 		{"no rows is no row", "per=days\ngroup_by=\nwhere=apiName == \"none\"", nil},
-		{"functions are over natural rows", "per=hours\ngroup_by=apiName\nselect=apiName, sum(avgBytes), avg(avgBytes) as mean, count(), count(*) as n, max(avgBytes) - min(avgBytes) as spread",
+		{
+			"functions are over natural rows", "per=hours\ngroup_by=apiName\nselect=apiName, sum(avgBytes), avg(avgBytes) as mean, count(), count(*) as n, max(avgBytes) - min(avgBytes) as spread",
 			regroup(all, byAPI, func(api string, _ []call) []any {
 				sum, n := sumOfAverages(api)
 				low, high := 1e9, -1e9
@@ -243,33 +244,42 @@ func TestAsk_RegroupsNaturalRows(t *testing.T) {
 					}
 				}
 				return []any{api, sum, sum / n, int64(n), int64(n), high - low}
-			})},
-		{"other columns show the newest", "per=hours\ngroup_by=apiName\nselect=apiName,code,bucket,shard_id,label,last(code) as c",
+			}),
+		},
+		{
+			"other columns show the newest", "per=hours\ngroup_by=apiName\nselect=apiName,code,bucket,shard_id,label,last(code) as c",
 			regroup(all, byAPI, func(api string, c []call) []any {
 				n := newest(c)
 				return []any{api, n.code, stamp(bucketOf(aggregation.Hours, n.at, z)), n.shard, n.label, n.code}
-			})},
-		{"the newest is also found through natural rows", "per=hours\ngroup_by=apiName\nselect=apiName,code,label,count()>0 as any,last(bucket),last(hits*0+code)",
+			}),
+		},
+		{
+			"the newest is also found through natural rows", "per=hours\ngroup_by=apiName\nselect=apiName,code,label,count()>0 as any,last(bucket),last(hits*0+code)",
 			regroup(all, byAPI, func(api string, c []call) []any {
 				n := newest(c)
 				return []any{api, n.code, n.label, true, stamp(bucketOf(aggregation.Hours, n.at, z)), n.code}
-			})},
-		{"a function in select groups by what is beside it", "per=days\nselect=bucket,sum(hits),sum(bytes)/sum(hits) as ratio,avgBytes",
+			}),
+		},
+		{
+			"a function in select groups by what is beside it", "per=days\nselect=bucket,sum(hits),sum(bytes)/sum(hits) as ratio,avgBytes",
 			regroup(all, func(c call) int64 { return bucketOf(aggregation.Days, c.at, z) }, func(b int64, c []call) []any {
 				r := merge(c)
 				mean := float64(r.bytes) / float64(r.hits)
 				return []any{stamp(b), r.hits, mean, mean}
-			})},
+			}),
+		},
 		{"by shard", "per=years\ngroup_by=shard_id\nselect=shard_id,hits,label", regroup(all, func(c call) string { return c.shard }, func(s string, c []call) []any {
 			return []any{s, int64(len(c)), merge(c).label}
 		})},
 		{"by a measure", "per=hours\ngroup_by=label\nwhere=label == \"" + naturals[0][9].(string) + "\"\nselect=label,hits", [][]any{{naturals[0][9], naturals[0][4]}}},
-		{"having, order, limit and offset", "per=hours\ngroup_by=apiName\nselect=apiName,sum(hits) as n\nhaving=n > 0 and sum(bytes) > -1000000\norder_by=n desc\nlimit=2\noffset=1",
+		{
+			"having, order, limit and offset", "per=hours\ngroup_by=apiName\nselect=apiName,sum(hits) as n\nhaving=n > 0 and sum(bytes) > -1000000\norder_by=n desc\nlimit=2\noffset=1",
 			func() [][]any {
 				rows := regroup(all, byAPI, func(api string, c []call) []any { return []any{api, int64(len(c))} })
 				slices.SortStableFunc(rows, func(a, b []any) int { return cmp.Compare(b[1].(int64), a[1].(int64)) })
 				return rows[1:3]
-			}()},
+			}(),
+		},
 		{"constants", "per=years\ngroup_by=apiName\nselect=\"IBM\" as name, 1+2 as three\nlimit=1", [][]any{{"IBM", int64(3)}}},
 		{"limit 0", "per=years\nlimit=0", nil},
 	} {

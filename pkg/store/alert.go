@@ -75,8 +75,10 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, e
 	var a alert.Alert
 	var scope, state string
 	var key []byte
-	err := row.Scan(append([]any{&a.ID, &a.Rule, &a.Case, &scope, &state, &key, &a.Severity,
-		&a.Message, &a.Value, &a.Threshold, &a.FiredAt, &a.ShardID}, more...)...)
+	err := row.Scan(append([]any{
+		&a.ID, &a.Rule, &a.Case, &scope, &state, &key, &a.Severity,
+		&a.Message, &a.Value, &a.Threshold, &a.FiredAt, &a.ShardID,
+	}, more...)...)
 	if err != nil {
 		return a, err
 	}

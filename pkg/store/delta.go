@@ -103,8 +103,7 @@ func (tx *Tx) copyRaw(ctx context.Context, statement string, feed func(send func
 
 // packedRow encodes packed rows in COPY's text format.
 type packedRow struct {
-	dict    *event.Dictionary
-	element []byte
+	dict *event.Dictionary
 }
 
 func (r *packedRow) append(out []byte, shardID string, batch int64, p *aggregation.Part) []byte {

@@ -224,12 +224,10 @@ func (q *Question) parts() parts {
 	})
 	for _, e := range q.overGroups() {
 		e.Walk(func(e *Expr, inside bool) {
-			switch {
-			case e.Op == OpField:
+			p.age = p.age || e.Op == OpLast
+			if e.Op == OpField {
 				add(e.Field)
 				p.age = p.age || !inside && !q.grouped(e.Field) && e.Field.Role != MeasureField
-			case e.Op == OpLast:
-				p.age = true
 			}
 		})
 	}

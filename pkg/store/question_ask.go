@@ -110,11 +110,9 @@ func value(raw any, kind event.Kind) (any, error) {
 func Unavailable(err error) bool {
 	var refused *pq.Error
 	if errors.As(err, &refused) {
-		switch refused.Code.Class() {
-		case pqerror.ClassConnectionException, pqerror.ClassInsufficientResources, pqerror.ClassInvalidAuthorizationSpecification:
-			return true
-		}
-		return hasCode(err, pqerror.AdminShutdown, pqerror.CrashShutdown, pqerror.CannotConnectNow)
+		class := refused.Code.Class()
+		return class == pqerror.ClassConnectionException || class == pqerror.ClassInsufficientResources ||
+			hasCode(err, pqerror.AdminShutdown, pqerror.CrashShutdown, pqerror.CannotConnectNow)
 	}
 	var network net.Error
 	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) ||

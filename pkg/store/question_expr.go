@@ -17,13 +17,12 @@ func (st *statement) group(e *Expr) string { return st.expr(e, st.groupField) }
 
 // expr writes an expression; field says what a bare column means in it.
 func (st *statement) expr(e *Expr, field func(Field, event.Kind) string) string {
-	if e.Op.Aggregates() {
+	switch {
+	case e.Op.Aggregates():
 		return st.aggregate(e)
-	}
-	switch e.Op {
-	case OpField:
+	case e.Op == OpField:
 		return field(e.Field, e.Kind)
-	case OpConstant:
+	case e.Op == OpConstant:
 		return st.arg(e.Value, castType(e.Kind))
 	}
 	args := make([]string, len(e.Args))
@@ -46,22 +45,20 @@ func (st *statement) expr(e *Expr, field func(Field, event.Kind) string) string 
 		return fmt.Sprintf("starts_with(%s, %s)", args[0], args[1])
 	case OpEndsWith:
 		return fmt.Sprintf("(right(%s, length(%s)) = %[2]s)", args[0], args[1])
+	case OpAnd, OpOr:
+		return fmt.Sprintf("(%s %s %s)", args[0], infix(e.Op), args[1])
+	case OpDivide:
+		return fmt.Sprintf("(%s / NULLIF(%s, 0))", operand(args[0], e.Kind), operand(args[1], e.Kind))
+	case OpAdd, OpSubtract, OpMultiply:
+		return fmt.Sprintf("(%s %s %s)", operand(args[0], e.Kind), infix(e.Op), operand(args[1], e.Kind))
+	default:
+		return comparison(e, args[0], args[1])
 	}
-	return st.binary(e, args[0], args[1])
 }
 
-// binary writes the ops that are infix in SQL too.
-func (st *statement) binary(e *Expr, a, b string) string {
-	switch e.Op {
-	case OpAnd, OpOr:
-	case OpDivide:
-		return fmt.Sprintf("(%s / NULLIF(%s, 0))", operand(a, e.Kind), operand(b, e.Kind))
-	case OpAdd, OpSubtract, OpMultiply:
-		a, b = operand(a, e.Kind), operand(b, e.Kind)
-	default:
-		if e.Args[0].Kind != e.Args[1].Kind { // an Int and a Float
-			a, b = operand(a, event.Float), operand(b, event.Float)
-		}
+func comparison(e *Expr, a, b string) string {
+	if e.Args[0].Kind != e.Args[1].Kind { // an Int and a Float
+		a, b = operand(a, event.Float), operand(b, event.Float)
 	}
 	return fmt.Sprintf("(%s %s %s)", a, infix(e.Op), b)
 }
@@ -90,8 +87,9 @@ func infix(op Op) string {
 		return "-"
 	case OpMultiply:
 		return "*"
+	default:
+		panic(fmt.Sprintf("store: op %d is not infix", op))
 	}
-	panic(fmt.Sprintf("store: op %d is not infix", op))
 }
 
 // operand makes a number ready for arithmetic: integers are of any size, so
@@ -108,8 +106,7 @@ func (st *statement) aggregate(e *Expr) string {
 	if e.Op == OpCount {
 		return "count(*)"
 	}
-	arg := st.row(&e.Args[0])
-	switch e.Op {
+	switch arg := st.row(&e.Args[0]); e.Op {
 	case OpSum:
 		return "sum(" + operand(arg, e.Kind) + ")"
 	case OpAvg:
@@ -120,8 +117,9 @@ func (st *statement) aggregate(e *Expr) string {
 		return least("max", arg, e.Kind)
 	case OpLast:
 		return newest(arg, e.Kind)
+	default:
+		panic(fmt.Sprintf("store: op %d is no function", e.Op))
 	}
-	panic(fmt.Sprintf("store: op %d is no function", e.Op))
 }
 
 // castType is the type of a value of the kind in an expression. Integers there

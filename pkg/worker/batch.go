@@ -65,7 +65,7 @@ func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *even
 	before := columns.Len()
 	body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
 	events, rejects, err := w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
-	if err == nil && o.ranged() && uint64(events) != o.identity.Count() { //nolint:gosec // never negative
+	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
 		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
 		columns.Truncate(before)
 	}
@@ -110,7 +110,7 @@ func (o origin) ranged() bool { return o.own && o.identity.Count() > 1 }
 // number is what the ledger counts the event at offset under.
 func (o origin) number(offset int) uint64 {
 	if o.ranged() {
-		return o.identity.First + uint64(max(offset, 0)) //nolint:gosec // never negative
+		return o.identity.First + uint64(max(offset, 0))
 	}
 	return o.identity.First
 }

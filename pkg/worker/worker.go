@@ -126,18 +126,16 @@ func (w *Worker) leaseShard(ctx context.Context) error {
 // fetch keeps one batch ready while another is being folded.
 func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) error {
 	limits := stream.Limits{Messages: w.cfg.Messages, Bytes: w.cfg.Bytes, Wait: w.cfg.Linger}
-	for {
+	for ctx.Err() == nil {
 		messages, err := w.consumer.Fetch(ctx, limits)
 		if len(messages) > 0 {
 			batches <- messages // fold takes until the channel is closed
 		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("fetch: %w", err)
 		}
 	}
+	return nil
 }
 
 // fold processes batch after batch. Once ctx has ended the batches in hand get

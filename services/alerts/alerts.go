@@ -97,19 +97,16 @@ func follow(cmd *cobra.Command, cfg config.Config, f filter) error {
 		return err
 	}
 	defer conn.Close()
-	var failed error
-	err = conn.SubscribeAlerts(cmd.Context(), stream.AlertFilter{Scope: f.scope, Rule: f.rule}, func(m stream.AlertMessage) {
+	return conn.SubscribeAlerts(cmd.Context(), stream.AlertFilter{Scope: f.scope, Rule: f.rule}, func(m stream.AlertMessage) {
 		var a alert.Alert
-		if err := json.Unmarshal(m.Data, &a); err != nil {
-			failed = fmt.Errorf("read alert %s: %w", m.MsgID, err)
-		} else if f.state == "" || f.state == string(a.State) {
-			failed = show(cmd.OutOrStdout(), f, a)
+		err := json.Unmarshal(m.Data, &a)
+		if err == nil && (f.state == "" || f.state == string(a.State)) {
+			err = show(cmd.OutOrStdout(), f, a)
 		}
-		if failed != nil {
-			_, _ = fmt.Fprintln(cmd.ErrOrStderr(), failed) // the next one may be readable
+		if err != nil { // the next one may be readable
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "alert %s: %v\n", m.MsgID, err)
 		}
 	})
-	return err
 }
 
 // show writes alerts for people, or as JSON.

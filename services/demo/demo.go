@@ -27,6 +27,8 @@ type options struct {
 	length time.Duration
 	rate   float64
 	seed   uint64
+
+	natsListen, postgresListen string
 }
 
 // Command is `weir demo`.
@@ -48,6 +50,8 @@ the exit code is 3 if an event was lost or counted twice. Nothing is left behind
 	f := cmd.Flags()
 	f.DurationVar(&o.length, "for", 0, "end after this `time`, such as 20s; by default with Ctrl-C")
 	f.Float64Var(&o.rate, "rate", 600, "`events` a second of all gateways together")
+	f.StringVar(&o.natsListen, "nats-listen", "", "`address` NATS listens at, host:port; by default a free port of this machine")
+	f.StringVar(&o.postgresListen, "postgres-listen", "", "`address` Postgres listens at, host:port; by default a free port of this machine")
 	f.Uint64Var(&o.seed, "seed", 1, "seed of the made up traffic")
 	return cmd
 }
@@ -76,7 +80,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 	_, _ = fmt.Fprintln(out, "Starting NATS, Postgres, 3 workers and the HTTP API …")
 	plan := &counter{}
 	instance, err := local.Start(cmd.Context(), local.Options{
-		Dir: dir, Workers: workers, Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
+		Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
 	})
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func (d *demo) traffic(ctx context.Context) error {
 			return err
 		}
 		simulator := gateway.NewSimulator(gateway.SimulatorConfig{
-			Source: source, Rate: d.options.rate / gateways, Seed: d.options.seed + uint64(n), Record: true, //nolint:gosec // never negative
+			Source: source, Rate: d.options.rate / gateways, Seed: d.options.seed + uint64(n), Record: true,
 		})
 		d.simulators, d.publishers = append(d.simulators, simulator), append(d.publishers, publisher)
 	}

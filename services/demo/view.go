@@ -36,7 +36,7 @@ type view struct {
 func newView(out io.Writer, instance *local.Instance, steps int) *view {
 	v := &view{out: out, instance: instance, watching: make(chan struct{}), started: time.Now()}
 	if f, ok := out.(*os.File); ok {
-		v.terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+		v.terminal = term.IsTerminal(int(f.Fd()))
 	}
 	_, _ = fmt.Fprintf(out, `
   Weir runs: 3 simulated gateways → NATS JetStream → 3 workers, a shard each → Postgres   (%d things provisioned)
@@ -45,7 +45,7 @@ func newView(out io.Writer, instance *local.Instance, steps int) *view {
     NATS       %s
     Postgres   %s
 
-  In another terminal:  go run ./services/weir query ApiVersionPerAppAgg --within 1h --per minutes --group-by apiName --select "apiName,sum(totalRequestCount)"
+  In another terminal:  go run ./services/weir query ApiVersionPerAppAgg --last 1h --per minutes --group-by apiName --select "apiName,sum(totalRequestCount)"
   All events are generated. Ctrl-C ends the demo and checks every count.
 
 `, steps, instance.HTTPURL, instance.NATSURL, instance.PostgresURL)
@@ -100,14 +100,14 @@ func (v *view) figures(ctx context.Context) (figures, error) {
 	v.mu.Lock()
 	f.raised = v.raised
 	for _, p := range v.publishers {
-		f.published += int64(p.Stats().Acknowledged) //nolint:gosec // a count
+		f.published += int64(p.Stats().Acknowledged)
 	}
 	v.mu.Unlock()
 	state, err := v.instance.Conn.State(ctx)
 	if err != nil {
 		return f, err
 	}
-	f.waiting, f.through = state.Pending+uint64(state.AckPending), state.CompleteThrough //nolint:gosec // never negative
+	f.waiting, f.through = state.Pending+uint64(state.AckPending), state.CompleteThrough
 	shards, err := v.instance.DB.Shards(ctx)
 	for _, s := range shards {
 		f.folded += s.Events
@@ -143,7 +143,7 @@ func fit(out io.Writer, line string) string {
 	if !ok {
 		return line
 	}
-	width, _, err := term.GetSize(int(f.Fd())) //nolint:gosec // a file descriptor
+	width, _, err := term.GetSize(int(f.Fd()))
 	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
 		return string(runes[:width-1])
 	}

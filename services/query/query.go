@@ -4,12 +4,16 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"weir/pkg/aggregation"
 	"weir/pkg/query"
 	"weir/services/config"
 	"weir/services/wire"
@@ -23,6 +27,8 @@ func Command() *cobra.Command {
 		Long: `Ask an aggregation for its buckets in an interval, at one of the granularities it keeps. The HTTP API is asked,
 by default that of the instance that runs on this machine; with --postgres the database is, without an API.`,
 		Example: `  weir query ApiVersionPerAppAgg --within '2026-11-22 00:00:00,2026-11-23 00:00:00' --per hours
+  weir query ApiErrorAnalysisAgg --last 1h --per minutes --group-by bucket \
+      --select 'bucket, responseCount as calls, _5xx * 100 / responseCount as pct'
   weir query ApiVersionPerAppAgg --within '2026-11-** **:**:**' --per days \
       --select 'bucket, sum(totalRequestCount) as calls' --where 'apiContext == "/calc"' --order-by 'calls desc'`,
 		Args: cobra.ExactArgs(1),
@@ -30,6 +36,7 @@ by default that of the instance that runs on this machine; with --postgres the d
 	}
 	flags := cmd.Flags()
 	flags.String("within", "", "`interval` START,END or a time with wildcards, 2026-11-** **:**:**")
+	flags.String("last", "", "in place of --within: the `time` up to now, such as 15m, 24h or 7d")
 	flags.String("per", "", "`granularity`: seconds, minutes, hours, days, months or years")
 	flags.String("select", "", "`columns`, fn(column) with sum, min, max, avg, count or last, or arithmetic; each with an optional: as name")
 	flags.String("where", "", "`condition` on the aggregation's rows, such as apiName == \"calc\" and totalRequestCount > 10")
@@ -43,6 +50,7 @@ by default that of the instance that runs on this machine; with --postgres the d
 	flags.Bool("csv", false, "print the answer as CSV")
 	flags.String("postgres", "", "ask the database at this `URL`, not the HTTP API")
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
+	cmd.MarkFlagsMutuallyExclusive("within", "last")
 	config.Flags(cmd, config.API, config.Definitions)
 	return cmd
 }
@@ -59,12 +67,37 @@ func parameters(flags *pflag.FlagSet) url.Values {
 	return values
 }
 
+// setLast makes the interval the time up to now, the bucket of now and the
+// bucket in which it begins included.
+func setLast(values url.Values, last string, now time.Time) error {
+	length, err := time.ParseDuration(last)
+	if days, isDays := strings.CutSuffix(last, "d"); isDays {
+		var n int
+		n, err = strconv.Atoi(days)
+		length = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || length <= 0 {
+		return fmt.Errorf("%q is no time: write 15m, 24h or 7d", last)
+	}
+	start := now.Add(-length)
+	if g, err := aggregation.ParseGranularity(values.Get("per")); err == nil {
+		start = time.UnixMicro(g.Truncate(start.UnixMicro(), time.UTC))
+	}
+	values.Set("within", fmt.Sprintf("%d,%d", start.UnixMilli(), now.UnixMilli()+1))
+	return nil
+}
+
 func run(cmd *cobra.Command, args []string) error {
 	cfg, err := config.Load(cmd)
 	if err != nil {
 		return err
 	}
 	values := parameters(cmd.Flags())
+	if f := cmd.Flags().Lookup("last"); f.Changed {
+		if err := setLast(values, f.Value.String(), time.Now()); err != nil {
+			return config.Problems{"--last: " + err.Error()}
+		}
+	}
 	var answer *query.Answer
 	if f := cmd.Flags().Lookup("postgres"); f.Changed {
 		cfg.Postgres.URL = config.URL(f.Value.String())

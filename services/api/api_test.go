@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"weir/pkg/embedded/embeddedtest"
+	"weir/services/config"
+	"weir/services/wire"
+)
+
+func TestMain(m *testing.M) { embeddedtest.Main(m) }
+
+func TestServe_FinishesRequestsInHand(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived, release := make(chan struct{}), make(chan struct{})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-release
+		_, _ = io.WriteString(w, "done")
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, listener, handler) }()
+	body := make(chan string, 1)
+	go func() {
+		response, err := http.Get("http://" + listener.Addr().String())
+		if err != nil {
+			body <- err.Error()
+			return
+		}
+		defer func() { _ = response.Body.Close() }()
+		data, _ := io.ReadAll(response.Body)
+		body <- string(data)
+	}()
+	<-arrived
+	cancel()
+	select {
+	case err := <-ended:
+		t.Errorf("Serve returned %v while a request was in hand", err)
+	default:
+	}
+	close(release)
+	if got := <-body; got != "done" {
+		t.Errorf("got %q, want the answer of the request in hand", got)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Serve() = %v, want nil", err)
+	}
+}
+
+func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.NATS.URL = config.URL(embeddedtest.NATS(t))
+	cfg.Postgres.URL = config.URL(embeddedtest.Postgres(t))
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := wire.Store(t.Context(), cfg, "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	conn, err := wire.Stream(t.Context(), cfg, "api", zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	server := httptest.NewServer(Handler(catalog, db, conn, zap.NewNop()))
+	t.Cleanup(server.Close)
+	status := func(path string) (int, string) {
+		response, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	if code, body := status("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("before apply: got %d %s, want 503", code, body)
+	}
+	if code, body := status("/healthz"); code != http.StatusOK {
+		t.Errorf("healthz: got %d %s, want 200", code, body)
+	}
+	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := conn.PlanProvision(t.Context(), wire.Provision(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := status("/readyz"); code != http.StatusOK {
+		t.Errorf("after apply: got %d %s, want 200", code, body)
+	}
+	code, body := status("/api/v1/aggregations/ApiVersionPerAppAgg?within=2026-01-01,2026-01-02&per=hours&group_by=")
+	if code != http.StatusOK {
+		t.Errorf("a question: got %d %s, want 200", code, body)
+	}
+}

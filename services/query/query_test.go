@@ -1,0 +1,63 @@
+package query
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"weir/pkg/embedded/embeddedtest"
+	"weir/pkg/query"
+	"weir/services/config"
+	"weir/services/wire"
+)
+
+func TestMain(m *testing.M) { embeddedtest.Main(m) }
+
+func TestQuery_PrintsTheSameFromTheAPIAndTheDatabase(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	cfg.Postgres.URL = config.URL(embeddedtest.Postgres(t))
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := wire.Store(t.Context(), cfg, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(query.NewHandler(query.Server{Catalog: catalog, DB: db}))
+	t.Cleanup(server.Close)
+	run := func(args ...string) (string, error) {
+		cmd := Command()
+		var out strings.Builder
+		cmd.SetOut(&out)
+		cmd.SetErr(&out)
+		cmd.SetArgs(args)
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	question := []string{"ApiVersionPerAppAgg", "--within", "2026-01-01,2026-01-02", "--per", "hours", "--select", "bucket, sum(totalRequestCount) as n", "--order-by", "n desc"}
+	for _, format := range []struct{ flag, want string }{
+		{"--json", "{\"columns\":[\"bucket\",\"n\"],\"rows\":[],\"complete_through\":null}\n"},
+		{"--csv", "bucket,n\n"},
+		{"--time=ms", "bucket  n\n"},
+	} {
+		for _, from := range []string{"--http=" + server.URL, "--postgres=" + string(cfg.Postgres.URL)} {
+			if got, err := run(append(question, format.flag, from)...); err != nil || got != format.want {
+				t.Errorf("%s of %s: got %q, %v, want %q", format.flag, from, got, err, format.want)
+			}
+		}
+	}
+	for _, from := range []string{"--http=" + server.URL, "--postgres=" + string(cfg.Postgres.URL)} {
+		_, err := run("ApiVersionPerAppAgg", "--within", "2026-01-01,2026-01-02", "--per", "weeks", from)
+		var refused *query.Error
+		if !errors.As(err, &refused) || refused.ExitCode() != 2 || !strings.Contains(err.Error(), "keeps seconds, minutes") {
+			t.Errorf("%s: got %v, want a refusal that says what is kept", from, err)
+		}
+	}
+}
