@@ -50,6 +50,16 @@ CREATE TABLE weir.ledger_foreign (
     PRIMARY KEY (incarnation, sequence, stored)
 );
 
+-- What the coarser levels have: everything of the shard up to the batch. A
+-- reader takes the rest from the next finer level. No row: nothing yet.
+CREATE TABLE weir.watermark (
+    shard_id    text COLLATE "C" NOT NULL REFERENCES weir.shard (shard_id) ON UPDATE CASCADE,
+    aggregation text COLLATE "C" NOT NULL,
+    level       text COLLATE "C" NOT NULL,
+    batch_no    bigint NOT NULL,
+    PRIMARY KEY (aggregation, level, shard_id)
+) WITH (fillfactor = 50);
+
 -- What could not be folded, with the reason.
 CREATE TABLE weir.dead_letter (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -2,7 +2,6 @@ package aggregation
 
 import (
 	"cmp"
-	"math"
 	"slices"
 
 	"weir/pkg/event"
@@ -15,10 +14,11 @@ type Delta struct {
 	Dict  *event.Dictionary
 }
 
-// Part is one packed row: all groups of one bucket of one aggregation, as
-// parallel columns with one element per group.
+// Part is all groups of one bucket of one aggregation at one level, as parallel
+// columns with one element per group: at the finest level, one packed row.
 type Part struct {
 	Definition *Definition
+	Level      Granularity
 	Bucket     int64 // its start, microseconds since 1970 UTC
 	Keys       [][]event.Cell
 	Events     []event.Cell   // number of events per group
@@ -46,7 +46,7 @@ func Fold(defs []*Definition, batch []*event.Columns) Delta {
 		delta.Dict = columns.Dict
 	}
 	for _, def := range defs {
-		t := newTable(def)
+		t := newTable(def, def.Finest())
 		for _, input := range def.Inputs {
 			for _, columns := range batch {
 				if columns.Schema.Name != input.Stream {
@@ -61,85 +61,23 @@ func Fold(defs []*Definition, batch []*event.Columns) Delta {
 }
 
 func (t *table) fold(input Input, c *event.Columns) {
-	finest := t.def.Finest()
+	x := contribution{events: 1, measures: make([]event.Cell, len(t.def.Measures))}
 	for row := range c.Len() {
 		if c.Dropped[row] || input.Where >= 0 && c.Cells[input.Where][row] == 0 {
 			continue
 		}
-		t.probe[0] = event.Cell(finest.Truncate(c.Times[row], t.def.Zone))
+		t.probe[0] = event.Cell(t.level.Truncate(c.Times[row], t.def.Zone))
 		for i, at := range input.Keys {
 			t.probe[1+i] = c.Cells[at][row]
 		}
-		group, fresh := t.group()
-		if t.overflows(t.row(group), input.Args, c, row) {
-			t.split(group)
-			fresh = true
+		for i, at := range input.Args {
+			if at >= 0 {
+				x.measures[i] = c.Cells[at][row]
+			}
 		}
-		t.add(t.row(group), fresh, input.Args, c, row)
+		x.time, x.sequence = event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) // sequences stay far below 2^63
+		t.put(&x)
 	}
-}
-
-// overflows reports whether an integer sum would leave 64 bits.
-func (t *table) overflows(group []event.Cell, args []int, c *event.Columns, row int) bool {
-	for _, i := range t.intSums {
-		sum, v := group[t.width+1+i], c.Cells[args[i]][row]
-		if v > 0 && sum > math.MaxInt64-v || v < 0 && sum < math.MinInt64-v {
-			return true
-		}
-	}
-	return false
-}
-
-// add merges one event into its group.
-func (t *table) add(group []event.Cell, fresh bool, args []int, c *event.Columns, row int) {
-	group[t.width]++
-	measures := group[t.width+1:]
-	newest := false
-	if t.def.HasLast() {
-		last := group[t.stride-2:]
-		time, sequence := event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) // sequences stay far below 2^63
-		if fresh || time > last[0] || time == last[0] && sequence >= last[1] {
-			newest = true
-			last[0], last[1] = time, sequence
-		}
-	}
-	for i := range t.def.Measures {
-		if t.def.Measures[i].Op == Count {
-			continue
-		}
-		t.merge(&t.def.Measures[i], &measures[i], c.Cells[args[i]][row], fresh, newest)
-	}
-}
-
-func (t *table) merge(m *Measure, into *event.Cell, v event.Cell, fresh, newest bool) {
-	switch m.Op {
-	case Sum, Avg:
-		if m.ArgKind == event.Float {
-			*into = event.FloatCell(into.Float() + v.Float())
-		} else {
-			*into += v
-		}
-	case Min:
-		if fresh || less(m.ArgKind, v, *into) {
-			*into = v
-		}
-	case Max:
-		if fresh || less(m.ArgKind, *into, v) {
-			*into = v
-		}
-	case Last:
-		if newest {
-			*into = v
-		}
-	case Count:
-	}
-}
-
-func less(kind event.Kind, a, b event.Cell) bool {
-	if kind == event.Float {
-		return a.Float() < b.Float()
-	}
-	return a < b
 }
 
 // pack appends the table's groups as one part per bucket, buckets ascending.
@@ -171,7 +109,7 @@ func (t *table) part(bucket int64, rows []int32) Part {
 		}
 		return cells
 	}
-	p := Part{Definition: t.def, Bucket: bucket, Events: column(t.width)}
+	p := Part{Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width)}
 	for i := range t.def.Keys {
 		p.Keys = append(p.Keys, column(1+i))
 	}

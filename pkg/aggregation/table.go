@@ -1,6 +1,7 @@
 package aggregation
 
 import (
+	"math"
 	"slices"
 
 	"weir/pkg/event"
@@ -15,19 +16,21 @@ import (
 // stream sequence of the newest event.
 type table struct {
 	def    *Definition
+	level  Granularity
 	stride int
 	width  int // cells that identify a group: bucket and keys
 	rows   []event.Cell
 	slots  []int32 // row number + 1; 0 is free; the length is a power of two
 	probe  []event.Cell
 
+	last    bool  // a measure is a Last
 	intSums []int // measures that are integer sums
 }
 
-func newTable(def *Definition) *table {
-	t := &table{def: def, width: 1 + len(def.Keys)}
+func newTable(def *Definition, level Granularity) *table {
+	t := &table{def: def, level: level, width: 1 + len(def.Keys)}
 	t.stride = t.width + 1 + len(def.Measures)
-	if def.HasLast() {
+	if t.last = def.HasLast(); t.last {
 		t.stride += 2
 	}
 	t.slots = make([]int32, 256)
@@ -63,6 +66,80 @@ func (t *table) group() (i int, fresh bool) {
 		t.grow()
 	}
 	return n, true
+}
+
+// contribution is what is added to one group: one event, or a group of a finer
+// level.
+type contribution struct {
+	events         event.Cell
+	measures       []event.Cell // by measure
+	time, sequence event.Cell   // of its newest event
+}
+
+// put adds to the group in t.probe.
+func (t *table) put(x *contribution) {
+	i, fresh := t.group()
+	if t.overflows(t.row(i), x) {
+		t.split(i)
+		fresh = true
+	}
+	t.add(t.row(i), x, fresh)
+}
+
+// overflows reports whether an integer sum would leave 64 bits.
+func (t *table) overflows(row []event.Cell, x *contribution) bool {
+	for _, i := range t.intSums {
+		sum, v := row[t.width+1+i], x.measures[i]
+		if v > 0 && sum > math.MaxInt64-v || v < 0 && sum < math.MinInt64-v {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) add(row []event.Cell, x *contribution, fresh bool) {
+	row[t.width] += x.events
+	newest := false
+	if t.last {
+		last := row[t.stride-2:]
+		if fresh || x.time > last[0] || x.time == last[0] && x.sequence >= last[1] {
+			newest = true
+			last[0], last[1] = x.time, x.sequence
+		}
+	}
+	measures := row[t.width+1:]
+	for i := range t.def.Measures {
+		m := &t.def.Measures[i]
+		into, v := &measures[i], x.measures[i]
+		switch m.Op {
+		case Sum, Avg:
+			if m.ArgKind == event.Float {
+				*into = event.FloatCell(into.Float() + v.Float())
+			} else {
+				*into += v
+			}
+		case Min:
+			if fresh || less(m.ArgKind, v, *into) {
+				*into = v
+			}
+		case Max:
+			if fresh || less(m.ArgKind, *into, v) {
+				*into = v
+			}
+		case Last:
+			if newest {
+				*into = v
+			}
+		case Count: // every row has it
+		}
+	}
+}
+
+func less(kind event.Kind, a, b event.Cell) bool {
+	if kind == event.Float {
+		return a.Float() < b.Float()
+	}
+	return a < b
 }
 
 // split sets group i aside as a group of its own that is complete, and empties

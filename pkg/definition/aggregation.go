@@ -84,6 +84,9 @@ func (r reader) every(text aggregationText) []aggregation.Granularity {
 		items = append(items, s.Value)
 	}
 	levels, err := parseEvery(items)
+	if err == nil {
+		err = aggregation.CheckLevels(levels)
+	}
 	if err != nil {
 		r.bad(text.every[0].Node, "every: %v", err)
 	}
@@ -120,6 +123,11 @@ func (r reader) retention(def *aggregation.Definition, pairs []pair) map[aggrega
 		}
 		if kept[g], err = retention(g, p.value.Value); err != nil {
 			r.bad(p.value.Node, "%s: %v", g, err)
+		}
+	}
+	for _, g := range def.Granularities {
+		if _, given := kept[g]; !given {
+			kept[g] = defaultRetention(g)
 		}
 	}
 	return kept

@@ -60,23 +60,37 @@ func durationUnit(name string) time.Duration {
 	return 0
 }
 
-// minRetention is Siddhi's bound per level: shorter ones would remove rows
-// before the next coarser bucket is over.
+// minRetention is Siddhi's bound per level, which holds for its multiples too:
+// shorter ones would remove rows before the next coarser bucket is over.
 func minRetention(g aggregation.Granularity) (time.Duration, string) {
-	switch g {
+	switch g.Base() {
 	case aggregation.Seconds:
 		return 120 * time.Second, "120 seconds"
 	case aggregation.Minutes:
 		return 120 * time.Minute, "120 minutes"
 	case aggregation.Hours:
 		return 25 * time.Hour, "25 hours"
-	case aggregation.Days:
+	case aggregation.Days, aggregation.Weeks:
 		return 32 * day, "32 days"
 	case aggregation.Months:
 		return 13 * 30 * day, "13 months"
-	case aggregation.Years:
 	}
 	return 0, ""
+}
+
+// defaultRetention is Siddhi's, for levels of which a definition says nothing.
+func defaultRetention(g aggregation.Granularity) time.Duration {
+	switch g.Base() {
+	case aggregation.Seconds:
+		return 120 * time.Second
+	case aggregation.Minutes:
+		return 24 * time.Hour
+	case aggregation.Hours:
+		return 30 * day
+	case aggregation.Days, aggregation.Weeks:
+		return 365 * day
+	}
+	return aggregation.Forever
 }
 
 // retention reads "all" or a duration that is long enough for the level.
@@ -140,10 +154,7 @@ func everyRange(first, last string) ([]aggregation.Granularity, error) {
 func parseGranularity(text string) (aggregation.Granularity, error) {
 	g, err := aggregation.ParseGranularity(text)
 	if err != nil {
-		var names []string
-		for _, g := range aggregation.Granularities() {
-			names = append(names, g.String())
-		}
+		names := []string{"seconds", "minutes", "hours", "days", "weeks", "months", "quarters", "years"}
 		return 0, fmt.Errorf("unknown granularity %q%s", strings.TrimSpace(text), suggest(strings.TrimSpace(text), names))
 	}
 	return g, nil

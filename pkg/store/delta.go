@@ -3,9 +3,12 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"database/sql/driver"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,18 +22,19 @@ import (
 // copyChunk is how many bytes are handed to a COPY at a time.
 const copyChunk = 48 << 10
 
-// WriteDelta appends the delta's packed rows to the shard, under the flush's
-// batch number: one COPY per aggregation, in the delta's order, which is the
-// same for every worker.
+// WriteDelta appends the delta's rows to the shard, under a batch number: one
+// COPY per aggregation and level, in the delta's order, which is the same for
+// every worker. Parts of an aggregation's finest level become packed rows,
+// others a row per group.
 func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
 	for parts := delta.Parts; len(parts) > 0; {
-		def := parts[0].Definition
+		def, level := parts[0].Definition, parts[0].Level
 		n := 1
-		for n < len(parts) && parts[n].Definition == def {
+		for n < len(parts) && parts[n].Definition == def && parts[n].Level == level {
 			n++
 		}
 		if err := tx.copyParts(ctx, shardID, batch, parts[:n], delta.Dict); err != nil {
-			return fmt.Errorf("write %s: %w", def.Name, err)
+			return fmt.Errorf("write %s per %s: %w", def.Name, level, err)
 		}
 		parts = parts[n:]
 	}
@@ -38,21 +42,23 @@ func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta
 }
 
 func (tx *Tx) copyParts(ctx context.Context, shardID string, batch int64, parts []aggregation.Part, dict *event.Dictionary) error {
-	def := parts[0].Definition
-	columns := []string{colBucket, colShard, colBatch}
-	for _, c := range packedColumns(def) {
+	def, level := parts[0].Definition, parts[0].Level
+	e := encoder{dict: dict, shardID: shardID, batch: batch}
+	columns, encode := []string{colBucket, colShard, colBatch}, e.packed
+	if level != def.Finest() {
+		columns, encode = append(columns, colKey, colPart), e.plain
+	}
+	for _, c := range columnsOf(def) {
 		columns = append(columns, c.name)
 	}
 	for i := range columns {
 		columns[i] = pq.QuoteIdentifier(columns[i])
 	}
-	statement := fmt.Sprintf("COPY weir_data.%s (%s) FROM STDIN",
-		pq.QuoteIdentifier(TableName(def, def.Finest())), strings.Join(columns, ", "))
+	statement := fmt.Sprintf("COPY %s (%s) FROM STDIN", tableOf(def, level), strings.Join(columns, ", "))
 	return tx.copyRaw(ctx, statement, func(send func([]byte) error) error {
-		row := packedRow{dict: dict}
 		var chunk []byte
 		for i := range parts {
-			chunk = row.append(chunk, shardID, batch, &parts[i])
+			chunk = encode(chunk, &parts[i])
 			if len(chunk) >= copyChunk {
 				if err := send(chunk); err != nil {
 					return err
@@ -101,55 +107,122 @@ func (tx *Tx) copyRaw(ctx context.Context, statement string, feed func(send func
 	})
 }
 
-// packedRow encodes packed rows in COPY's text format.
-type packedRow struct {
-	dict *event.Dictionary
+// encoder writes parts in COPY's text format.
+type encoder struct {
+	dict    *event.Dictionary
+	shardID string
+	batch   int64
+	keyText []byte
 }
 
-func (r *packedRow) append(out []byte, shardID string, batch int64, p *aggregation.Part) []byte {
-	out = appendTime(out, p.Bucket)
-	out = append(out, '\t')
-	out = appendEscaped(out, shardID)
-	out = append(out, '\t')
-	out = strconv.AppendInt(out, batch, 10)
-	for i, cells := range p.Keys {
-		out = r.array(append(out, '\t'), p.Definition.Keys[i].Kind, cells)
-	}
-	out = r.array(append(out, '\t'), event.Int, p.Events)
-	for i, cells := range p.Measures {
-		if cells != nil {
-			out = r.array(append(out, '\t'), p.Definition.Measures[i].ArgKind, cells)
+// storedCells lists a part's columns in the order of columnsOf.
+func storedCells(p *aggregation.Part) [][]event.Cell {
+	cells := append(slices.Clone(p.Keys), p.Events)
+	for _, m := range p.Measures {
+		if m != nil {
+			cells = append(cells, m)
 		}
 	}
 	if p.LastTime != nil {
-		out = r.array(append(out, '\t'), event.Int, p.LastTime)
-		out = r.array(append(out, '\t'), event.Int, p.LastSequence)
+		cells = append(cells, p.LastTime, p.LastSequence)
+	}
+	return cells
+}
+
+func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
+	out = appendTime(out, p.Bucket)
+	out = append(out, '\t')
+	out = appendEscaped(out, e.shardID)
+	out = append(out, '\t')
+	return strconv.AppendInt(out, e.batch, 10)
+}
+
+// packed appends one row that holds all groups as arrays.
+func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
+	columns := columnsOf(p.Definition)
+	out = e.begin(out, p)
+	for i, cells := range storedCells(p) {
+		out = append(out, '\t', '{')
+		for n, cell := range cells {
+			if n > 0 {
+				out = append(out, ',')
+			}
+			out = e.element(out, columns[i].kind, cell)
+		}
+		out = append(out, '}')
 	}
 	return append(out, '\n')
 }
 
-func (r *packedRow) array(out []byte, kind event.Kind, cells []event.Cell) []byte {
-	out = append(out, '{')
-	for i, cell := range cells {
-		if i > 0 {
-			out = append(out, ',')
+// plain appends a row per group.
+func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
+	columns := columnsOf(p.Definition)
+	cells := storedCells(p)
+	parts := map[[16]byte]int{}
+	for n := range p.Len() {
+		key := e.key(p, n)
+		out = e.begin(out, p)
+		out = append(out, '\t')
+		out = hex.AppendEncode(out, key[:])
+		out = append(out, '\t')
+		out = strconv.AppendInt(out, int64(parts[key]), 10)
+		parts[key]++
+		for i := range cells {
+			out = append(out, '\t')
+			if columns[i].kind == event.String {
+				out = appendEscaped(out, e.dict.Text(cells[i][n]))
+			} else {
+				out = e.plainValue(out, columns[i].kind, cells[i][n])
+			}
 		}
-		switch kind {
-		case event.String:
-			out = appendQuoted(out, r.dict.Text(cell))
-		case event.Int:
-			out = strconv.AppendInt(out, int64(cell), 10)
-		case event.Float:
-			out = strconv.AppendFloat(out, cell.Float(), 'g', -1, 64)
-		case event.Bool:
-			out = strconv.AppendBool(out, cell != 0)
-		case event.Time:
-			out = append(out, '"')
-			out = appendTime(out, int64(cell))
-			out = append(out, '"')
-		}
+		out = append(out, '\n')
 	}
-	return append(out, '}')
+	return out
+}
+
+// key hashes the group keys of group n. MD5 is no secret here, only short:
+// the keys themselves are in the row.
+func (e *encoder) key(p *aggregation.Part, n int) [16]byte {
+	e.keyText = e.keyText[:0]
+	for i, k := range p.Definition.Keys {
+		if cell := p.Keys[i][n]; k.Kind == event.String {
+			e.keyText = append(e.keyText, e.dict.Text(cell)...)
+		} else {
+			e.keyText = strconv.AppendInt(e.keyText, int64(cell), 10)
+		}
+		e.keyText = append(e.keyText, 0) // in no text
+	}
+	return md5.Sum(e.keyText)
+}
+
+// element appends a value inside an array.
+func (e *encoder) element(out []byte, kind event.Kind, cell event.Cell) []byte {
+	switch kind {
+	case event.String:
+		return appendQuoted(out, e.dict.Text(cell))
+	case event.Time:
+		out = append(out, '"')
+		out = appendTime(out, int64(cell))
+		return append(out, '"')
+	case event.Int, event.Float, event.Bool:
+	}
+	return e.plainValue(out, kind, cell)
+}
+
+// plainValue appends a value that is no text.
+func (e *encoder) plainValue(out []byte, kind event.Kind, cell event.Cell) []byte {
+	switch kind {
+	case event.Int:
+		return strconv.AppendInt(out, int64(cell), 10)
+	case event.Float:
+		return strconv.AppendFloat(out, cell.Float(), 'g', -1, 64)
+	case event.Bool:
+		return strconv.AppendBool(out, cell != 0)
+	case event.Time:
+		return appendTime(out, int64(cell))
+	case event.String:
+	}
+	panic("store: no plain value of kind " + kind.String())
 }
 
 // appendQuoted appends an array element: quoted for the array, and escaped

@@ -66,53 +66,80 @@ func (q *Question) statement(s span) (text string, args []any) {
 	return st.sql.String(), st.args
 }
 
-// stored selects the stored rows that feed the question: which tables, and
-// which part of them, is decided here and nowhere else.
+// stored selects the stored rows that feed the question: those of the level it
+// asks for, and what that level lacks, from its parent past its watermark, and
+// so on down to the finest. Which tables, and which part of them, is decided
+// here and nowhere else.
 func (st *statement) stored(s span) {
 	def := st.question.Aggregation
-	st.printf("SELECT %s AS bucket", st.bucket(s))
-	if st.parts.shard {
-		st.printf(", shard_id")
-	}
-	for _, i := range slices.Sorted(maps.Keys(st.parts.keys)) {
-		st.printf(", %s AS k%d", unnest(def.Keys[i].Name), i)
-	}
-	st.printf(", %s AS n", unnest(colEvents))
-	for _, i := range slices.Sorted(maps.Keys(st.parts.measures)) {
-		if m := def.Measures[i]; m.Stored() {
-			st.printf(", %s AS m%d", unnest(m.Name), i)
+	for i, source := range s.sources {
+		if i > 0 {
+			st.printf("\n\tUNION ALL ")
 		}
+		packed := source.level == def.Finest()
+		st.printf("SELECT %s AS bucket", st.bucket(s, source.level))
+		if st.parts.shard {
+			st.printf(", shard_id")
+		}
+		for _, i := range slices.Sorted(maps.Keys(st.parts.keys)) {
+			st.printf(", %s AS k%d", groupColumn(ident(def.Keys[i].Name), packed), i)
+		}
+		st.printf(", %s AS n", groupColumn(colEvents, packed))
+		for _, i := range slices.Sorted(maps.Keys(st.parts.measures)) {
+			if m := def.Measures[i]; m.Stored() {
+				st.printf(", %s AS m%d", groupColumn(ident(m.Name), packed), i)
+			}
+		}
+		if st.parts.age {
+			st.printf(", %s AS age", age(def, packed))
+		}
+		from := s.from
+		if source.level == st.question.Per && s.starts != nil {
+			from = s.starts[0] // its rows carry the label, which may lie before the edge
+		}
+		st.printf("\n\tFROM %s WHERE bucket >= %s AND bucket < %s", tableOf(def, source.level),
+			st.arg(instant(from), "timestamptz"), st.arg(instant(s.until), "timestamptz"))
+		st.past(source.past)
 	}
-	if st.parts.age {
-		st.printf(", %s AS age", age(def))
+}
+
+// past limits the rows to those past the watermark of their shard.
+func (st *statement) past(watermarks map[string]int64) {
+	if len(watermarks) == 0 {
+		return
 	}
-	st.printf("\n\tFROM %s WHERE bucket >= %s AND bucket < %s",
-		tableOf(def, def.Finest()), st.arg(instant(s.from), "timestamptz"), st.arg(instant(s.until), "timestamptz"))
+	shards := slices.Sorted(maps.Keys(watermarks))
+	st.printf(" AND (shard_id <> ALL (%s)", st.arg(pq.Array(shards), "text[]"))
+	for _, shard := range shards {
+		st.printf(" OR shard_id = %s AND batch_no > %s", st.arg(shard, "text"), st.arg(watermarks[shard], "bigint"))
+	}
+	st.printf(")")
 }
 
 // age returns a text whose order is that of the events: by time, then by
 // place in the stream. Both are shifted to 19 digits each, for the years 1 to
 // 9999. Where an aggregation keeps no newest event the bucket has to do.
-func age(def *aggregation.Definition) string {
+func age(def *aggregation.Definition, packed bool) string {
 	if !def.HasLast() {
 		return `(extract(epoch FROM bucket)::bigint + 2000000000000000000)::text COLLATE "C"`
 	}
-	return `((unnest(weir_last_time) + 2000000000000000000)::text || (unnest(weir_last_seq) + 1000000000000000000)::text) COLLATE "C"`
+	return fmt.Sprintf(`((%s + 2000000000000000000)::text || (%s + 1000000000000000000)::text) COLLATE "C"`,
+		groupColumn(colLastAt, packed), groupColumn(colLastSeq, packed))
 }
-
-// unnest returns the elements of an array column.
-func unnest(name string) string { return "unnest(" + pq.QuoteIdentifier(ident(name)) + ")" }
 
 // tableOf returns the table of a level as SQL names it.
 func tableOf(def *aggregation.Definition, level aggregation.Granularity) string {
 	return "weir_data." + pq.QuoteIdentifier(TableName(def, level))
 }
 
-// bucket returns the start of the bucket that a stored row falls into.
-func (st *statement) bucket(s span) string {
+// bucket returns the start of the bucket that a stored row of a level falls
+// into.
+func (st *statement) bucket(s span, level aggregation.Granularity) string {
 	switch {
-	case s.width != "":
-		return fmt.Sprintf("date_bin('%s', bucket, 'epoch')", s.width)
+	case level == st.question.Per:
+		return "bucket"
+	case s.width > 0:
+		return fmt.Sprintf("date_bin('%d microseconds', bucket, 'epoch')", s.width)
 	case s.edges != nil:
 		return fmt.Sprintf("(%s)[width_bucket(bucket, %s)]",
 			st.arg(instants(s.starts), "timestamptz[]"), st.arg(instants(s.edges), "timestamptz[]"))

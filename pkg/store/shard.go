@@ -56,7 +56,7 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 		return nil, errors.Join(fmt.Errorf("lease shard %s: %w", shardID, err), lease.Close())
 	}
 	for _, def := range defs {
-		for _, level := range storedLevels(def) {
+		for _, level := range def.Granularities {
 			if _, err := conn.ExecContext(ctx, `SELECT weir.add_partition($1, $2)`, TableName(def, level), shardID); err != nil {
 				return nil, errors.Join(fmt.Errorf("add shard %s to %s: %w (has `weir apply` run?)", shardID, def.Name, err), lease.Close())
 			}

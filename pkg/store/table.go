@@ -21,23 +21,19 @@ const (
 	colEvents  = "weir_events"
 	colLastAt  = "weir_last_time" // event time of the newest event, µs since 1970 UTC
 	colLastSeq = "weir_last_seq"  // its stream sequence, which decides between equal times
+	colKey     = "weir_key"       // hash of the group keys, for they may be too long for an index
+	colPart    = "weir_part"      // 0, 1, … where one row cannot hold a group's sums
 )
 
 // TableName returns the name, within weir_data, of the table that holds one
 // level of an aggregation.
 func TableName(def *aggregation.Definition, level aggregation.Granularity) string {
-	return ident(def.Name) + "_" + level.String()
+	return ident(def.Name) + "_" + strings.ReplaceAll(level.String(), " ", "_")
 }
 
 // ident is how a defined name appears in SQL: lower case, so that people can
 // write it in any case and without quotes.
 func ident(name string) string { return strings.ToLower(name) }
-
-// storedLevels are the levels that have a table. The coarser ones are folded
-// from the finest when asked for.
-func storedLevels(def *aggregation.Definition) []aggregation.Granularity {
-	return []aggregation.Granularity{def.Finest()}
-}
 
 // sqlType is the Postgres type of an attribute's values.
 func sqlType(kind event.Kind) string {
@@ -56,57 +52,68 @@ func sqlType(kind event.Kind) string {
 	panic(fmt.Sprintf("store: no SQL type for %s", kind))
 }
 
-// packedColumn is one array column of a packed table.
-type packedColumn struct {
+// column is one column of groups: an array in a packed table, plain in the
+// tables of coarser levels.
+type column struct {
 	name string
 	kind event.Kind
 }
 
-// packedColumns lists the arrays of an aggregation's packed row, in table
-// order; the delta is written in the same order.
-func packedColumns(def *aggregation.Definition) []packedColumn {
-	var columns []packedColumn
+// columnsOf lists what is stored of an aggregation's groups, in table order;
+// deltas are written and read in the same order.
+func columnsOf(def *aggregation.Definition) []column {
+	var columns []column
 	for _, key := range def.Keys {
-		columns = append(columns, packedColumn{ident(key.Name), key.Kind})
+		columns = append(columns, column{ident(key.Name), key.Kind})
 	}
-	columns = append(columns, packedColumn{colEvents, event.Int})
+	columns = append(columns, column{colEvents, event.Int})
 	for _, m := range def.Measures {
 		if m.Stored() {
-			columns = append(columns, packedColumn{ident(m.Name), m.ArgKind})
+			columns = append(columns, column{ident(m.Name), m.ArgKind})
 		}
 	}
 	if def.HasLast() {
-		columns = append(columns, packedColumn{colLastAt, event.Int}, packedColumn{colLastSeq, event.Int})
+		columns = append(columns, column{colLastAt, event.Int}, column{colLastSeq, event.Int})
 	}
 	return columns
 }
 
-// createTable returns the DDL of one packed level. compression is what the
-// server offers for long values: lz4, or storage without compression; pglz
-// would cost more than all the rest of the write path.
+// createTable returns the DDL of one level: packed rows at the finest, a row
+// per group at the others. compression is what the server offers for long
+// values: lz4, or storage without compression; pglz would cost more than all
+// the rest of the write path.
 func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4 bool) string {
 	option := " COMPRESSION lz4"
 	if !lz4 {
 		option = " STORAGE EXTERNAL"
 	}
+	packed := level == def.Finest()
 	var b strings.Builder
-	table := pq.QuoteIdentifier(TableName(def, level))
-	fmt.Fprintf(&b, "CREATE TABLE weir_data.%s (\n", table)
+	table := tableOf(def, level)
+	fmt.Fprintf(&b, "CREATE TABLE %s (\n", table)
 	fmt.Fprintf(&b, "\t%s timestamptz NOT NULL,\n\t%s text COLLATE \"C\" NOT NULL,\n\t%s bigint NOT NULL,\n", colBucket, colShard, colBatch)
-	var sizes []string
-	for _, c := range packedColumns(def) {
-		base, collate, _ := strings.Cut(sqlType(c.kind), " COLLATE ")
+	key := []string{colBucket, colShard, colBatch}
+	if !packed {
+		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n\t%s smallint NOT NULL,\n", colKey, colPart)
+		key = []string{colBucket, colShard, colKey, colBatch, colPart}
+	}
+	for i, c := range columnsOf(def) {
+		sqlType, collate, _ := strings.Cut(sqlType(c.kind), " COLLATE ")
+		if packed {
+			sqlType += "[]" + option
+		}
 		if collate != "" {
 			collate = " COLLATE " + collate
 		}
-		fmt.Fprintf(&b, "\t%s %s[]%s%s NOT NULL,\n", pq.QuoteIdentifier(c.name), base, option, collate)
-		sizes = append(sizes, "cardinality("+pq.QuoteIdentifier(c.name)+")")
+		fmt.Fprintf(&b, "\t%s %s%s NOT NULL,\n", pq.QuoteIdentifier(c.name), sqlType, collate)
+		if packed && i > 0 {
+			// All arrays of a row are parallel: unnest would pad a short one silently.
+			fmt.Fprintf(&b, "\tCHECK (cardinality(%s) = cardinality(%s)),\n", pq.QuoteIdentifier(c.name), pq.QuoteIdentifier(columnsOf(def)[0].name))
+		}
 	}
-	// All arrays of a row are parallel: unnest would pad a short one silently.
-	for _, size := range sizes[1:] {
-		fmt.Fprintf(&b, "\tCHECK (%s = %s),\n", size, sizes[0])
-	}
-	fmt.Fprintf(&b, "\tPRIMARY KEY (%s, %s, %s)\n) PARTITION BY LIST (%s)", colBucket, colShard, colBatch, colShard)
+	fmt.Fprintf(&b, "\tPRIMARY KEY (%s)\n) PARTITION BY LIST (%s);\n", strings.Join(key, ", "), colShard)
+	// The rows past a watermark are the newest, and lie together.
+	fmt.Fprintf(&b, "CREATE INDEX ON %s USING brin (%s) WITH (pages_per_range = 16, autosummarize = on)", table, colBatch)
 	return b.String()
 }
 
@@ -159,11 +166,12 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) 
 		case ok:
 			return nil, fmt.Errorf("aggregation %s is defined differently from the tables it has:\n  tables:     %s\n  definition: %s\nGive the changed aggregation a new name; the old rows stay", def.Name, have, want)
 		}
-		change := Change{Text: "create aggregation " + def.Name}
-		for _, level := range storedLevels(def) {
-			change.Text += " (table weir_data." + TableName(def, level) + ")"
+		change := Change{Text: "create aggregation " + def.Name + " (tables"}
+		for _, level := range def.Granularities {
+			change.Text += " weir_data." + TableName(def, level)
 			change.sql = append(change.sql, createTable(def, level, lz4))
 		}
+		change.Text += ")"
 		change.sql = append(change.sql, fmt.Sprintf(`INSERT INTO weir.aggregation (name, shape) VALUES (%s, %s)`,
 			pq.QuoteLiteral(def.Name), pq.QuoteLiteral(want)))
 		changes = append(changes, change)

@@ -26,10 +26,15 @@ type origin struct {
 	stored      int64
 }
 
+// newBatch returns a batch of n messages with nothing decoded.
+func newBatch(n int) *batch {
+	return &batch{claims: store.NewClaims(), origins: make([]origin, n)}
+}
+
 // decode reads the messages. What cannot be read becomes a dead letter and is
 // claimed all the same; what the batch holds twice counts once.
 func (w *Worker) decode(messages []stream.Message) *batch {
-	b := &batch{claims: store.NewClaims(), origins: make([]origin, len(messages))}
+	b := newBatch(len(messages))
 	dict := event.NewDictionary()
 	byStream := map[string]*event.Columns{}
 	for i := range messages {

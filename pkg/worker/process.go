@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/store"
@@ -38,16 +37,24 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 	return nil
 }
 
-// flush makes what is left of the batch durable, all of it or nothing.
+// flush makes what is left of the batch durable, all of it or nothing, and
+// with it what coarser levels are due.
 func (w *Worker) flush(ctx context.Context, b *batch) error {
-	delta := aggregation.Fold(w.catalog.Aggregations, b.columns) // pure
-	alerts := w.local.Evaluate(b.columns)                        // pure; takes effect with Commit
+	if err := w.loadCascade(ctx); err != nil {
+		return err
+	}
+	delta := aggregation.Fold(w.catalog.Aggregations, b.columns) // pure, as the next two
+	alerts := w.local.Evaluate(b.columns)
+	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, b.totals()) // fenced
 		if err != nil {
 			return err
 		}
 		if err := tx.WriteDelta(ctx, w.cfg.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteLevels(ctx, w.cfg.ShardID, before(number, delta), levels); err != nil {
 			return err
 		}
 		if err := tx.WriteAlerts(ctx, alerts); err != nil {
@@ -58,9 +65,5 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last: it locks what other workers want too
 	})
-	if err != nil {
-		return fmt.Errorf("flush: %w", err)
-	}
-	w.local.Commit()
-	return nil
+	return w.settle(err, levels, delta)
 }

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"weir/pkg/aggregation"
 	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/event"
@@ -40,6 +41,22 @@ type Config struct {
 	Messages int
 	Bytes    int
 	Linger   time.Duration
+	// Cadence is how often the levels of a granularity are given what they
+	// lack; nil is DefaultCadence.
+	Cadence func(aggregation.Granularity) time.Duration
+}
+
+// DefaultCadence flushes minutes about twice a minute, hours every five, and
+// coarser levels twice an hour. Answers do not depend on it: a question reads
+// what a level lacks from the finer ones. What does is the cost of both sides.
+func DefaultCadence(g aggregation.Granularity) time.Duration {
+	switch {
+	case g < aggregation.Hours:
+		return 30 * time.Second
+	case g < aggregation.Days:
+		return 5 * time.Minute
+	}
+	return 30 * time.Minute
 }
 
 // Worker folds events into one shard. Its fields belong to the goroutine of
@@ -54,17 +71,23 @@ type Worker struct {
 	consumer *stream.Consumer
 	lease    *store.Lease
 	local    *alert.Local
+	cascade  *aggregation.Cascade // nil: to be loaded from the tables
+	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
 	wake     chan struct{} // tells the relay that the outbox has something
 }
 
 // New returns a worker over open connections, which stay the caller's.
 func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *Worker {
+	if cfg.Cadence == nil {
+		cfg.Cadence = DefaultCadence
+	}
 	return &Worker{
 		cfg: cfg, catalog: catalog, db: db, conn: conn,
-		log:   log.With(zap.String("shard_id", cfg.ShardID)),
-		local: alert.NewLocal(catalog.Rules, cfg.ShardID),
-		wake:  make(chan struct{}, 1),
+		log:     log.With(zap.String("shard_id", cfg.ShardID)),
+		local:   alert.NewLocal(catalog.Rules, cfg.ShardID),
+		flushed: map[aggregation.Granularity]time.Time{},
+		wake:    make(chan struct{}, 1),
 	}
 }
 
@@ -104,7 +127,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	group.Go(func() error { defer close(batches); return w.fetch(fetching, batches) })
 	group.Go(func() error { return w.fold(ctx, batches, stopFetching) })
 	group.Go(func() error { return w.relay(ctx) })
-	group.Go(func() error { return w.compact(ctx) })
+	group.Go(func() error { return w.tend(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("worker %s: %w", w.cfg.ShardID, err)
 	}
@@ -146,14 +169,35 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stop
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
 	var failed error
-	for messages := range batches {
-		if failed == nil {
-			failed = w.persist(ctx, work, messages)
+	idle := time.NewTicker(idleEvery)
+	defer idle.Stop()
+	for {
+		select {
+		case <-idle.C:
+			if failed == nil {
+				failed = w.rollUp(work, false)
+			}
+		case messages, ok := <-batches:
+			if !ok {
+				return w.end(ctx, work, failed)
+			}
+			if failed == nil {
+				failed = w.persist(ctx, work, messages)
+			}
+			if failed != nil {
+				giveBack(messages)
+			}
 		}
 		if failed != nil {
 			stopFetching()
-			giveBack(messages)
 		}
+	}
+}
+
+// end leaves the shard with its levels complete, where that is still possible.
+func (w *Worker) end(ctx, work context.Context, failed error) error {
+	if failed == nil {
+		failed = w.rollUp(work, true)
 	}
 	if ctx.Err() != nil && !errors.Is(failed, store.ErrFenced) {
 		return nil
@@ -204,18 +248,27 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	return nil // Postgres is still away: the next try finds out
 }
 
-// compact keeps the ledger small.
-func (w *Worker) compact(ctx context.Context) error {
-	tick := time.NewTicker(compactWait)
-	defer tick.Stop()
+// tend keeps the ledger small, shards without a worker complete, and what is
+// too old away.
+func (w *Worker) tend(ctx context.Context) error {
+	compact, adopt, purge := time.NewTicker(compactWait), time.NewTicker(adoptEvery), time.NewTicker(purgeEvery)
+	defer compact.Stop()
+	defer adopt.Stop()
+	defer purge.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-compact.C:
+			_, err = w.db.CompactLedger(ctx)
+		case <-adopt.C:
+			err = w.adopt(ctx)
+		case <-purge.C:
+			_, err = w.db.Purge(ctx, time.Now(), w.catalog.Aggregations)
 		}
-		if _, err := w.db.CompactLedger(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("ledger not compacted, trying again later", zap.Error(err))
+		if err != nil && ctx.Err() == nil && !store.PurgeBusy(err) {
+			w.log.Warn("maintenance failed, trying again later", zap.Error(err))
 		}
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"weir/services/demo"
 	"weir/services/gateway"
 	"weir/services/healthcheck"
+	"weir/services/purge"
 	"weir/services/query"
 	"weir/services/replay"
 	"weir/services/up"
@@ -57,6 +58,7 @@ func commands() []*cobra.Command {
 		query.Command(),
 		alerts.Command(),
 		deadletters.Command(),
+		purge.Command(),
 		check.Command(),
 		config.Command(),
 		healthcheck.Command(),

@@ -1,0 +1,209 @@
+package aggregation
+
+import (
+	"fmt"
+	"slices"
+
+	"weir/pkg/event"
+)
+
+// Parent returns the level that a coarser level is folded from: the coarsest
+// of the finer ones whose buckets it is made of. The finest has none.
+func (d *Definition) Parent(level Granularity) (Granularity, bool) {
+	for _, fine := range slices.Backward(d.Granularities) {
+		if fine.Nests(level) {
+			return fine, true
+		}
+	}
+	return 0, false
+}
+
+// Cascade holds what the coarser levels of one shard do not have yet: for each
+// level, what its parent has got since the level was last flushed. It is only
+// a cache: all of it can be read again from the rows of the parents (AddTail).
+// It belongs to one goroutine.
+type Cascade struct {
+	dict   *event.Dictionary
+	levels []*cascadeLevel // of all aggregations, in the order of definition, finer before coarser
+}
+
+type cascadeLevel struct {
+	parent *cascadeLevel // nil: the finest level
+	table  *table
+}
+
+// NewCascade returns a cascade with nothing in it.
+func NewCascade(defs []*Definition) *Cascade {
+	c := &Cascade{dict: event.NewDictionary()}
+	for _, def := range defs {
+		own := map[Granularity]*cascadeLevel{}
+		for _, g := range def.Granularities[1:] {
+			parent, _ := def.Parent(g)
+			own[g] = &cascadeLevel{parent: own[parent], table: newTable(def, g)}
+			c.levels = append(c.levels, own[g])
+		}
+	}
+	return c
+}
+
+// Add takes in a delta that is committed at the finest level.
+func (c *Cascade) Add(delta Delta) {
+	byDef := map[*Definition][]Part{}
+	for _, p := range delta.Parts {
+		byDef[p.Definition] = append(byDef[p.Definition], p)
+	}
+	for _, l := range c.levels {
+		if l.parent == nil {
+			l.table.merge(byDef[l.table.def], delta.Dict, c.dict)
+		}
+	}
+	c.compact()
+}
+
+// AddTail takes in rows of the level's parent that the level does not have:
+// after a start, what is past its watermark.
+func (c *Cascade) AddTail(level Granularity, tail Delta) {
+	for _, l := range c.levels {
+		if l.table.level != level {
+			continue
+		}
+		for _, p := range tail.Parts {
+			if p.Definition == l.table.def {
+				l.table.merge([]Part{p}, tail.Dict, c.dict)
+			}
+		}
+	}
+}
+
+// Flush is what some levels are to be given, all at once.
+type Flush struct {
+	// Delta holds their rows, level by level.
+	Delta Delta
+	// Levels lists what will be complete, also where there is nothing to write.
+	Levels []FlushedLevel
+	of     map[*cascadeLevel][]Part
+}
+
+// FlushedLevel names one level of one aggregation.
+type FlushedLevel struct {
+	Definition *Definition
+	Level      Granularity
+}
+
+// Prepare returns what has to be written so that every level that is due has
+// all that was added. A level's parent is flushed with it. The cascade is not
+// changed: a flush that is not committed can be forgotten.
+func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
+	f := &Flush{Delta: Delta{Dict: c.dict}, of: map[*cascadeLevel][]Part{}}
+	wanted := map[*cascadeLevel]bool{}
+	for _, l := range c.levels {
+		if due(l.table.level) {
+			for ; l != nil; l = l.parent {
+				wanted[l] = true
+			}
+		}
+	}
+	for _, l := range c.levels {
+		if !wanted[l] {
+			continue
+		}
+		t := l.table
+		if parts := f.of[l.parent]; l.parent != nil && len(parts) > 0 {
+			t = t.clone()
+			t.merge(parts, c.dict, c.dict)
+		}
+		f.of[l] = t.pack(nil)
+		f.Delta.Parts = append(f.Delta.Parts, f.of[l]...)
+		f.Levels = append(f.Levels, FlushedLevel{t.def, t.level})
+	}
+	return f
+}
+
+// Commit says that the flush is committed: what it wrote is now for the next
+// coarser levels to get.
+func (c *Cascade) Commit(f *Flush) {
+	for _, l := range c.levels {
+		if _, flushed := f.of[l]; flushed {
+			l.table = newTable(l.table.def, l.table.level)
+		} else if parts := f.of[l.parent]; l.parent != nil {
+			l.table.merge(parts, f.Delta.Dict, c.dict)
+		}
+	}
+	c.compact()
+}
+
+// Empty reports whether every level has everything.
+func (c *Cascade) Empty() bool {
+	return !slices.ContainsFunc(c.levels, func(l *cascadeLevel) bool { return l.table.len() > 0 })
+}
+
+// Groups returns the number of groups held, over all levels.
+func (c *Cascade) Groups() (n int) {
+	for _, l := range c.levels {
+		n += l.table.len()
+	}
+	return n
+}
+
+// compact forgets the texts of groups that were flushed, once most are.
+func (c *Cascade) compact() {
+	const worthwhile = 1 << 16
+	if c.dict.Len() < worthwhile || c.dict.Len() < 4*c.Groups() {
+		return
+	}
+	dict := event.NewDictionary()
+	for _, l := range c.levels {
+		t := newTable(l.table.def, l.table.level)
+		t.merge(l.table.pack(nil), c.dict, dict)
+		l.table = t
+	}
+	c.dict = dict
+}
+
+// merge adds the groups of parts of the same aggregation, at the same level or
+// a finer one that nests in it, and takes over their texts.
+func (t *table) merge(parts []Part, from, to *event.Dictionary) {
+	take := func(kind event.Kind, cell event.Cell) event.Cell {
+		if kind == event.String && from != to {
+			return to.Intern(from.Text(cell))
+		}
+		return cell
+	}
+	x := contribution{measures: make([]event.Cell, len(t.def.Measures))}
+	for _, p := range parts {
+		t.probe[0] = event.Cell(t.level.Truncate(p.Bucket, t.def.Zone))
+		for i := range p.Len() {
+			for k, key := range t.def.Keys {
+				t.probe[1+k] = take(key.Kind, p.Keys[k][i])
+			}
+			for k, m := range t.def.Measures {
+				if m.Stored() {
+					x.measures[k] = take(m.ArgKind, p.Measures[k][i])
+				}
+			}
+			x.events = p.Events[i]
+			if p.LastTime != nil {
+				x.time, x.sequence = p.LastTime[i], p.LastSequence[i]
+			}
+			t.put(&x)
+		}
+	}
+}
+
+func (t *table) clone() *table {
+	c := *t
+	c.rows, c.slots, c.probe = slices.Clone(t.rows), slices.Clone(t.slots), slices.Clone(t.probe)
+	return &c
+}
+
+// CheckLevels checks that every level but the finest can be folded from
+// another. The levels are ordered, finest first.
+func CheckLevels(levels []Granularity) error {
+	def := Definition{Granularities: levels}
+	for i, g := range levels {
+		if _, ok := def.Parent(g); i > 0 && !ok {
+			return fmt.Errorf("%s are not made of whole %s: keep a finer level that divides them", g, levels[i-1])
+		}
+	}
+	return nil
+}

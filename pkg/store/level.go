@@ -1,0 +1,201 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+)
+
+// WriteLevels gives coarser levels what they lack of the shard, and moves their
+// watermarks: they then have everything up to the batch.
+func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flush *aggregation.Flush) error {
+	if len(flush.Levels) == 0 {
+		return nil
+	}
+	if err := tx.WriteDelta(ctx, shardID, batch, flush.Delta); err != nil {
+		return err
+	}
+	n := len(flush.Levels)
+	names, levels := make([]string, n), make([]string, n)
+	for i, l := range flush.Levels {
+		names[i], levels[i] = l.Definition.Name, l.Level.String()
+	}
+	_, err := tx.tx.ExecContext(ctx, `
+		INSERT INTO weir.watermark (shard_id, batch_no, aggregation, level)
+		SELECT $1, $2, * FROM unnest($3::text[], $4::text[])
+		ON CONFLICT (aggregation, level, shard_id) DO UPDATE SET batch_no = excluded.batch_no`,
+		shardID, batch, pq.Array(names), pq.Array(levels))
+	if err != nil {
+		return fmt.Errorf("move watermarks: %w", err)
+	}
+	return nil
+}
+
+// LoadCascade reads what the coarser levels of a shard lack: the rows of each
+// level's parent past the level's watermark. Call it under the shard's lease,
+// before the first flush and after one whose outcome is not known.
+func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition) (*aggregation.Cascade, error) {
+	cascade := aggregation.NewCascade(defs)
+	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
+		for _, def := range defs {
+			for _, level := range def.Granularities[1:] {
+				tail, err := loadTail(ctx, tx, shardID, def, level)
+				if err != nil {
+					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
+				}
+				cascade.AddTail(level, tail)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load what the coarser levels of shard %s lack: %w", shardID, err)
+	}
+	return cascade, nil
+}
+
+// Abandoned lists the shards that have had no flush for a while, by Postgres's
+// clock, and whose coarser levels lack something.
+func (db *DB) Abandoned(ctx context.Context, after time.Duration, defs []*aggregation.Definition) ([]string, error) {
+	levels := 0
+	for _, def := range defs {
+		levels += len(def.Granularities) - 1
+	}
+	rows, err := db.sql.QueryContext(ctx, `
+		SELECT s.shard_id FROM weir.shard s
+		LEFT JOIN weir.watermark w ON w.shard_id = s.shard_id AND w.batch_no >= s.last_batch
+		WHERE s.flushed_at < now() - $1 * interval '1 second'
+		GROUP BY s.shard_id HAVING count(w.shard_id) < $2
+		ORDER BY s.shard_id`, after.Seconds(), levels)
+	if err != nil {
+		return nil, fmt.Errorf("look for abandoned shards: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var shards []string
+	for rows.Next() {
+		var shard string
+		if err := rows.Scan(&shard); err != nil {
+			return nil, fmt.Errorf("look for abandoned shards: %w", err)
+		}
+		shards = append(shards, shard)
+	}
+	return shards, rows.Err()
+}
+
+// loadTail reads the rows of the level's parent that the level lacks.
+func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.Definition, level aggregation.Granularity) (aggregation.Delta, error) {
+	delta := aggregation.Delta{Dict: event.NewDictionary()}
+	parent, ok := def.Parent(level)
+	if !ok {
+		return delta, nil
+	}
+	columns := columnsOf(def)
+	selected := make([]string, len(columns))
+	for i, c := range columns {
+		selected[i] = groupColumn(c.name, parent == def.Finest())
+	}
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(`
+		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
+			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), 0)
+		ORDER BY bucket`, strings.Join(selected, ", "), tableOf(def, parent)), shardID, def.Name, level.String())
+	if err != nil {
+		return delta, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	reader := tailReader{def: def, level: parent, columns: columns, delta: &delta}
+	for rows.Next() {
+		if err := reader.row(rows); err != nil {
+			return delta, err
+		}
+	}
+	return delta, rows.Err()
+}
+
+// groupColumn returns a column with one value per group.
+func groupColumn(name string, packed bool) string {
+	if packed {
+		return "unnest(" + pq.QuoteIdentifier(name) + ")"
+	}
+	return pq.QuoteIdentifier(name)
+}
+
+// tailReader turns rows, one per group and in the order of buckets, back into
+// parts.
+type tailReader struct {
+	def     *aggregation.Definition
+	level   aggregation.Granularity
+	columns []column
+	delta   *aggregation.Delta
+}
+
+func (r *tailReader) row(rows *sql.Rows) error {
+	var bucket time.Time
+	raw := make([]any, len(r.columns))
+	targets := []any{&bucket}
+	for i := range raw {
+		targets = append(targets, &raw[i])
+	}
+	if err := rows.Scan(targets...); err != nil {
+		return err
+	}
+	parts := r.delta.Parts
+	if n := len(parts); n == 0 || parts[n-1].Bucket != bucket.UnixMicro() {
+		r.delta.Parts = append(parts, aggregation.Part{
+			Definition: r.def, Level: r.level, Bucket: bucket.UnixMicro(),
+			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
+		})
+	}
+	part := &r.delta.Parts[len(r.delta.Parts)-1]
+	into := r.places(part)
+	for i, c := range r.columns {
+		cell, err := r.cell(c.kind, raw[i])
+		if err != nil {
+			return fmt.Errorf("column %s: %w", c.name, err)
+		}
+		*into[i] = append(*into[i], cell)
+	}
+	return nil
+}
+
+// places lists where a part keeps its columns, in the order of columnsOf.
+func (r *tailReader) places(p *aggregation.Part) []*[]event.Cell {
+	var places []*[]event.Cell
+	for i := range p.Keys {
+		places = append(places, &p.Keys[i])
+	}
+	places = append(places, &p.Events)
+	for i := range p.Measures {
+		if r.def.Measures[i].Stored() {
+			places = append(places, &p.Measures[i])
+		}
+	}
+	if r.def.HasLast() {
+		places = append(places, &p.LastTime, &p.LastSequence)
+	}
+	return places
+}
+
+func (r *tailReader) cell(kind event.Kind, raw any) (event.Cell, error) {
+	switch v := raw.(type) {
+	case string:
+		return r.delta.Dict.Intern(v), nil
+	case []byte:
+		return r.delta.Dict.InternBytes(v), nil
+	case int64:
+		return event.Cell(v), nil
+	case float64:
+		return event.FloatCell(v), nil
+	case bool:
+		return event.BoolCell(v), nil
+	case time.Time:
+		return event.Cell(v.UnixMicro()), nil
+	}
+	return 0, fmt.Errorf("unexpected %T for a %s", raw, kind)
+}

@@ -1,0 +1,226 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+)
+
+// cascadeDef is an aggregation with levels that skip, multiply and branch.
+func cascadeDef(name string, zone *time.Location) *aggregation.Definition {
+	g := func(text string) aggregation.Granularity {
+		parsed, err := aggregation.ParseGranularity(text)
+		if err != nil {
+			panic(err)
+		}
+		return parsed
+	}
+	return &aggregation.Definition{
+		Name: name, Zone: zone,
+		Keys: []aggregation.Key{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}},
+		Measures: []aggregation.Measure{
+			{Name: "calls", Op: aggregation.Count},
+			{Name: "millis", Op: aggregation.Sum, Arg: "ms", ArgKind: event.Int},
+			{Name: "slowest", Op: aggregation.Max, Arg: "ms", ArgKind: event.Int},
+			{Name: "newest", Op: aggregation.Last, Arg: "ms", ArgKind: event.Int},
+		},
+		Granularities: []aggregation.Granularity{g("seconds"), g("15 minutes"), g("hours"), g("6 hours"), g("days"), g("weeks"), g("months"), g("years")},
+		Inputs:        []aggregation.Input{{Stream: "calls", Where: -1, Keys: []int{0, 1}, Args: []int{-1, 2, 2, 2}}},
+	}
+}
+
+// tried is an event as the oracle keeps it.
+type tried struct {
+	api      string
+	code, ms int64
+	at       int64
+	sequence uint64
+}
+
+func columnsOfTried(events []tried) *event.Columns {
+	schema := &event.Schema{Name: "calls", Attributes: []event.Attribute{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "ms", Kind: event.Int}}}
+	c := event.NewColumns(schema, event.NewDictionary())
+	for i, e := range events {
+		c.Times, c.Sequences = append(c.Times, e.at), append(c.Sequences, e.sequence)
+		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
+		for at, cell := range []event.Cell{c.Dict.Intern(e.api), event.Cell(e.code), event.Cell(e.ms)} {
+			c.Cells[at] = append(c.Cells[at], cell)
+		}
+	}
+	return c
+}
+
+// expect is the answer by a loop over all events.
+func expect(def *aggregation.Definition, per aggregation.Granularity, events []tried) string {
+	type row struct {
+		calls, millis, slowest, newest int64
+		at                             int64
+		sequence                       uint64
+	}
+	rows := map[string]*row{}
+	for _, e := range events {
+		key := fmt.Sprintf("%s %s %d", time.UnixMicro(per.Truncate(e.at, def.Zone)).UTC().Format(time.RFC3339), e.api, e.code)
+		r := rows[key]
+		if r == nil {
+			r = &row{slowest: e.ms, at: -1}
+			rows[key] = r
+		}
+		r.calls++
+		r.millis += e.ms
+		r.slowest = max(r.slowest, e.ms)
+		if e.at > r.at || e.at == r.at && e.sequence > r.sequence {
+			r.at, r.sequence, r.newest = e.at, e.sequence, e.ms
+		}
+	}
+	var lines []string
+	for key, r := range rows {
+		lines = append(lines, fmt.Sprint(key, " ", r.calls, " ", r.millis, " ", r.slowest, " ", r.newest))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// answer asks for the same.
+func answer(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
+	field := func(role Role, i int, kind event.Kind) Expr {
+		return Expr{Op: OpField, Kind: kind, Field: Field{Role: role, Index: i}}
+	}
+	q := &Question{
+		Aggregation: def, Per: per, From: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(),
+		Limit: -1,
+		Group: []Field{{Role: BucketField}, {Role: KeyField}, {Role: KeyField, Index: 1}},
+		Select: []Expr{
+			field(BucketField, 0, event.Time), field(KeyField, 0, event.String), field(KeyField, 1, event.Int),
+			field(MeasureField, 0, event.Int), field(MeasureField, 1, event.Int), field(MeasureField, 2, event.Int), field(MeasureField, 3, event.Int),
+		},
+	}
+	var lines []string
+	err := db.Ask(t.Context(), q, func(v []any) error {
+		bucket, _ := v[0].(time.Time)
+		lines = append(lines, fmt.Sprint(bucket.Format(time.RFC3339), " ", v[1], " ", v[2], " ", v[3], " ", v[4], " ", v[5], " ", v[6]))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+var errRollBack = errors.New("rolled back by the test")
+
+// shardState is one worker's side in the test.
+type shardState struct {
+	lease   *Lease
+	cascade *aggregation.Cascade
+}
+
+// Whatever is flushed when, rolled back, forgotten in a crash, or rolled up by
+// somebody else: at every level the answer is that of a loop over all events,
+// as of the last commit.
+func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	var defs []*aggregation.Definition
+	for _, name := range []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Sao_Paulo"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defs = append(defs, cascadeDef("Calls_"+name[len(name)-3:], zone))
+	}
+	if err := db.Apply(t.Context(), defs); err != nil {
+		t.Fatal(err)
+	}
+	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
+	rapid.Check(t, func(t *rapid.T) {
+		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
+		for _, level := range def.Granularities {
+			if _, err := db.sql.ExecContext(t.Context(), "TRUNCATE "+tableOf(def, level)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := db.sql.ExecContext(t.Context(), "DELETE FROM weir.watermark"); err != nil {
+			t.Fatal(err)
+		}
+		shards := []*shardState{{lease: leases[0]}, {lease: leases[1]}}
+		var committed []tried
+		for n := range rapid.IntRange(1, 10).Draw(t, "flushes") {
+			s := rapid.SampledFrom(shards).Draw(t, "shard")
+			events := rapid.SliceOfN(rapid.Custom(drawTried), 0, 12).Draw(t, "events")
+			for i := range events {
+				events[i].sequence = uint64(100*n + i)
+			}
+			due := rapid.SliceOf(rapid.SampledFrom(def.Granularities)).Draw(t, "due")
+			rollBack := rapid.IntRange(0, 3).Draw(t, "fate") == 0
+			if s.flush(t, db, def, events, due, rollBack) {
+				committed = append(committed, events...)
+			}
+			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
+				s.cascade = nil
+			}
+		}
+		for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(def.Granularities), 3, 3, rapid.ID).Draw(t, "per") {
+			if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
+				t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+			}
+		}
+	})
+}
+
+func drawTried(t *rapid.T) tried {
+	base := rapid.SampledFrom([]time.Time{
+		time.Date(2026, 10, 24, 20, 0, 0, 0, time.UTC),
+		time.Date(2018, 11, 3, 22, 0, 0, 0, time.UTC),
+		time.Date(2024, 12, 31, 12, 0, 0, 0, time.UTC),
+	}).Draw(t, "base")
+	return tried{
+		api: rapid.SampledFrom([]string{"", "pizza", "ü\t\n\\"}).Draw(t, "api"), code: rapid.SampledFrom([]int64{0, 200, -5}).Draw(t, "code"),
+		ms: rapid.Int64Range(-3, 9000).Draw(t, "ms"), at: base.UnixMicro() + rapid.Int64Range(0, 30*3600).Draw(t, "second")*1_000_000,
+	}
+}
+
+func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) bool {
+	defs := []*aggregation.Definition{def}
+	var err error
+	if s.cascade == nil {
+		if s.cascade, err = db.LoadCascade(t.Context(), s.lease.ShardID, defs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)})
+	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
+	err = db.InTx(t.Context(), func(tx *Tx) error {
+		number, err := tx.NextBatch(t.Context(), s.lease, Totals{})
+		if err != nil {
+			return err
+		}
+		if err := tx.WriteDelta(t.Context(), s.lease.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteLevels(t.Context(), s.lease.ShardID, number-1, levels); err != nil {
+			return err
+		}
+		if rollBack {
+			return errRollBack
+		}
+		return nil
+	})
+	if errors.Is(err, errRollBack) {
+		return false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cascade.Commit(levels)
+	s.cascade.Add(delta)
+	return true
+}

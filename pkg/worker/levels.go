@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/store"
+)
+
+const (
+	idleEvery  = time.Second      // how often levels are looked at when no batch comes
+	adoptEvery = time.Minute      // how often shards without a worker are looked for
+	adoptAfter = 2 * time.Minute  // without a flush
+	purgeEvery = 15 * time.Minute // as Siddhi does by default
+)
+
+// loadCascade reads what the coarser levels lack, at the start and whenever it
+// is not known what the last flush did.
+func (w *Worker) loadCascade(ctx context.Context) (err error) {
+	if w.cascade == nil {
+		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Aggregations)
+	}
+	return err
+}
+
+// due reports whether it is time to give the levels of a granularity what they
+// lack.
+func (w *Worker) due(g aggregation.Granularity) bool {
+	last, ok := w.flushed[g]
+	if !ok {
+		w.flushed[g] = time.Now()
+		return false
+	}
+	return time.Since(last) >= w.cfg.Cadence(g)
+}
+
+// before is the batch up to which the coarser levels are complete after the
+// flush: it holds their parents' rows of all batches before it, and of its own
+// if it has none.
+func before(number int64, delta aggregation.Delta) int64 {
+	if len(delta.Parts) == 0 {
+		return number
+	}
+	return number - 1
+}
+
+// settle takes what a flush did into the worker's own state.
+func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.Delta) error {
+	if errors.Is(err, store.ErrClaimed) {
+		return err // rolled back, and nothing is lost
+	}
+	if err != nil {
+		w.cascade = nil // it may be committed all the same
+		return fmt.Errorf("flush: %w", err)
+	}
+	w.local.Commit()
+	w.cascade.Commit(levels)
+	w.cascade.Add(delta)
+	for _, l := range levels.Levels {
+		w.flushed[l.Level] = time.Now()
+	}
+	return nil
+}
+
+// rollUp gives coarser levels what they lack while no batch comes. All of it
+// can wait for the next time, so an error is not final unless the shard is lost.
+func (w *Worker) rollUp(ctx context.Context, all bool) error {
+	if w.cascade == nil || w.cascade.Empty() {
+		return nil
+	}
+	if all {
+		clear(w.flushed)
+		for _, g := range w.granularities() {
+			w.flushed[g] = time.Time{}
+		}
+	}
+	if len(w.cascade.Prepare(w.due).Levels) == 0 {
+		return nil
+	}
+	err := w.flush(ctx, newBatch(0))
+	if err != nil && !errors.Is(err, store.ErrFenced) {
+		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+// granularities lists all levels of all aggregations.
+func (w *Worker) granularities() (all []aggregation.Granularity) {
+	for _, def := range w.catalog.Aggregations {
+		all = append(all, def.Granularities...)
+	}
+	return all
+}
+
+// adopt rolls up shards that have no worker any more, so that their coarser
+// levels are complete and their finer rows may go one day.
+func (w *Worker) adopt(ctx context.Context) error {
+	shards, err := w.db.Abandoned(ctx, adoptAfter, w.catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	for _, shard := range shards {
+		err := w.adoptShard(ctx, shard)
+		var taken store.ErrShardTaken
+		if err != nil && !errors.As(err, &taken) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) adoptShard(ctx context.Context, shard string) error {
+	lease, err := w.db.LeaseShard(ctx, shard, w.cfg.Owner+", rolling up", 0, w.catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lease.Close() }() // it ends with the connection anyway
+	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
+	err = w.db.InTx(ctx, func(tx *store.Tx) error {
+		number, err := tx.NextBatch(ctx, lease, store.Totals{})
+		if err != nil {
+			return err
+		}
+		return tx.WriteLevels(ctx, shard, number, levels)
+	})
+	if err != nil {
+		return fmt.Errorf("roll up shard %s: %w", shard, err)
+	}
+	w.log.Info("rolled up a shard without a worker", zap.String("shard", shard), zap.Int("rows", len(levels.Delta.Parts)))
+	return nil
+}

@@ -1,0 +1,82 @@
+// Package purge is `weir purge`: it deletes what is older than its retention
+// now, or says what would go. Workers do the same on their own, every quarter
+// of an hour.
+package purge
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"weir/pkg/query"
+	"weir/pkg/store"
+	"weir/services/config"
+	"weir/services/wire"
+)
+
+// Command is `weir purge`.
+func Command() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "purge",
+		Short: "Delete what is older than its retention",
+		Long: `Delete the rows of each aggregation and level that are older than the retention of its definition, by the start of
+their bucket. What a coarser level still lacks is never deleted. Workers do this on their own every quarter of an hour.`,
+		Example: `  weir purge --dry-run`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd, dryRun) },
+	}
+	config.Flags(cmd, config.Postgres, config.Definitions)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would go")
+	return cmd
+}
+
+func run(cmd *cobra.Command, dryRun bool) error {
+	cfg, err := config.Load(cmd)
+	if err != nil {
+		return err
+	}
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	db, err := wire.Store(cmd.Context(), cfg, "purge")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	purge := db.Purge
+	if dryRun {
+		purge = db.Purgeable
+	}
+	purged, err := purge(cmd.Context(), time.Now(), catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	return report(cmd, purged, dryRun)
+}
+
+func report(cmd *cobra.Command, purged []store.Purged, dryRun bool) error {
+	out := cmd.OutOrStdout()
+	lines := [][]string{{"aggregation", "level", "shard", "rows", "kept for a coarser level", "older than"}}
+	var rows int64
+	for _, p := range purged {
+		rows += p.Rows
+		lines = append(lines, []string{
+			p.Aggregation, p.Level.String(), p.ShardID, strconv.FormatInt(p.Rows, 10), strconv.FormatInt(p.Kept, 10), p.Before.Format(time.RFC3339),
+		})
+	}
+	if len(purged) > 0 {
+		if err := query.WriteAligned(out, lines, []bool{false, false, false, true, true, false}); err != nil {
+			return err
+		}
+	}
+	verb := "deleted"
+	if dryRun {
+		verb = "would be deleted"
+	}
+	_, err := fmt.Fprintf(out, "%d rows %s\n", rows, verb)
+	return err
+}
