@@ -195,7 +195,6 @@ func TestWriteDelta_LargerThanOneChunk(t *testing.T) {
 		delta.Parts = append(delta.Parts, part(def, delta.Dict, i*1e6, []group{{text: fmt.Sprint(i, text), events: i + 1}}))
 	}
 	delta.Parts = append(delta.Parts, oneCall(other, time.Unix(0, 0)).Parts...)
-	delta.Dict.Intern("pizza")
 	if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 		t.Fatal(err)
 	}

@@ -149,23 +149,27 @@ func (b *batch) bury(i int, m *stream.Message, reject event.Reject) {
 	b.deadOf = append(b.deadOf, i)
 }
 
-// dropRefused takes out everything whose claim was refused.
-func (b *batch) dropRefused() {
+// dropRefused takes out everything whose claim was refused, and reports
+// whether there was any.
+func (b *batch) dropRefused() (some bool) {
 	for _, columns := range b.columns {
 		for row := range columns.Len() {
 			if b.refused(b.origins[columns.Messages[row]], int(columns.Offsets[row])) {
-				columns.Dropped[row] = true
+				columns.Dropped[row], some = true, true
 			}
 		}
 	}
 	var dead []store.DeadLetter
 	var deadOf []int
 	for n, letter := range b.dead {
-		if i := b.deadOf[n]; !b.refused(b.origins[i], letter.Offset) {
+		if i := b.deadOf[n]; b.refused(b.origins[i], letter.Offset) {
+			some = true
+		} else {
 			dead, deadOf = append(dead, letter), append(deadOf, i)
 		}
 	}
 	b.dead, b.deadOf = dead, deadOf
+	return some
 }
 
 // empty reports whether nothing is left to be folded or claimed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/store"
@@ -17,7 +18,16 @@ import (
 // will refuse the batch on the next try.
 func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 	b := w.decode(messages) // events into columns, bad ones into dead letters
-	for !b.empty() {
+	for look := w.expectFolded || redelivered(messages); ; look = true {
+		if look { // some of it was folded before: delivered again, or published twice
+			if err := w.db.Refuse(ctx, b.claims); err != nil {
+				return err
+			}
+			w.expectFolded = b.dropRefused()
+		}
+		if b.empty() {
+			break
+		}
 		err := w.flush(ctx, b)
 		if err == nil {
 			break
@@ -25,17 +35,19 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 		if !errors.Is(err, store.ErrClaimed) {
 			return err
 		}
-		// Some of it was folded before: delivered again, or published twice.
-		if err := w.db.Refuse(ctx, b.claims); err != nil {
-			return err
-		}
-		b.dropRefused()
 	}
 	for _, m := range messages {
 		_ = m.Ack() // if it is lost the message comes again, and is refused
 	}
 	w.wakeRelay() // alerts are in the outbox
 	return nil
+}
+
+// redelivered reports whether some of the messages may have been folded: it is
+// a hint, to look into the ledger before writing instead of being refused after
+// it, which costs a whole flush.
+func redelivered(messages []stream.Message) bool {
+	return slices.ContainsFunc(messages, func(m stream.Message) bool { return m.Deliveries > 1 })
 }
 
 // flush makes what is left of the batch durable, all of it or nothing.
