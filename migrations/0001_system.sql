@@ -107,25 +107,32 @@ CREATE TABLE weir.aggregation (
 );
 
 -- add_partition gives one shard its part of one table: a partition of its
--- own, itself partitioned by time, so that purging can drop whole spans. It
--- is made aside and then attached, because that lets other shards go on
--- writing. SECURITY DEFINER: workers may add shards without owning the
--- tables.
+-- own, which for fine levels is itself partitioned by time, so that purging
+-- can drop whole spans. It is made aside and then attached, because that lets
+-- other shards go on writing. SECURITY DEFINER: workers may add shards without
+-- owning the tables.
 -- +goose StatementBegin
-CREATE FUNCTION weir.add_partition(parent text, new_shard text) RETURNS void
+CREATE FUNCTION weir.add_partition(parent text, new_shard text, by_time boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     part text;
 BEGIN
     SELECT parent || '_s' || number INTO STRICT part FROM weir.shard WHERE shard_id = new_shard;
+    IF to_regclass(format('weir_data.%I', part)) IS NOT NULL THEN
+        RETURN;
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('weir.add_partition.' || part, 0));
     IF to_regclass(format('weir_data.%I', part)) IS NOT NULL THEN
         RETURN;
     END IF;
-    EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL) PARTITION BY RANGE (bucket)', part, parent);
-    EXECUTE format('CREATE TABLE weir_data.%I PARTITION OF weir_data.%I DEFAULT', part || '_rest', part);
+    IF by_time THEN
+        EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL) PARTITION BY RANGE (bucket)', part, parent);
+        EXECUTE format('CREATE TABLE weir_data.%I PARTITION OF weir_data.%I DEFAULT', part || '_rest', part);
+    ELSE
+        EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL)', part, parent);
+    END IF;
     EXECUTE format('ALTER TABLE weir_data.%I ATTACH PARTITION weir_data.%I FOR VALUES IN (%L)', parent, part, new_shard);
 END
 $$;
 -- +goose StatementEnd
-REVOKE ALL ON FUNCTION weir.add_partition(text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION weir.add_partition(text, text, boolean) FROM PUBLIC;

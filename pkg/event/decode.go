@@ -240,9 +240,6 @@ func (c *Columns) setTime(row int, t, stored int64) error {
 	if t <= 0 {
 		return fmt.Errorf("%s is no time of an event: it must lie after 1970-01-01", formatTime(t))
 	}
-	if t > latest {
-		return fmt.Errorf("%s is no time of an event: it lies after the year 9999", formatTime(t))
-	}
 	if bound := c.Schema.Future.Microseconds(); bound > 0 && t > stored+bound {
 		return fmt.Errorf("%s lies more than %s after the time at which the stream took the message (%s)",
 			formatTime(t), c.Schema.Future, formatTime(stored))

@@ -115,7 +115,7 @@ func TestDecode_RejectsAnEventAndKeepsItsNeighbours(t *testing.T) {
 		"time missing":    {`{"api":"x"}`, "at is missing"},
 		"time zero":       {`{"at":0}`, "at: 1970-01-01T00:00:00Z is no time of an event"},
 		"far future":      {`{"at":1795345300000}`, "lies more than 1h0m0s after"},
-		"year 10000":      {`{"at":999999999999999}`, "after the year 9999"},
+		"year 10000":      {`{"at":999999999999999}`, "outside the years 1 to 9999"},
 		"text for number": {`{"at":1795341599123,"duration":"12"}`, "duration: want an integer, got a text"},
 		"fraction":        {`{"at":1795341599123,"duration":1.5}`, "duration: 1.5 is no integer"},
 		"huge":            {`{"at":1795341599123,"duration":9007199254740993}`, "is no integer of at most 2^53"},

@@ -16,6 +16,10 @@ import (
 // reach in any realistic bucket.
 const maxInt = 1<<53 - 1
 
+// earliest is the start of the year 1, in microseconds since 1970 UTC: what
+// lies before it Postgres and most of the world write in other ways.
+const earliest = -62_135_596_800_000_000
+
 // latest is the end of the year 9999, in microseconds since 1970 UTC.
 const latest = 253_402_300_799_999_999
 
@@ -43,6 +47,9 @@ func (a *Attribute) read(token jsontext.Token, dict *Dictionary) (Cell, error) {
 		return BoolCell(token.Bool()), nil
 	case Time:
 		t, err := a.readTime(token)
+		if err == nil && (t < earliest || t > latest) {
+			err = fmt.Errorf("%s lies outside the years 1 to 9999", token.String())
+		}
 		return Cell(t), err
 	}
 	return 0, fmt.Errorf("attribute kind %d", a.Kind)

@@ -97,7 +97,7 @@ func benchDelta(def *aggregation.Definition, groups, buckets int) aggregation.De
 	dict := event.NewDictionary()
 	delta := aggregation.Delta{Dict: dict}
 	for k := range buckets {
-		part := aggregation.Part{Definition: def, Bucket: int64(k) * 1_000_000, Keys: make([][]event.Cell, 2), Measures: make([][]event.Cell, 3)}
+		part := aggregation.Part{Definition: def, Level: def.Finest(), Bucket: int64(k) * 1_000_000, Keys: make([][]event.Cell, 2), Measures: make([][]event.Cell, 3)}
 		for i := range groups / buckets {
 			part.Keys[0] = append(part.Keys[0], dict.Intern(fmt.Sprintf("/api-%d/1.0.0", i%100)))
 			part.Keys[1] = append(part.Keys[1], dict.Intern(fmt.Sprintf("application-%d", i)))

@@ -42,7 +42,7 @@ type group struct {
 
 // part packs groups; measures hold the same values as keys.
 func part(def *aggregation.Definition, dict *event.Dictionary, bucket int64, groups []group) aggregation.Part {
-	p := aggregation.Part{Definition: def, Bucket: bucket, Keys: make([][]event.Cell, 5)}
+	p := aggregation.Part{Definition: def, Level: def.Finest(), Bucket: bucket, Keys: make([][]event.Cell, 5)}
 	for _, g := range groups {
 		for at, cell := range []event.Cell{dict.Intern(g.text), event.Cell(g.number), event.FloatCell(g.float), event.BoolCell(g.flag), event.Cell(g.time)} {
 			p.Keys[at] = append(p.Keys[at], cell)
@@ -195,7 +195,6 @@ func TestWriteDelta_LargerThanOneChunk(t *testing.T) {
 		delta.Parts = append(delta.Parts, part(def, delta.Dict, i*1e6, []group{{text: fmt.Sprint(i, text), events: i + 1}}))
 	}
 	delta.Parts = append(delta.Parts, oneCall(other, time.Unix(0, 0)).Parts...)
-	delta.Dict.Intern("pizza")
 	if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 		t.Fatal(err)
 	}

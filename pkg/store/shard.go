@@ -46,23 +46,34 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 	}
 	lease := &Lease{ShardID: shardID, conn: conn}
 	if err := lease.lock(ctx, wait); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		_ = conn.Close() // the error that matters is the lock's
+		return nil, err
 	}
 	err = conn.QueryRowContext(ctx, `
 		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
 		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, epoch = s.epoch + 1
 		RETURNING epoch`, shardID, owner).Scan(&lease.epoch)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lease shard %s: %w", shardID, err), lease.Close())
+	if err == nil {
+		err = lease.addPartitions(ctx, defs)
 	}
+	if err != nil {
+		_ = lease.Close() // the error that matters is the first
+		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)
+	}
+	return lease, nil
+}
+
+// addPartitions gives the shard its part of every table; what is there stays.
+func (l *Lease) addPartitions(ctx context.Context, defs []*aggregation.Definition) error {
 	for _, def := range defs {
 		for _, level := range def.Granularities {
-			if _, err := conn.ExecContext(ctx, `SELECT weir.add_partition($1, $2)`, TableName(def, level), shardID); err != nil {
-				return nil, errors.Join(fmt.Errorf("add shard %s to %s: %w (has `weir apply` run?)", shardID, def.Name, err), lease.Close())
+			_, err := l.conn.ExecContext(ctx, `SELECT weir.add_partition($1, $2, $3)`, TableName(def, level), l.ShardID, level < aggregation.Hours)
+			if err != nil {
+				return fmt.Errorf("add it to %s (has `weir apply` run?): %w", def.Name, err)
 			}
 		}
 	}
-	return lease, nil
+	return nil
 }
 
 // lock takes the shard's advisory lock, trying again until wait is over.

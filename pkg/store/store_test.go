@@ -130,7 +130,7 @@ func calls(name string) *aggregation.Definition {
 func oneCall(def *aggregation.Definition, bucket time.Time) aggregation.Delta {
 	dict := event.NewDictionary()
 	return aggregation.Delta{Dict: dict, Parts: []aggregation.Part{{
-		Definition: def, Bucket: bucket.UnixMicro(),
+		Definition: def, Level: def.Finest(), Bucket: bucket.UnixMicro(),
 		Keys: [][]event.Cell{{dict.Intern("pizza")}, {200}}, Events: []event.Cell{1}, Measures: [][]event.Cell{nil, {10}},
 	}}}
 }

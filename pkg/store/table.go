@@ -166,12 +166,13 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) 
 		case ok:
 			return nil, fmt.Errorf("aggregation %s is defined differently from the tables it has:\n  tables:     %s\n  definition: %s\nGive the changed aggregation a new name; the old rows stay", def.Name, have, want)
 		}
-		change := Change{Text: "create aggregation " + def.Name + " (tables"}
+		var change Change
+		var levels []string
 		for _, level := range def.Granularities {
-			change.Text += " weir_data." + TableName(def, level)
+			levels = append(levels, strings.TrimPrefix(TableName(def, level), ident(def.Name)+"_"))
 			change.sql = append(change.sql, createTable(def, level, lz4))
 		}
-		change.Text += ")"
+		change.Text = fmt.Sprintf("create aggregation %s (tables weir_data.%s_{%s})", def.Name, ident(def.Name), strings.Join(levels, ","))
 		change.sql = append(change.sql, fmt.Sprintf(`INSERT INTO weir.aggregation (name, shape) VALUES (%s, %s)`,
 			pq.QuoteLiteral(def.Name), pq.QuoteLiteral(want)))
 		changes = append(changes, change)

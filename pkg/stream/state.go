@@ -18,6 +18,13 @@ type State struct {
 	AckPending   int    // delivered, not acknowledged
 	Redelivered  int    // of AckPending: delivered more than once
 
+	// Behind is how many sequences EVENTS is ahead of the consumer's
+	// acknowledgements: 0 proves that all that was stored before State was asked
+	// is acknowledged. Pending and AckPending can both be 0 a moment too early,
+	// because the server counts a new message for the consumer only after it has
+	// told the publisher.
+	Behind uint64
+
 	// CompleteThrough: every message stored at or before this time is
 	// acknowledged, which workers do after their commit, or is gone from the
 	// stream by its limits. It is by the server's clock, and never ahead of fact:
@@ -56,6 +63,7 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 		Pending:         acked.NumPending,
 		AckPending:      acked.NumAckPending,
 		Redelivered:     acked.NumRedelivered,
+		Behind:          behind(acked, stored),
 		CompleteThrough: through,
 	}, nil
 }
@@ -70,16 +78,13 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 // reaches L, all of them are acknowledged. Otherwise the first message after F
 // is the first that may not be, and everything before its time is.
 func completeThrough(ctx context.Context, s jetstream.Stream, acked *jetstream.ConsumerInfo, stored *jetstream.StreamInfo) (time.Time, error) {
-	floor := acked.AckFloor.Stream
-	if acked.NumAckPending == 0 {
-		floor = max(floor, acked.Delivered.Stream)
-	}
+	floor := floorOf(acked)
 	asked := acked.TimeStamp
 	if stored.Config.Replicas > 1 {
 		asked = asked.Add(-replicationMargin)
 	}
 	state := stored.State
-	if floor >= state.LastSeq || state.Msgs == 0 {
+	if behind(acked, stored) == 0 {
 		return asked, nil
 	}
 	if state.FirstSeq > floor {
@@ -95,6 +100,22 @@ func completeThrough(ctx context.Context, s jetstream.Stream, acked *jetstream.C
 		return time.Time{}, fmt.Errorf("read message %d of stream %s: %w", floor+1, EventsStream, err)
 	}
 	return earlier(asked, justBefore(first.Time)), nil
+}
+
+// floorOf is the sequence up to which everything is acknowledged.
+func floorOf(acked *jetstream.ConsumerInfo) uint64 {
+	if acked.NumAckPending == 0 {
+		return max(acked.AckFloor.Stream, acked.Delivered.Stream)
+	}
+	return acked.AckFloor.Stream
+}
+
+func behind(acked *jetstream.ConsumerInfo, stored *jetstream.StreamInfo) uint64 {
+	floor := floorOf(acked)
+	if floor >= stored.State.LastSeq || stored.State.Msgs == 0 {
+		return 0
+	}
+	return stored.State.LastSeq - floor
 }
 
 func justBefore(t time.Time) time.Time { return t.Add(-time.Nanosecond) }

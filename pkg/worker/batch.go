@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
 	"weir/pkg/event"
 	"weir/pkg/store"
@@ -154,23 +156,43 @@ func (b *batch) bury(i int, m *stream.Message, reject event.Reject) {
 	b.deadOf = append(b.deadOf, i)
 }
 
-// dropRefused takes out everything whose claim was refused.
-func (b *batch) dropRefused() {
+// redelivered reports whether some of the messages may have been folded: it is
+// a hint, to look into the ledger before writing instead of being refused after
+// it, which costs a whole flush.
+func redelivered(messages []stream.Message) bool {
+	return slices.ContainsFunc(messages, func(m stream.Message) bool { return m.Deliveries > 1 })
+}
+
+// refuse takes out of the batch what the ledger says is folded.
+func (w *Worker) refuse(ctx context.Context, b *batch) error {
+	if err := w.db.Refuse(ctx, b.claims); err != nil {
+		return err
+	}
+	w.expectFolded = b.dropRefused()
+	return nil
+}
+
+// dropRefused takes out everything whose claim was refused, and reports
+// whether there was any.
+func (b *batch) dropRefused() (some bool) {
 	for _, columns := range b.columns {
 		for row := range columns.Len() {
 			if b.refused(b.origins[columns.Messages[row]], int(columns.Offsets[row])) {
-				columns.Dropped[row] = true
+				columns.Dropped[row], some = true, true
 			}
 		}
 	}
 	var dead []store.DeadLetter
 	var deadOf []int
 	for n, letter := range b.dead {
-		if i := b.deadOf[n]; !b.refused(b.origins[i], letter.Offset) {
+		if i := b.deadOf[n]; b.refused(b.origins[i], letter.Offset) {
+			some = true
+		} else {
 			dead, deadOf = append(dead, letter), append(deadOf, i)
 		}
 	}
 	b.dead, b.deadOf = dead, deadOf
+	return some
 }
 
 // empty reports whether nothing is left to be folded or claimed.

@@ -16,7 +16,15 @@ import (
 // will refuse the batch on the next try.
 func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 	b := w.decode(messages) // events into columns, bad ones into dead letters
-	for !b.empty() {
+	for look := w.expectFolded || redelivered(messages); ; look = true {
+		if look { // some of it was folded before: delivered again, or published twice
+			if err := w.refuse(ctx, b); err != nil {
+				return err
+			}
+		}
+		if b.empty() {
+			break
+		}
 		err := w.flush(ctx, b)
 		if err == nil {
 			break
@@ -24,11 +32,6 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 		if !errors.Is(err, store.ErrClaimed) {
 			return err
 		}
-		// Some of it was folded before: delivered again, or published twice.
-		if err := w.db.Refuse(ctx, b.claims); err != nil {
-			return err
-		}
-		b.dropRefused()
 	}
 	for _, m := range messages {
 		_ = m.Ack() // if it is lost the message comes again, and is refused

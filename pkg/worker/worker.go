@@ -74,7 +74,10 @@ type Worker struct {
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
 	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
-	wake     chan struct{} // tells the relay that the outbox has something
+	// expectFolded: the last batch held messages that were folded before, so
+	// the next one may too.
+	expectFolded bool
+	wake         chan struct{} // tells the relay that the outbox has something
 }
 
 // New returns a worker over open connections, which stay the caller's.
@@ -103,20 +106,13 @@ const (
 // Trouble with NATS or Postgres is waited out. An error is final: the shard
 // was taken over, the consumer is gone, or nothing is provisioned.
 func (w *Worker) Run(ctx context.Context) error {
-	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
-	if err != nil {
-		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
-	}
-	if missing != "" {
-		return fmt.Errorf("start worker %s: %s", w.cfg.ShardID, missing)
-	}
-	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
+	if err := w.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop before it had begun
+		}
 		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
 	}
 	defer w.consumer.Close()
-	if err := w.leaseShard(ctx); err != nil {
-		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
-	}
 	defer func() { _ = w.lease.Close() }() // it ends with the connection anyway
 	w.log.Info("worker folds")
 
@@ -133,6 +129,21 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.log.Info("worker stopped")
 	return nil
+}
+
+// start takes what the worker needs to fold: its consumer and its shard.
+func (w *Worker) start(ctx context.Context) error {
+	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+	if err != nil {
+		return err
+	}
+	if missing != "" {
+		return errors.New(missing)
+	}
+	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
+		return err
+	}
+	return w.leaseShard(ctx)
 }
 
 // leaseShard leases the shard; after an error the former lease stays, so that

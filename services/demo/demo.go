@@ -82,15 +82,14 @@ func run(cmd *cobra.Command, o options) (err error) {
 	instance, err := local.Start(cmd.Context(), local.Options{
 		Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
 	})
+	if err != nil && cmd.Context().Err() != nil {
+		return errors.New("ended before everything was up: nothing was checked")
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, instance.Close()) }()
-	forget, err := instance.Announce()
-	if err != nil {
-		return err
-	}
-	defer forget()
+	defer instance.Announce()()
 
 	d := &demo{options: o, instance: instance, catalog: catalog, view: newView(out, instance, plan.lines)}
 	return d.run(cmd.Context())

@@ -83,7 +83,7 @@ func (d *demo) drain(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		state, err := d.instance.Conn.State(ctx)
-		if err == nil && state.Pending == 0 && state.AckPending == 0 {
+		if err == nil && state.Behind == 0 {
 			return nil
 		}
 		select {

@@ -107,7 +107,7 @@ func (v *view) figures(ctx context.Context) (figures, error) {
 	if err != nil {
 		return f, err
 	}
-	f.waiting, f.through = state.Pending+uint64(state.AckPending), state.CompleteThrough
+	f.waiting, f.through = state.Behind, state.CompleteThrough
 	shards, err := v.instance.DB.Shards(ctx)
 	for _, s := range shards {
 		f.folded += s.Events

@@ -209,15 +209,16 @@ func (i *Instance) close() error {
 }
 
 // Announce leaves the URLs where the commands of other terminals find them,
-// until forget is called.
-func (i *Instance) Announce() (forget func(), err error) {
+// until forget is called. Where that cannot be written, they need the URLs as
+// flags; that is no reason not to run.
+func (i *Instance) Announce() (forget func()) {
 	dir, err := embedded.DefaultDir()
+	if err == nil {
+		err = config.WriteRunning(dir, config.Running{HTTP: config.URL(i.HTTPURL), NATS: config.URL(i.NATSURL), Postgres: config.URL(i.PostgresURL)})
+	}
 	if err != nil {
-		return func() {}, nil //nolint:nilerr // without a home nobody looks there either
+		i.options.Log.Warn("other commands will not find this instance by themselves: give them its URLs", zap.Error(err))
+		return func() {}
 	}
-	running := config.Running{HTTP: config.URL(i.HTTPURL), NATS: config.URL(i.NATSURL), Postgres: config.URL(i.PostgresURL)}
-	if err := config.WriteRunning(dir, running); err != nil {
-		return nil, err
-	}
-	return func() { _ = config.RemoveRunning(dir) }, nil // a stale file counts for nothing
+	return func() { _ = config.RemoveRunning(dir) } // a stale file counts for nothing
 }

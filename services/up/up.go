@@ -82,6 +82,9 @@ func run(cmd *cobra.Command, o options) (err error) {
 		Dir: o.dir, Workers: o.workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Durable: true,
 		Catalog: catalog, Settings: cfg, Plan: cmd.ErrOrStderr(), Log: config.Logger(cfg),
 	})
+	if err != nil && cmd.Context().Err() != nil {
+		return nil //nolint:nilerr // asked to end before all was up; Start has left nothing running
+	}
 	if err != nil {
 		return err
 	}
@@ -90,11 +93,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 			err = closed
 		}
 	}()
-	forget, err := instance.Announce()
-	if err != nil {
-		return err
-	}
-	defer forget()
+	defer instance.Announce()()
 	for _, url := range []string{instance.HTTPURL, instance.NATSURL, instance.PostgresURL} {
 		if _, err := fmt.Fprintln(cmd.OutOrStdout(), url); err != nil {
 			return err

@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// demoResult is the last line of a demo that found nothing wrong.
+var demoResult = regexp.MustCompile(`^published=([1-9][0-9]*) folded=([0-9]+) lost=0 doubled=0$`)
+
+// demo starts `weir demo` with a directory for its temporary files.
+func demo(t *testing.T, args ...string) (p *process, temporary string) {
+	t.Helper()
+	temporary, err := os.MkdirTemp("", "weir-dir-") // not t.TempDir: Postgres runs as another user, who must get in
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(temporary) })
+	if err := os.Chmod(temporary, 0o755); err != nil { //nolint:gosec // see above
+		t.Fatal(err)
+	}
+	return start(t, append([]string{"TMPDIR=" + temporary, "demo"}, args...)...), temporary
+}
+
+// endsWell: exit code 0, the result as the last line, and nothing left behind.
+func endsWell(t *testing.T, p *process, temporary string) {
+	t.Helper()
+	if code := p.within(patience); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	lines := p.stdout.lines()
+	if len(lines) == 0 {
+		t.Fatal("the demo has printed nothing")
+	}
+	last := lines[len(lines)-1]
+	if m := demoResult.FindStringSubmatch(last); m == nil || m[1] != m[2] {
+		t.Errorf("last line: got %q, want published=N folded=N lost=0 doubled=0", last)
+	}
+	if left, err := filepath.Glob(filepath.Join(temporary, "*")); err != nil || len(left) > 0 {
+		t.Errorf("the demo has left %q (%v)", left, err)
+	}
+}
+
+func TestDemo_EndsByItselfAndHasCountedEveryEventOnce(t *testing.T) {
+	t.Parallel()
+	p, temporary := demo(t, "--for", "5s", "--rate", "2000")
+	endsWell(t, p, temporary)
+	if out := p.stdout.String(); !strings.Contains(out, "ALERT") {
+		t.Errorf("no alert was shown:\n%s", out)
+	}
+}
+
+func TestDemo_EndsWithCtrlCAndHasCountedEveryEventOnce(t *testing.T) {
+	t.Parallel()
+	p, temporary := demo(t)
+	shown := regexp.MustCompile(`published [1-9]`)
+	until(t, "the demo to publish", func() bool { return shown.MatchString(p.stdout.String()) || !p.running() })
+	p.signal(syscall.SIGINT)
+	endsWell(t, p, temporary)
+}

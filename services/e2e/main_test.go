@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// program is the path of the weir that the tests run. TestMain sets it.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+// buildAndRun returns the exit code, after it has cleared away what it built.
+func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("e2e: the tests with real processes need Postgres and are skipped; run without -short")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "weir-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	program = filepath.Join(dir, "weir")
+	args := []string{"build", "-o", program}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "weir/services/weir")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: build weir: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
