@@ -91,10 +91,16 @@ func (c cluster) command(program string, args ...string) *exec.Cmd {
 // create makes the cluster with its database beside its place and then moves it there, so that an
 // interrupted first start leaves nothing that looks like a cluster.
 func (c cluster) create(ctx context.Context, durable bool) error {
-	fresh := c.data + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
+	// What earlier, interrupted starts left goes where it can: an initdb that outlived its parent may
+	// still be writing there, which is why every start has a place of its own.
+	left, err := filepath.Glob(c.data + ".new-*")
+	if err != nil {
 		return err
 	}
+	for _, dir := range left {
+		_ = os.RemoveAll(dir) // or the next time
+	}
+	fresh := c.data + ".new-" + rand.Text()
 	if err := os.WriteFile(c.passwordFile(), []byte(rand.Text()+"\n"), 0o600); err != nil {
 		return err
 	}

@@ -11,16 +11,16 @@ import (
 	"syscall"
 )
 
-// DefaultDir is where Weir keeps its data when no directory is given: /var/lib/weir for root, else
-// $XDG_STATE_HOME/weir or ~/.local/state/weir (macOS: ~/Library/Application Support/weir).
-// It is not created.
+// DefaultDir is where Weir keeps its data when no directory is given: $XDG_STATE_HOME/weir where that is
+// set, else /var/lib/weir for root and ~/.local/state/weir for others (macOS: ~/Library/Application
+// Support/weir). It is not created.
 func DefaultDir() (string, error) {
-	if os.Geteuid() == 0 {
-		return "/var/lib/weir", nil
-	}
 	// The specification of XDG_STATE_HOME tells programs to ignore a relative path.
 	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
 		return filepath.Join(state, "weir"), nil
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/weir", nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

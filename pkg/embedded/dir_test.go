@@ -51,16 +51,14 @@ func TestLockDir_FollowsNoLink(t *testing.T) {
 }
 
 func TestDefaultDir_IsTheUsersStateDirectory(t *testing.T) {
-	if os.Geteuid() == 0 {
-		if dir, err := DefaultDir(); err != nil || dir != "/var/lib/weir" {
-			t.Errorf("DefaultDir for root = %q, %v", dir, err)
-		}
-		return
-	}
 	t.Setenv("HOME", "/home/someone")
 	t.Setenv("XDG_STATE_HOME", "")
-	if dir, err := DefaultDir(); err != nil || !strings.HasPrefix(dir, "/home/someone/") || filepath.Base(dir) != "weir" {
-		t.Errorf("DefaultDir = %q, %v", dir, err)
+	want := "/home/someone/"
+	if os.Geteuid() == 0 {
+		want = "/var/lib/"
+	}
+	if dir, err := DefaultDir(); err != nil || !strings.HasPrefix(dir, want) || filepath.Base(dir) != "weir" {
+		t.Errorf("DefaultDir = %q, %v; want it in %s", dir, err, want)
 	}
 	t.Setenv("XDG_STATE_HOME", "/state")
 	if dir, err := DefaultDir(); err != nil || dir != "/state/weir" {

@@ -295,10 +295,10 @@ func TestPostgres_LeavesNothingHalfMadeWhenInterrupted(t *testing.T) {
 		_, err := StartPostgres(ctx, PostgresConfig{Dir: dir})
 		begun <- err
 	}()
-	fresh := filepath.Join(dir, "postgres", "data.new")
+	fresh := filepath.Join(dir, "postgres", "data.new-*")
 	eventually(t, "the cluster is being made", func() bool {
-		_, err := os.Stat(fresh)
-		return err == nil || len(begun) > 0
+		made, err := filepath.Glob(fresh)
+		return err == nil && len(made) > 0 || len(begun) > 0
 	})
 	cancel(interrupted)
 	if err := <-begun; !errors.Is(err, interrupted) {

@@ -1,12 +1,13 @@
 package e2e
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"weir/pkg/embedded/embeddedtest"
 )
 
 // demoResult is the last line of a demo that found nothing wrong.
@@ -15,14 +16,7 @@ var demoResult = regexp.MustCompile(`^published=([1-9][0-9]*) folded=([0-9]+) lo
 // demo starts `weir demo` with a directory for its temporary files.
 func demo(t *testing.T, args ...string) (p *process, temporary string) {
 	t.Helper()
-	temporary, err := os.MkdirTemp("", "weir-dir-") // not t.TempDir: Postgres runs as another user, who must get in
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(temporary) })
-	if err := os.Chmod(temporary, 0o755); err != nil { //nolint:gosec // see above
-		t.Fatal(err)
-	}
+	temporary = embeddedtest.Dir(t)
 	return start(t, append([]string{"TMPDIR=" + temporary, "demo"}, args...)...), temporary
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -13,6 +14,16 @@ import (
 var program string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+// dependOnSources reads the directories that the program is built from. For `go test` that makes them a part of what
+// the result depends on: without it a result of an older program would be taken from its cache. It does not look
+// at what TestMain reads, so the first test that starts the program calls this.
+var dependOnSources = sync.OnceFunc(func() {
+	for _, dir := range []string{"../../pkg", "../../services", "../../streams", "../../migrations"} {
+		_ = filepath.WalkDir(dir, func(string, os.DirEntry, error) error { return nil }) // never fails
+	}
+	_, _ = os.Stat("../../go.mod")
+})
 
 // buildAndRun returns the exit code, after it has cleared away what it built.
 func buildAndRun(m *testing.M) int {

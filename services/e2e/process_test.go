@@ -14,10 +14,10 @@ import (
 
 const (
 	// patience is how long a test waits for what should take moments: the machine may be busy.
-	patience = time.Minute
+	patience = slower * time.Minute
 	pollTick = 20 * time.Millisecond
 	// stopTime is what a process gets to end after SIGTERM; a worker finishes its batch in it.
-	stopTime = 20 * time.Second
+	stopTime = slower * 20 * time.Second
 )
 
 // until polls a condition, and fails the test with what was waited for.
@@ -78,6 +78,7 @@ type process struct {
 // environment. A process that still runs when the test ends gets SIGTERM, and must end.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	dependOnSources()
 	env := environment(t)
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		env, args = append(env, args[0]), args[1:]

@@ -2,5 +2,8 @@
 
 package e2e
 
-// raceEnabled: the tests run without the race detector, and so does the program.
-const raceEnabled = false
+// See race_on_test.go.
+const (
+	raceEnabled = false
+	slower      = 1
+)

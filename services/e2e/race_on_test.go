@@ -2,5 +2,9 @@
 
 package e2e
 
-// raceEnabled: the tests run with the race detector, and so does the program.
-const raceEnabled = true
+const (
+	// raceEnabled: the tests run with the race detector, and so does the program,
+	raceEnabled = true
+	// which makes it slower so many times, by a generous guess.
+	slower = 5
+)

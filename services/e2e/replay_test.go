@@ -15,9 +15,10 @@ func TestReplay_OfTheRealLogsGivesTheOraclesNumbers(t *testing.T) {
 	for _, workers := range []int{1, 2, 4} {
 		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
 			t.Parallel()
-			// Small batches, so that no worker can take everything at once.
-			i := up(t, "WEIR_WORKER_BATCH_MESSAGES=20", "--workers", strconv.Itoa(workers))
-			first := start(t, "replay", "--nats", i.nats, elasticLog, nasaLog)
+			// Small batches and messages, so that no worker can take everything at once.
+			i := up(t, "WEIR_WORKER_BATCH_MESSAGES=40", "--workers", strconv.Itoa(workers))
+			until(t, "all workers to be there", func() bool { return strings.Count(i.stderr.String(), `"worker folds"`) == workers })
+			first := start(t, "replay", "--nats", i.nats, "--batch", "50", elasticLog, nasaLog)
 			first.succeeds()
 			reportsMalformed(t, first.stderr.String(), elasticLog, elastic)
 			i.drain(t)

@@ -93,8 +93,10 @@ func TestUsage_WrongSettingsAreRefusedWithWhatWouldBeRight(t *testing.T) {
 		{[]string{"config", "print", "--config", file}, []string{file + ":4", "nats.ulr", "nats.url"}},
 		{[]string{"WEIR_CONFIG=" + file, "check"}, []string{file + ":4"}},
 		{[]string{"wrker"}, []string{`unknown command "wrker"`, "worker"}},
-		{[]string{"worker", "--nats", "nats://localhost", "--postgres", "postgres://localhost/weir", "--shard-id", "abcdefghijklmnopqrstu"},
-			[]string{"at most 20 characters", "has 21"}},
+		{
+			[]string{"worker", "--nats", "nats://localhost", "--postgres", "postgres://localhost/weir", "--shard-id", "abcdefghijklmnopqrstu"},
+			[]string{"at most 20 characters", "has 21"},
+		},
 		{[]string{"worker", "--nats", "nats://localhost:1"}, []string{"--postgres", "WEIR_POSTGRES_URL"}},
 		{[]string{"up", "--workers", "-1"}, []string{"--workers: -1 should be 0 to 64"}},
 		{[]string{"up", "--retention", "none"}, []string{"--retention", "definitions or all"}},

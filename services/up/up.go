@@ -83,7 +83,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 		Catalog: catalog, Settings: cfg, Plan: cmd.ErrOrStderr(), Log: config.Logger(cfg),
 	})
 	if err != nil && cmd.Context().Err() != nil {
-		return nil //nolint:nilerr // asked to end before all was up; Start has left nothing running
+		return nil // asked to end before all was up; Start has left nothing running
 	}
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // for definitions with a time zone, where the system has no database of them
 
 	"github.com/spf13/cobra"
@@ -67,10 +68,11 @@ func commands() []*cobra.Command {
 }
 
 func main() {
-	// The first signal cancels the context, and the role ends in good order. From then on signals
-	// do what they do by default: a second one ends the process at once.
+	// The first signal cancels the context, and the role ends in good order. A little later signals
+	// do what they do by default, so that a second one ends the process at once; not sooner, because
+	// some senders, such as timeout(1), signal twice.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
