@@ -72,7 +72,8 @@ CREATE TABLE weir.dead_letter (
     stored_at    timestamptz NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     shard_id     text COLLATE "C" NOT NULL,
-    payload      bytea NOT NULL
+    payload      bytea NOT NULL,          -- its beginning, where it is very large
+    payload_size bigint NOT NULL
 );
 
 -- Every alert, and those that subscribers have not been told of yet.

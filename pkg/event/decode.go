@@ -35,7 +35,11 @@ type Decoder struct {
 	fields jsontext.Decoder // reads one event
 	source bytes.Reader
 	inner  bytes.Reader
+	size   int
 }
+
+// Size returns how many bytes the last body had once it was decompressed.
+func (d *Decoder) Size() int { return d.size }
 
 // Decode appends the events of one message to into and returns how many the
 // message carries, rejected ones included. A body that cannot be cut into
@@ -45,6 +49,7 @@ type Decoder struct {
 // form does a line of broken JSON leave the other events readable.
 func (d *Decoder) Decode(body Body, origin Origin, into *Columns) (int, []Reject, error) {
 	plain, err := inflate(body.Data, body.Encoding)
+	d.size = len(plain)
 	if err != nil {
 		return 0, nil, err
 	}

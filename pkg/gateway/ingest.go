@@ -4,15 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"weir/pkg/event"
 	"weir/pkg/stream"
 )
 
@@ -21,72 +23,169 @@ import (
 //	POST /api/v1/events/{type}
 //
 // The body is a message as it would be published: one event, an array of
-// them, or lines (application/x-ndjson), plain, gzip or zstd. The answer is
-// 202 only after the stream has stored it, so a client that got no answer may
-// send again; with the header Idempotency-Key: <epoch>/<n>, where the epoch is
-// of the client's own making and n counts its messages from 1, whatever is sent
-// again counts once.
+// them, or lines (application/x-ndjson), plain, gzip or zstd.
+//
+// The answer is 202 only after the stream has stored it:
+//
+//	{"sequence":7,"duplicate":false,"events":3,"valid":2,"rejected":[{"offset":1,"reason":"…"}]}
+//
+// Of the events in the body, rejected lists the first 20 that break the
+// definition of their stream. They are stored with the others, and become dead
+// letters; the sender need not send them again. The bound on how far an event
+// may lie in the future is judged by this machine's clock here.
+//
+// Everything else is a problem (RFC 9457), and then nothing was published:
+//
+//	400  the body is empty or cannot be cut into events; the Idempotency-Key is none; NATS refuses the message
+//	404  no stream is defined for the type, or the path is none
+//	405  the method is not POST
+//	413  the body is too large for one message
+//	422  not one of the events is valid; the member rejected is as above
+//	503  the stream did not confirm it in 10 s: send it again. It may be stored all the same
+//
+// With the header Idempotency-Key: <epoch>/<n>, where the epoch is of the
+// client's own making and n counts its messages from 1, whatever is sent again
+// counts once.
 type Ingest struct {
-	conn   *stream.Conn
-	source string
-	epoch  string
-	n      atomic.Uint64
+	conn    *stream.Conn
+	source  string
+	schemas map[string]*event.Schema
+	types   string // the names of the schemas, for people
+
+	epoch string
+	n     atomic.Uint64
+
+	// decoders are as many as can work at once. Who needs one waits: a small
+	// body may be large once it is decompressed.
+	decoders chan *event.Decoder
 }
 
-// ingestTimeout is how long one request waits for the stream to store it.
-const ingestTimeout = 10 * time.Second
+const (
+	// ingestTimeout is how long one request waits for the stream to store it.
+	ingestTimeout = 10 * time.Second
+	// listedRejects is how many invalid events an answer lists.
+	listedRejects = 20
+	// maxReason bounds the text of one of them, in bytes.
+	maxReason = 300
+)
 
-// NewIngest publishes as the source, which must be a token.
-func NewIngest(conn *stream.Conn, source string) (*Ingest, error) {
+// NewIngest publishes as the source, which must be a token, what the schemas
+// define; they must be sealed. The connection should try again for as long as
+// it is asked to ([stream.Config] without RetryFor): an error before that is
+// taken as final.
+func NewIngest(conn *stream.Conn, source string, schemas []*event.Schema) (*Ingest, error) {
 	if !stream.ValidToken(source) {
 		return nil, fmt.Errorf("source %q is no token: 1 to 128 printable ASCII characters without space . * > /", source)
 	}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
-	return &Ingest{conn: conn, source: source, epoch: hex.EncodeToString(random[:])}, nil
+	g := &Ingest{conn: conn, source: source, schemas: make(map[string]*event.Schema), epoch: hex.EncodeToString(random[:])}
+	var names []string
+	for _, schema := range schemas {
+		g.schemas[schema.Name] = schema
+		names = append(names, schema.Name)
+	}
+	slices.Sort(names)
+	g.types = strings.Join(names, ", ")
+	g.decoders = make(chan *event.Decoder, runtime.GOMAXPROCS(0))
+	for range cap(g.decoders) {
+		g.decoders <- new(event.Decoder)
+	}
+	return g, nil
 }
 
-// Handler returns the HTTP side.
+// Handler returns the HTTP side. It answers 404 to every path but its own.
 func (g *Ingest) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /api/v1/events/{type}", g.accept)
+	mux.HandleFunc("/api/v1/events/{type}", func(w http.ResponseWriter, r *http.Request) {
+		answer, problem := g.take(w, r)
+		if problem != nil {
+			problem.write(w)
+			return
+		}
+		writeJSON(w, "application/json", http.StatusAccepted, answer)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		refuse(http.StatusNotFound, "there is nothing here; events are taken at POST /api/v1/events/{type}").write(w)
+	})
 	return mux
 }
 
-func (g *Ingest) accept(w http.ResponseWriter, r *http.Request) {
+// ingested is the answer to a request whose message the stream has.
+type ingested struct {
+	Sequence  uint64 `json:"sequence"`
+	Duplicate bool   `json:"duplicate"`
+	verdict
+}
+
+// take brings one request to the stream.
+func (g *Ingest) take(w http.ResponseWriter, r *http.Request) (*ingested, *problem) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, refuse(http.StatusMethodNotAllowed, r.Method+" is not possible here; events are sent with POST")
+	}
 	eventType := r.PathValue("type")
 	if !stream.ValidToken(eventType) {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("%q cannot be the type of an event", eventType))
-		return
+		return nil, refuse(http.StatusBadRequest, clip(eventType)+" cannot be the type of an event")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(g.conn.MaxPayload()-headerRoom)))
+	schema := g.schemas[eventType]
+	if schema == nil {
+		return nil, refuse(http.StatusNotFound, fmt.Sprintf("no stream is defined for events of type %q; there are %s", eventType, g.types))
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(g.conn.MaxPayload()-headerRoom)))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		refuse(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is over %d bytes: send fewer events at a time", tooLarge.Limit))
-		return
+		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is over %d bytes: send fewer events at a time", tooLarge.Limit))
 	}
-	if err != nil || len(body) == 0 {
-		refuse(w, http.StatusBadRequest, "the body is empty or was cut off")
-		return
+	if err != nil || len(data) == 0 {
+		return nil, refuse(http.StatusBadRequest, "the body is empty or was cut off")
+	}
+	body := event.Body{Data: data, ContentType: bodyType(r), Encoding: bodyEncoding(r)}
+	verdict, problem := g.judge(r.Context(), body, schema)
+	if problem != nil {
+		return nil, problem
 	}
 	id, err := g.identity(r.Header.Get("Idempotency-Key"))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
+		return nil, refuse(http.StatusBadRequest, err.Error())
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), ingestTimeout)
+	return g.publish(r.Context(), id, eventType, body, verdict)
+}
+
+// bodyType is the media type that is published: one of two, so that headers
+// stay small whatever the client sends.
+func bodyType(r *http.Request) string {
+	if strings.Contains(strings.ToLower(r.Header.Get("Content-Type")), "ndjson") {
+		return contentType
+	}
+	return "application/json"
+}
+
+func bodyEncoding(r *http.Request) string {
+	encoding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding")))
+	if encoding == "identity" {
+		return ""
+	}
+	return encoding
+}
+
+// publish returns when the stream has the message, or an answer to why not.
+func (g *Ingest) publish(ctx context.Context, id stream.Identity, eventType string, body event.Body, verdict verdict) (*ingested, *problem) {
+	ctx, cancel := context.WithTimeout(ctx, ingestTimeout)
 	defer cancel()
 	sequence, duplicate, err := g.conn.Publish(ctx, stream.Outgoing{
 		Subject: stream.EventSubject(eventType, g.source), MsgID: id.String(),
-		ContentType: r.Header.Get("Content-Type"), ContentEncoding: r.Header.Get("Content-Encoding"), Data: body,
+		ContentType: body.ContentType, ContentEncoding: body.Encoding, Data: body.Data,
 	})
-	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, "the stream did not store the message; send it again, with the same Idempotency-Key if it had one")
-		return
+	switch {
+	case err == nil:
+		return &ingested{sequence, duplicate, verdict}, nil
+	case ctx.Err() != nil, errors.Is(err, stream.ErrClosed):
+		p := refuse(http.StatusServiceUnavailable, "the stream did not store the message; send it again, with the same Idempotency-Key if it had one")
+		p.retry = true
+		return nil, p
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	_ = json.NewEncoder(w).Encode(map[string]any{"sequence": sequence, "duplicate": duplicate})
+	// Whatever may pass is tried again until ctx ends: this will not.
+	return nil, refuse(http.StatusBadRequest, fmt.Sprintf("NATS refuses the message, and would refuse it again: %v", err))
 }
 
 // identity is the client's own, or the next of this process.
@@ -95,15 +194,11 @@ func (g *Ingest) identity(key string) (stream.Identity, error) {
 		n := g.n.Add(1)
 		return stream.Identity{Source: g.source, Epoch: g.epoch, First: n, Last: n}, nil
 	}
-	id, ok := stream.ParseIdentity(g.source + "/" + strings.Trim(key, `"`))
-	if !ok {
-		return id, fmt.Errorf("Idempotency-Key %q should be <epoch>/<n>: letters and digits, a slash, a number from 1", key)
+	given := g.source + "/" + strings.Trim(key, `"`)
+	id, ok := stream.ParseIdentity(given)
+	// A range, even of one number, would be another way to count: by event and not by message.
+	if !ok || id.First != id.Last || id.String() != given {
+		return id, fmt.Errorf("Idempotency-Key %s should be <epoch>/<n>: 1 to 64 characters of A-Z a-z 0-9 _ . -, a slash, a number from 1", clip(key))
 	}
 	return id, nil
-}
-
-func refuse(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
 }

@@ -5,36 +5,38 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"weir/pkg/event"
 )
 
-// timeAttribute is the attribute of a request event that a shift changes.
+// timeAttribute is the attribute by which a JSON object is known as a request event, and which a shift changes.
 const timeAttribute = "requestTimestamp"
 
-// readJSON takes one request event as it is. Only a shift changes it: the value of requestTimestamp, which
-// it then must have. Whether the attributes are right is decided by the worker that folds it.
+// latestTime is the end of the year 9999, in microseconds since 1970 UTC; no event is after it.
+const latestTime = lastSecond*1_000_000 + 999_999
+
+// readJSON takes one request event as it is; only a shift changes it: the value of requestTimestamp. An object
+// without a time is no event, but the line of some other log. Whether the other attributes are right is decided
+// by the worker that folds it, which has the definitions.
 func readJSON(line []byte, shift time.Duration) ([]byte, time.Time, error) {
 	line = bytes.Trim(line, " \t")
-	if !json.Valid(line) {
-		return nil, time.Time{}, errors.New("no valid JSON")
-	}
-	if line[0] != '{' {
-		return nil, time.Time{}, errors.New("no JSON object")
-	}
 	from, to, err := findTime(line)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	at, err := parseEventTime(line[from:to])
-	if shift == 0 {
-		return slices.Clone(line), at, nil // a time that is no time is the worker's to reject
-	}
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("cannot be shifted: %w", err)
+		return nil, time.Time{}, err
+	}
+	if shift == 0 {
+		return slices.Clone(line), at, nil
 	}
 	at = at.Add(shift)
 	shifted := slices.Clone(line[:from])
@@ -42,45 +44,72 @@ func readJSON(line []byte, shift time.Duration) ([]byte, time.Time, error) {
 	return append(shifted, line[to:]...), at, nil
 }
 
-// findTime is where the value of requestTimestamp stands in a JSON object; 0, 0 where it has none.
+// errNoObject: the line is JSON, but no object.
+var errNoObject = errors.New("no JSON object")
+
+// findTime is where the value of requestTimestamp stands in a JSON object; 0, 0 where it has none. It is as
+// strict with the JSON as a worker is (no name twice), so that what is no JSON for one is none for the other.
 func findTime(object []byte) (from, to int, err error) {
-	decoder := json.NewDecoder(bytes.NewReader(object))
-	if _, err := decoder.Token(); err != nil { // the opening brace
-		return 0, 0, err
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(object))
+	if kind := decoder.PeekKind(); kind != '{' && kind != 0 {
+		if err := decoder.SkipValue(); err != nil {
+			return 0, 0, brokenJSON(err)
+		}
+		return 0, 0, errNoObject
 	}
-	for decoder.More() {
-		name, err := decoder.Token()
+	if _, err := decoder.ReadToken(); err != nil {
+		return 0, 0, brokenJSON(err)
+	}
+	for decoder.PeekKind() != '}' {
+		name, err := decoder.ReadToken()
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, brokenJSON(err)
 		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return 0, 0, err
+		isTime := name.String() == timeAttribute
+		value, err := decoder.ReadValue()
+		if err != nil {
+			return 0, 0, brokenJSON(err)
 		}
-		if name == timeAttribute {
-			to := int(decoder.InputOffset())
-			return to - len(value), to, nil
+		if isTime {
+			to = int(decoder.InputOffset())
+			from = to - len(value)
 		}
 	}
-	return 0, 0, nil
+	if _, err := decoder.ReadToken(); err != nil { // the closing brace
+		return 0, 0, brokenJSON(err)
+	}
+	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
+		return 0, 0, errors.New("no valid JSON: something follows the object")
+	}
+	return from, to, nil
 }
 
-// parseEventTime reads the JSON of a time: milliseconds since 1970, or a text.
+func brokenJSON(err error) error { return fmt.Errorf("no valid JSON: %w", err) }
+
+// parseEventTime reads the JSON of a time: milliseconds since 1970, or a text. As for a worker, null is none.
 func parseEventTime(value []byte) (time.Time, error) {
-	if len(value) == 0 {
-		return time.Time{}, errors.New("has no " + timeAttribute)
+	if len(value) == 0 || string(value) == "null" {
+		return time.Time{}, errors.New(timeAttribute + " is missing: not a request event of Weir")
 	}
+	var micros int64
 	var text string
-	if json.Unmarshal(value, &text) == nil && value[0] == '"' {
-		micros, err := event.ParseTime(text)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("%s %w", timeAttribute, err)
+	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
+		var err error
+		if micros, err = event.ParseTime(text); err != nil {
+			return time.Time{}, fmt.Errorf("%s %s is no time: want milliseconds since 1970, 2006-01-02T15:04:05Z or 2006-01-02 15:04:05[ +hh:mm]",
+				timeAttribute, clip(text))
 		}
-		return time.UnixMicro(micros).UTC(), nil
+	} else {
+		millis, err := strconv.ParseFloat(string(value), 64)
+		if err != nil || math.Abs(millis) > lastSecond*1000+999 {
+			return time.Time{}, fmt.Errorf("%s %s is no time: want milliseconds since 1970, or a text", timeAttribute, clip(string(value)))
+		}
+		whole := math.Floor(millis) // apart, because the product of large times is not exact
+		micros = int64(whole)*1000 + int64((millis-whole)*1000)
 	}
-	millis, err := strconv.ParseInt(string(value), 10, 64)
-	if err != nil || millis < 0 || millis > lastSecond*1000 {
-		return time.Time{}, fmt.Errorf("%s %s is no time", timeAttribute, clip(string(value)))
+	if micros <= 0 || micros > latestTime {
+		return time.Time{}, fmt.Errorf("%s %s is no time of an event: it must lie after 1970-01-01 and before the year 10000",
+			timeAttribute, clip(string(value)))
 	}
-	return time.UnixMilli(millis).UTC(), nil
+	return time.UnixMicro(micros).UTC(), nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,7 +45,8 @@ const (
 	// NASA is tab-separated: host, logname, time (s since 1970 UTC), method, url, response, bytes,
 	// referer, useragent; line 1 may be a header with these names.
 	NASA Format = "nasa"
-	// JSONL is one request event per line, as a JSON object.
+	// JSONL is one request event per line, as a JSON object with at least requestTimestamp: ms since 1970,
+	// or a text as in the stream's definition.
 	JSONL Format = "jsonl"
 )
 
@@ -67,7 +69,7 @@ func (f Format) isHeader(number int64, line []byte) bool {
 }
 
 // read turns a line (valid UTF-8, no NUL byte, no line end) into the event of one request: its JSON and
-// its time. The event is moved by shift; only JSONL events may be without a time, which is then zero.
+// its time. The event is moved by shift.
 // replaced says that escaped bytes which no text can hold were replaced by U+FFFD.
 func (f Format) read(line []byte, source string, shift time.Duration) (event []byte, at time.Time, replaced bool, err error) {
 	var record accessRecord
@@ -90,15 +92,32 @@ func (f Format) read(line []byte, source string, shift time.Duration) (event []b
 	return event, record.Time, record.Replaced, err
 }
 
-// detect finds the one format in which at least one of the lines can be read. The formats exclude each
+// resembles reports whether the line has the shape of the format. Any JSON object is JSONL here, so that the log
+// of another program is told why its lines are no events, and not that its format is unknown.
+func (f Format) resembles(line []byte) bool {
+	if f == JSONL {
+		_, _, err := findTime(bytes.Trim(line, " \t"))
+		return err == nil
+	}
+	_, _, _, err := f.read(line, "detect", 0)
+	return err == nil
+}
+
+// identityVersion stands for how lines of the format become events. An epoch numbers events, so that a change
+// in which lines are events must change it.
+func (f Format) identityVersion() string {
+	if f == JSONL {
+		return "weir replay 2" // 1 took objects without a time for events
+	}
+	return "weir replay 1"
+}
+
+// detect finds the one format that at least one of the lines resembles. The formats exclude each
 // other line by line, so two of them in one file mean that the file is a mixture.
 func detect(lines [][]byte) (Format, error) {
 	var found []Format
 	for _, format := range formats() {
-		if slices.ContainsFunc(lines, func(line []byte) bool {
-			_, _, _, err := format.read(line, "detect", 0)
-			return err == nil
-		}) {
+		if slices.ContainsFunc(lines, format.resembles) {
 			found = append(found, format)
 		}
 	}

@@ -24,7 +24,7 @@ type Line struct {
 	Number int64 // in its file, from 1
 	// Event is the JSON of a request event; nil when the line is malformed. It belongs to the reader.
 	Event []byte
-	// Time is the event's, shifted; zero where a JSONL event has none.
+	// Time is the event's, shifted; zero when the line is malformed.
 	Time time.Time
 	// Replaced says that the line held bytes that no text can hold (broken UTF-8), and that they became U+FFFD.
 	Replaced bool

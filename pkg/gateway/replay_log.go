@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -20,15 +21,23 @@ const (
 	// detectLines and detectBytes bound what is read to find out a log's format.
 	detectLines = 100
 	detectBytes = 1 << 20
-	// identityVersion stands for how lines become events. An epoch numbers events, so that a change in
-	// which lines are events must change it.
-	identityVersion = "weir replay 1"
 
 	day = 24 * time.Hour
 )
 
 // ErrChanged says that a log's content is no longer what it was when it was opened.
 var ErrChanged = errors.New("the file was changed while it was replayed")
+
+// NoEventError says that all lines of a log are malformed: it surely has some other format.
+type NoEventError struct {
+	Format Format // in which it was read
+	Lines  int64  // malformed
+	First  Line   // of these
+}
+
+func (e *NoEventError) Error() string {
+	return fmt.Sprintf("not one of %d lines is a %s line (line %d: %s)", e.Lines, e.Format, e.First.Number, e.First.Malformed)
+}
 
 // Log is a log file that can be read as often as needed. Its content was read once when it was opened,
 // because its identity is made of all of it. A log that still grows is another log every time:
@@ -40,7 +49,7 @@ type Log struct {
 	Lines     int64 // all, with header and empty ones
 	Events    int64
 	Malformed int64
-	// Newest is the time of the newest event; zero where no event has a time.
+	// Newest is the time of the newest event; zero where there is none.
 	Newest time.Time
 
 	file   *os.File
@@ -51,7 +60,8 @@ type Log struct {
 
 // OpenLog opens a log and reads it once. The name "-" stands for stdin, which is first copied to a
 // temporary file, as is everything else that can be read only once. Gzip is recognised by
-// content. The empty format means: find out. The caller closes the log.
+// content. The empty format means: find out. A log whose lines are all malformed is a *[NoEventError];
+// one without lines is no error. The caller closes the log.
 func OpenLog(ctx context.Context, name string, stdin io.Reader, format Format) (*Log, error) {
 	log := &Log{Name: name, Format: format}
 	if err := log.open(stdin); err != nil {
@@ -59,7 +69,7 @@ func OpenLog(ctx context.Context, name string, stdin io.Reader, format Format) (
 	}
 	if err := log.survey(ctx); err != nil {
 		_ = log.Close() // the survey's error says more
-		return nil, fmt.Errorf("read log %s: %w", log.Name, err)
+		return nil, fmt.Errorf("read log %s: %w", log.Name, log.explain(err))
 	}
 	return log, nil
 }
@@ -120,6 +130,22 @@ func (l *Log) content() (io.Reader, error) {
 	return gzip.NewReader(l.file)
 }
 
+// explain says what an error in the content means for the file.
+func (l *Log) explain(err error) error {
+	damaged := flate.CorruptInputError(0)
+	switch {
+	case !l.gzip:
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("its gzip data is cut off: %w", err)
+	case errors.Is(err, gzip.ErrHeader):
+		return errors.New("not all of it is gzip data, though it begins like it")
+	case errors.Is(err, gzip.ErrChecksum), errors.As(err, &damaged):
+		return fmt.Errorf("its gzip data is damaged (%w)", err)
+	}
+	return err
+}
+
 // survey reads the content once, for everything that must be known before the first event is published.
 func (l *Log) survey(ctx context.Context) error {
 	var magic [2]byte
@@ -139,11 +165,18 @@ func (l *Log) survey(ctx context.Context) error {
 	}
 	sum := &digester{in: content, hash: sha256.New()}
 	reader := newLineReader(sum)
+	var first Line // that is malformed
 	for line, err := range reader.lines(l.Format, "survey", 0) {
-		if err = errors.Join(err, ctx.Err()); err != nil {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
 			return err
 		}
 		if line.Malformed != "" {
+			if l.Malformed == 0 {
+				first = line
+			}
 			l.Malformed++
 			continue
 		}
@@ -153,6 +186,9 @@ func (l *Log) survey(ctx context.Context) error {
 		}
 	}
 	l.Lines, l.size, l.digest = reader.number, sum.size, [sha256.Size]byte(sum.hash.Sum(nil))
+	if l.Events == 0 && l.Malformed > 0 {
+		return &NoEventError{Format: l.Format, Lines: l.Malformed, First: first}
+	}
 	return nil
 }
 
@@ -183,7 +219,7 @@ func (l *Log) findFormat() error {
 }
 
 // AutoShift is the whole number of days that brings the newest event to today or yesterday, and not
-// after now; 0 where no event has a time.
+// after now; 0 where there is no event.
 func (l *Log) AutoShift(now time.Time) int {
 	if l.Newest.IsZero() {
 		return 0
@@ -200,7 +236,7 @@ func (l *Log) AutoShift(now time.Time) int {
 // and the shift, and on nothing else: neither the file's name, nor its compression, nor how the events are cut
 // into messages. Event n of the epoch is the n-th line of the log that is an event.
 func (l *Log) Epoch(shiftDays int) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%x\n%s\n%d\n", identityVersion, l.digest, l.Format, shiftDays))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%x\n%s\n%d\n", l.Format.identityVersion(), l.digest, l.Format, shiftDays))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -210,12 +246,16 @@ func (l *Log) Read(source string, shiftDays int) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		content, err := l.content()
 		if err != nil {
-			yield(Line{}, err)
+			yield(Line{}, l.explain(err))
 			return
 		}
 		sum := &digester{in: io.LimitReader(content, l.size), hash: sha256.New()}
 		for line, err := range newLineReader(sum).lines(l.Format, source, time.Duration(shiftDays)*day) {
-			if !yield(line, err) || err != nil {
+			if err != nil {
+				yield(Line{}, l.explain(err))
+				return
+			}
+			if !yield(line, nil) {
 				return
 			}
 		}

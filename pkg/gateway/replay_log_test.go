@@ -12,19 +12,26 @@ import (
 	"time"
 )
 
+// pack compresses with gzip.
+func pack(t *testing.T, content string) string {
+	t.Helper()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := io.WriteString(w, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return packed.String()
+}
+
 func TestOpenLog_KnowsALogByItsContent(t *testing.T) {
 	t.Parallel()
 	content := []byte(combinedLine + "\n" + combinedLine + "\n")
-	var packed bytes.Buffer
-	pack := gzip.NewWriter(&packed)
-	if _, err := pack.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	if err := pack.Close(); err != nil {
-		t.Fatal(err)
-	}
+	packed := []byte(pack(t, string(content)))
 	dir := t.TempDir()
-	for name, data := range map[string][]byte{"plain.gz": content, "packed.log": packed.Bytes()} {
+	for name, data := range map[string][]byte{"plain.gz": content, "packed.log": packed} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +44,7 @@ func TestOpenLog_KnowsALogByItsContent(t *testing.T) {
 	if got := openLog(t, filepath.Join(dir, "packed.log"), Combined).Epoch(0); got != want {
 		t.Errorf("gzip: got epoch %s, want that of the plain file, %s", got, want)
 	}
-	for name, in := range map[string]io.Reader{"stdin": bytes.NewReader(content), "gzip on stdin": &packed} {
+	for name, in := range map[string]io.Reader{"stdin": bytes.NewReader(content), "gzip on stdin": bytes.NewReader(packed)} {
 		log, err := OpenLog(t.Context(), "-", in, "")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -49,7 +56,7 @@ func TestOpenLog_KnowsALogByItsContent(t *testing.T) {
 	}
 	others := map[string]string{
 		"shift":   plain.Epoch(1),
-		"format":  openLog(t, plain.Name, JSONL).Epoch(0),
+		"format":  (&Log{Format: NASA, digest: plain.digest}).Epoch(0),
 		"content": textLog(t, Combined, combinedLine).Epoch(0),
 	}
 	for name, epoch := range others {
@@ -62,8 +69,17 @@ func TestOpenLog_KnowsALogByItsContent(t *testing.T) {
 // The epoch is a contract: what a former build published must be recognised by this one.
 func TestEpoch_StaysTheSameOverReleases(t *testing.T) {
 	t.Parallel()
-	if got, want := textLog(t, Combined, combinedLine).Epoch(-3), "55958cf1fead3780f6c8f203ed3fea95"; got != want {
-		t.Errorf("got epoch %s, want %s: if lines are read in another way on purpose, change identityVersion and this", got, want)
+	for _, test := range []struct {
+		format     Format
+		line, want string
+	}{
+		{Combined, combinedLine, "55958cf1fead3780f6c8f203ed3fea95"},
+		{JSONL, `{"requestTimestamp":1431857103000}`, "12d4091c7d2a36001d0b89c0272eff8a"},
+	} {
+		if got := textLog(t, test.format, test.line).Epoch(-3); got != test.want {
+			t.Errorf("%s: got epoch %s, want %s: if lines are read in another way on purpose, change identityVersion and this",
+				test.format, got, test.want)
+		}
 	}
 }
 
@@ -77,16 +93,34 @@ func TestOpenLog_SaysWhatIsWrong(t *testing.T) {
 		}
 		return path
 	}
-	for _, test := range []struct{ path, want string }{
-		{filepath.Join(dir, "none"), "no such file"},
-		{dir, "is a directory"},
-		{write("text", "hello\nworld\n"), "cannot tell the log format: none of the first 2 lines"},
-		{write("mixture", combinedLine+"\n{}\n"), "it has lines of combined and jsonl"},
-		{write("broken.gz", "\x1f\x8b\x08\x00"), "unexpected EOF"},
+	packed := pack(t, strings.Repeat(combinedLine+"\n", 100))
+	damaged := strings.Clone(packed[:len(packed)-8]) + "\x00\x00\x00\x00" + packed[len(packed)-4:]
+	for _, test := range []struct {
+		path   string
+		format Format
+		want   string
+	}{
+		{filepath.Join(dir, "none"), "", "no such file"},
+		{dir, "", "is a directory"},
+		{write("text", "hello\nworld\n"), "", "cannot tell the log format: none of the first 2 lines"},
+		{write("mixture", combinedLine+"\n{}\n"), "", "it has lines of combined and jsonl"},
+		{write("header.gz", "\x1f\x8b\x08\x00"), "", "header.gz: its gzip data is cut off: unexpected EOF"},
+		{write("cut.gz", packed[:len(packed)-20]), "", "cut.gz: its gzip data is cut off: unexpected EOF"},
+		{write("damaged.gz", damaged), "", "damaged.gz: its gzip data is damaged (gzip: invalid checksum)"},
+		{write("tail.gz", packed+"and something else"), "", "tail.gz: not all of it is gzip data"},
+		{write("method.gz", "\x1f\x8b\x07\x00\x00\x00\x00\x00\x00\x00"), "", "method.gz: not all of it is gzip data"},
+		{
+			write("foreign", `{"a":1}`+"\n\n"+`{"requestTimestamp":null}`+"\n"), "",
+			"not one of 3 lines is a jsonl line (line 1: requestTimestamp is missing: not a request event of Weir)",
+		},
+		{write("tabs", "h\t-\t1\tGET\t/\t200\t1\t\t\n"), Combined, "not one of 1 lines is a combined line (line 1: does not begin with"},
 	} {
-		if _, err := OpenLog(t.Context(), test.path, nil, ""); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := OpenLog(t.Context(), test.path, nil, test.format); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got error %v, want %q", test.path, err, test.want)
 		}
+	}
+	if log := openLog(t, write("header", nasaHeader+"\n\n"), NASA); log.Lines != 2 || log.Events != 0 {
+		t.Errorf("a header alone: got %d lines, %d events", log.Lines, log.Events)
 	}
 	if log := openLog(t, write("empty", ""), ""); log.Lines != 0 || len(readAll(t, log, 0)) != 0 {
 		t.Errorf("an empty file: got %d lines", log.Lines)

@@ -261,6 +261,18 @@ func TestRead_GivesTheReasonForAMalformedLine(t *testing.T) {
 		{JSONL, `{"a":1} {}`, "no valid JSON"},
 		{JSONL, `[{}]`, "no JSON object"},
 		{JSONL, `   `, "no valid JSON"},
+		{JSONL, `[{]`, "no valid JSON"},
+		{JSONL, `"text"`, "no JSON object"},
+		{JSONL, `{"a":1,"a":2,"requestTimestamp":1}`, "no valid JSON"}, // as for a worker
+		{JSONL, `{}`, "requestTimestamp is missing: not a request event of Weir"},
+		{JSONL, `{"requestTimestamp":null}`, "requestTimestamp is missing"},
+		{JSONL, `{"time":{"requestTimestamp":1}}`, "requestTimestamp is missing"},
+		{JSONL, `{"requestTimestamp":"never"}`, `requestTimestamp "never" is no time`},
+		{JSONL, `{"requestTimestamp":{}}`, `requestTimestamp "{}" is no time`},
+		{JSONL, `{"requestTimestamp":1e300}`, `is no time`},
+		{JSONL, `{"requestTimestamp":0}`, "must lie after 1970-01-01"},
+		{JSONL, `{"requestTimestamp":-1.5}`, "must lie after 1970-01-01"},
+		{JSONL, `{"requestTimestamp":"1969-12-31T23:59:59Z"}`, "must lie after 1970-01-01"},
 	} {
 		line := test.format.line([]byte(test.line), "replay", 0)
 		if !strings.Contains(line.Malformed, test.reason) || line.Malformed == "" || line.Event != nil {
@@ -317,15 +329,13 @@ func TestRead_TakesAJSONEventAsItIs(t *testing.T) {
 	for _, test := range []struct {
 		shift int
 		event string
-		want  string // the event, or the reason
+		want  string
 	}{
 		{0, event, event},
 		{2, event, strings.Replace(event, "1431857103000", "1432029903000", 1)},
 		{-1, `{"requestTimestamp":"2015-05-17 12:05:03 +02:00"}`, `{"requestTimestamp":1431770703000}`},
-		{0, `{"requestTimestamp":"never"}`, `{"requestTimestamp":"never"}`},
-		{1, `{"requestTimestamp":"never"}`, `cannot be shifted: requestTimestamp "never" is no time: write 2006-01-02T15:04:05Z or 2006-01-02 15:04:05[ +hh:mm]`},
-		{0, `{}`, `{}`},
-		{1, `{}`, `cannot be shifted: has no requestTimestamp`},
+		{1, `{"requestTimestamp":1431857103000.5}`, `{"requestTimestamp":1431943503000}`},
+		{1, `{"requestTimestamp":1.431857103e12}`, `{"requestTimestamp":1431943503000}`},
 	} {
 		line := JSONL.line([]byte(test.event), "replay", time.Duration(test.shift)*day)
 		if got := string(line.Event) + line.Malformed; got != test.want {

@@ -193,8 +193,8 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 	db, raw := database(t, def)
 	exec(t, raw, `INSERT INTO weir.alert (id, rule, rule_case, scope, state, key, severity, message, value, threshold, fired_at, shard_id)
 		SELECT 'id' || i, 'tier-crossing', '', 'local', 'firing', '{"user":"u"}', 2, 'm', i, 1, '2026-01-01'::timestamptz + i * interval '1 s', 'w1' FROM generate_series(1, 3) i`)
-	exec(t, raw, `INSERT INTO weir.dead_letter (reason, source, subject, msg_id, sequence, event_offset, stored_at, shard_id, payload)
-		VALUES ('bad time', 'gw', 'events.request.gw', 'gw/e/1', 5, 2, '2026-01-01Z', 'w1', '{"a":"<"}'), ('not JSON', 'gw', 'events.request.gw', '', 6, -1, '2026-01-01Z', 'w1', '\xff')`)
+	exec(t, raw, `INSERT INTO weir.dead_letter (reason, source, subject, msg_id, sequence, event_offset, stored_at, shard_id, payload, payload_size)
+		VALUES ('bad time', 'gw', 'events.request.gw', 'gw/e/1', 5, 2, '2026-01-01Z', 'w1', '{"a":"<"}', 9), ('not JSON', 'gw', 'events.request.gw', '', 6, -1, '2026-01-01Z', 'w1', '\xff', 1)`)
 	base := serve(t, db, def, nil)
 	client := query.Client{URL: base + "/"}
 

@@ -25,8 +25,21 @@ type DeadLetter struct {
 	StoredAt time.Time // when the stream took the message
 	At       time.Time // when it was written here; set by Postgres
 	ShardID  string
-	Payload  []byte
+	// Payload is what was sent: at most MaxPayload bytes of the Size it had. The
+	// list has only its beginning.
+	Payload []byte
+	Size    int
 }
+
+const (
+	// MaxPayload is how much of a dead letter's payload is kept, in bytes. The
+	// stream still has all of it.
+	MaxPayload = 1 << 20
+	// listedPayload is how much of it a list shows.
+	listedPayload = 1 << 10
+	// writtenPayload bounds what one statement carries.
+	writtenPayload = 16 << 20
+)
 
 // ErrNoDeadLetter means that there is no dead letter of that id.
 var ErrNoDeadLetter = errors.New("no such dead letter")
@@ -34,27 +47,37 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 // WriteDeadLetters keeps what could not be folded, in the transaction that
 // claims its message.
 func (tx *Tx) WriteDeadLetters(ctx context.Context, shardID string, letters []DeadLetter) error {
-	if len(letters) == 0 {
-		return nil
+	for len(letters) > 0 {
+		n, size := 0, 0
+		for n < len(letters) && size < writtenPayload {
+			size += min(len(letters[n].Payload), MaxPayload)
+			n++
+		}
+		if err := tx.writeDeadLetters(ctx, shardID, letters[:n]); err != nil {
+			return fmt.Errorf("write dead letters: %w", err)
+		}
+		letters = letters[n:]
 	}
+	return nil
+}
+
+func (tx *Tx) writeDeadLetters(ctx context.Context, shardID string, letters []DeadLetter) error {
 	n := len(letters)
 	reasons, sources, subjects, ids := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	sequences, offsets, stored := make([]int64, n), make([]int64, n), make([]string, n)
-	payloads := make([][]byte, n)
+	payloads, sizes := make([][]byte, n), make([]int64, n)
 	for i, l := range letters {
 		reasons[i], sources[i], subjects[i], ids[i] = plain(l.Reason), plain(l.Source), plain(l.Subject), plain(l.MsgID)
 		sequences[i], offsets[i] = int64(l.Sequence), int64(l.Offset) //nolint:gosec // sequences stay far below 2^63
-		stored[i], payloads[i] = l.StoredAt.UTC().Format(time.RFC3339Nano), l.Payload
+		stored[i], sizes[i] = l.StoredAt.UTC().Format(time.RFC3339Nano), int64(len(l.Payload))
+		payloads[i] = l.Payload[:min(len(l.Payload), MaxPayload)]
 	}
 	_, err := tx.tx.ExecContext(ctx, `
-		INSERT INTO weir.dead_letter (shard_id, reason, source, subject, msg_id, sequence, event_offset, stored_at, payload)
-		SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[])`,
+		INSERT INTO weir.dead_letter (shard_id, reason, source, subject, msg_id, sequence, event_offset, stored_at, payload, payload_size)
+		SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[], $10::bigint[])`,
 		shardID, pq.Array(reasons), pq.Array(sources), pq.Array(subjects), pq.Array(ids),
-		pq.Array(sequences), pq.Array(offsets), pq.Array(stored), pq.Array(payloads))
-	if err != nil {
-		return fmt.Errorf("write dead letters: %w", err)
-	}
-	return nil
+		pq.Array(sequences), pq.Array(offsets), pq.Array(stored), pq.Array(payloads), pq.Array(sizes))
+	return err
 }
 
 // plain makes any bytes storable as Postgres text.
@@ -62,13 +85,15 @@ func plain(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
+// selectDeadLetters reads at most $1 bytes of each payload.
 const selectDeadLetters = `
-	SELECT id, reason, source, subject, msg_id, sequence, event_offset, stored_at, created_at, shard_id, payload
+	SELECT id, reason, source, subject, msg_id, sequence, event_offset, stored_at, created_at, shard_id, substring(payload FOR $1), payload_size
 	FROM weir.dead_letter`
 
-// DeadLetters lists the newest dead letters, newest first.
+// DeadLetters lists the newest dead letters, newest first, with the beginning
+// of their payloads.
 func (db *DB) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
-	rows, err := db.sql.QueryContext(ctx, selectDeadLetters+` ORDER BY id DESC LIMIT $1`, limit)
+	rows, err := db.sql.QueryContext(ctx, selectDeadLetters+` ORDER BY id DESC LIMIT $2`, listedPayload, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -86,7 +111,7 @@ func (db *DB) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) 
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.
 func (db *DB) DeadLetter(ctx context.Context, id int64) (DeadLetter, error) {
-	l, err := scanDeadLetter(db.sql.QueryRowContext(ctx, selectDeadLetters+` WHERE id = $1`, id))
+	l, err := scanDeadLetter(db.sql.QueryRowContext(ctx, selectDeadLetters+` WHERE id = $2`, MaxPayload, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", id, ErrNoDeadLetter)
 	}
@@ -99,7 +124,7 @@ func (db *DB) DeadLetter(ctx context.Context, id int64) (DeadLetter, error) {
 func scanDeadLetter(row interface{ Scan(...any) error }) (DeadLetter, error) {
 	var l DeadLetter
 	var sequence int64
-	err := row.Scan(&l.ID, &l.Reason, &l.Source, &l.Subject, &l.MsgID, &sequence, &l.Offset, &l.StoredAt, &l.At, &l.ShardID, &l.Payload)
+	err := row.Scan(&l.ID, &l.Reason, &l.Source, &l.Subject, &l.MsgID, &sequence, &l.Offset, &l.StoredAt, &l.At, &l.ShardID, &l.Payload, &l.Size)
 	l.Sequence = uint64(sequence) //nolint:gosec // stored from a uint64
 	return l, err
 }

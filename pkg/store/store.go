@@ -195,6 +195,13 @@ func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
 	return nil
 }
 
+// Unstorable reports whether Postgres refused the data themselves (SQLSTATE
+// classes 22, data exception, and 54, limit exceeded): trying again cannot help.
+func Unstorable(err error) bool {
+	var refused *pq.Error
+	return errors.As(err, &refused) && (refused.Code.Class() == "22" || refused.Code.Class() == "54")
+}
+
 // hasCode reports whether Postgres refused with one of the SQLSTATE codes.
 func hasCode(err error, codes ...pqerror.Code) bool {
 	var refused *pq.Error

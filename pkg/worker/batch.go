@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,6 +13,7 @@ import (
 
 // batch is what was fetched together, decoded.
 type batch struct {
+	taken   int      // messages, from the first
 	origins []origin // by message
 	columns []*event.Columns
 	dead    []store.DeadLetter
@@ -33,14 +35,19 @@ func newBatch(n int) *batch {
 	return &batch{claims: store.NewClaims(), origins: make([]origin, n)}
 }
 
-// decode reads the messages. What cannot be read becomes a dead letter and is
+// maxDecoded bounds what one batch holds in memory, in bytes of decompressed
+// bodies: small messages can hold a lot.
+const maxDecoded = 64 << 20
+
+// decode reads messages, as many as fit into memory together. What cannot be read becomes a dead letter and is
 // claimed all the same; what the batch holds twice counts once.
 func (w *Worker) decode(messages []stream.Message) *batch {
 	b := newBatch(len(messages))
 	dict := event.NewDictionary()
 	byStream := map[string]*event.Columns{}
-	for i := range messages {
+	for i, size := 0, 0; i < len(messages) && size < maxDecoded; i++ {
 		m := &messages[i]
+		b.taken = i + 1
 		o := origin{incarnation: w.consumer.Incarnation(), sequence: m.Sequence, stored: m.Stored.UnixMicro()}
 		o.identity, o.own = m.Identity()
 		b.origins[i] = o
@@ -63,6 +70,7 @@ func (w *Worker) decode(messages []stream.Message) *batch {
 			b.columns = append(b.columns, columns)
 		}
 		w.decodeMessage(b, i, m, columns)
+		size += w.decoder.Size()
 	}
 	return b
 }
@@ -72,6 +80,10 @@ func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *even
 	before := columns.Len()
 	body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
 	events, rejects, err := w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
+	if reason, ok := w.unstorable[m.Sequence]; ok {
+		err = errors.New(reason)
+		columns.Truncate(before)
+	}
 	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
 		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
 		columns.Truncate(before)

@@ -231,8 +231,12 @@ func (h *harness) take(w *Worker, n int) (messages []stream.Message) {
 
 func (h *harness) process(w *Worker, messages ...stream.Message) {
 	h.t.Helper()
-	if err := w.process(h.t.Context(), messages); err != nil {
-		h.t.Fatal(err)
+	for len(messages) > 0 {
+		n, err := w.process(h.t.Context(), messages)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		messages = messages[n:]
 	}
 }
 

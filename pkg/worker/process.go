@@ -9,17 +9,17 @@ import (
 	"weir/pkg/stream"
 )
 
-// process takes one batch of messages the whole way. The order of the lines
-// is the guarantee: nothing is acknowledged before the transaction returned,
-// and the transaction holds everything that the batch causes. On an error
-// nothing has happened, or, if the commit's outcome is unknown, the ledger
-// will refuse the batch on the next try.
-func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
+// process takes messages the whole way, as many as make one batch, and returns
+// how many. The order of the lines is the guarantee: nothing is acknowledged
+// before the transaction returned, and the transaction holds everything that
+// the batch causes. On an error nothing has happened, or, if the commit's
+// outcome is unknown, the ledger will refuse the batch on the next try.
+func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, error) {
 	b := w.decode(messages) // events into columns, bad ones into dead letters
 	for look := w.expectFolded || redelivered(messages); ; look = true {
 		if look { // some of it was folded before: delivered again, or published twice
 			if err := w.refuse(ctx, b); err != nil {
-				return err
+				return 0, err
 			}
 		}
 		if b.empty() {
@@ -30,14 +30,14 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) error {
 			break
 		}
 		if !errors.Is(err, store.ErrClaimed) {
-			return err
+			return 0, err
 		}
 	}
-	for _, m := range messages {
+	for _, m := range messages[:b.taken] {
 		_ = m.Ack() // if it is lost the message comes again, and is refused
 	}
 	w.wakeRelay() // alerts are in the outbox
-	return nil
+	return b.taken, nil
 }
 
 // flush makes what is left of the batch durable, all of it or nothing, and

@@ -74,6 +74,8 @@ type Worker struct {
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
 	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
+
+	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
 	// expectFolded: the last batch held messages that were folded before, so
 	// the next one may too.
 	expectFolded bool
@@ -90,6 +92,8 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		log:     log.With(zap.String("shard_id", cfg.ShardID)),
 		local:   alert.NewLocal(catalog.Rules, cfg.ShardID),
 		flushed: map[aggregation.Granularity]time.Time{},
+
+		unstorable: map[uint64]string{},
 		wake:    make(chan struct{}, 1),
 	}
 }
@@ -216,19 +220,23 @@ func (w *Worker) end(ctx, work context.Context, failed error) error {
 	return failed
 }
 
-// persist processes one batch, over and over while the trouble is one that
-// passes. The messages stay unacknowledged meanwhile: should the stream deliver
+// persist processes messages batch by batch, over and over while the trouble is
+// one that passes. They stay unacknowledged meanwhile: should the stream deliver
 // them to another worker too, the ledger lets one of them win.
 func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) error {
-	for pause := backoffBase; ; pause = min(2*pause, backoffMost) {
-		err := w.process(work, messages)
+	for pause := backoffBase; len(messages) > 0; pause = min(2*pause, backoffMost) {
+		n, err := w.process(work, messages)
+		messages = messages[n:]
 		switch {
 		case err == nil:
-			return nil
+			pause = backoffBase / 2
+			continue
 		case errors.Is(err, store.ErrFenced):
 			return err
 		case ctx.Err() != nil: // asked to stop: no second try
 			return err
+		case store.Unstorable(err):
+			return w.isolate(ctx, work, messages, err)
 		}
 		w.log.Warn("batch failed, trying again", zap.Int("messages", len(messages)), zap.Duration("after", pause), zap.Error(err))
 		select {
@@ -243,6 +251,25 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 			_ = m.InProgress() // a hint; without it the messages come again
 		}
 	}
+	return nil
+}
+
+// isolate finds the message that Postgres cannot store, whatever passed
+// decoding, by halving; alone, it becomes a dead letter, and its neighbours go on.
+func (w *Worker) isolate(ctx, work context.Context, messages []stream.Message, cause error) error {
+	if n := len(messages); n > 1 {
+		if err := w.persist(ctx, work, messages[:n/2]); err != nil {
+			return err
+		}
+		return w.persist(ctx, work, messages[n/2:])
+	}
+	sequence := messages[0].Sequence
+	if _, again := w.unstorable[sequence]; again {
+		return fmt.Errorf("message %d cannot even be made a dead letter: %w", sequence, cause)
+	}
+	w.unstorable[sequence] = "Postgres cannot store it: " + cause.Error()
+	defer delete(w.unstorable, sequence)
+	return w.persist(ctx, work, messages)
 }
 
 // keepLease leases the shard again if the connection that held it is gone.

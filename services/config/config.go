@@ -16,8 +16,8 @@
 // every layer, with the place it stands at and the name that was probably meant, so that
 // a misspelt limit never passes for a set one. All problems are reported at once.
 //
-// The running instance is the file that `weir up` and `weir demo` leave in the state directory
-// (see [WriteRunning]): it lets `weir query` in another terminal work without any flag.
+// The running instance is the newest of the files that `weir up` and `weir demo` keep in the state
+// directory while they run (see [WriteRunning]): it lets `weir query` in another terminal work without any flag.
 package config
 
 import (
@@ -52,7 +52,8 @@ type PostgresConfig struct {
 	URL URL `koanf:"url"`
 	// MaxOpen is the largest number of open connections; at least 2.
 	MaxOpen int `koanf:"max_open"`
-	// MaxIdle is how many of them stay open while unused; at most MaxOpen.
+	// MaxIdle is how many of them stay open while unused; at most MaxOpen, to which it is lowered where it is not
+	// given. 0: none.
 	MaxIdle int `koanf:"max_idle"`
 	// IdleTime closes a connection that was unused for so long. 0: never.
 	IdleTime time.Duration `koanf:"idle_time"`
@@ -64,19 +65,21 @@ type PostgresConfig struct {
 	StatementTimeout time.Duration `koanf:"statement_timeout"`
 }
 
-// HTTPConfig is the HTTP API, from both sides.
+// HTTPConfig is the HTTP API, from both sides, and where a worker is asked for its health.
 type HTTPConfig struct {
 	// Listen is the address the API listens at, as host:port; port 0 picks a free one.
 	Listen string `koanf:"listen"`
 	// URL is where the clients (query, alerts, …) find the API.
 	URL URL `koanf:"url"`
+	// Health is the address at which a worker answers /healthz and /readyz, as host:port. Empty: none.
+	Health string `koanf:"health"`
 }
 
 // WorkerConfig says who a worker is and how much it takes into one flush.
 // A flush starts when the first of the two bounds is reached, or Linger is over.
 type WorkerConfig struct {
 	// ShardID is the shard the worker writes to: 1 to 20 characters. No two live workers may have the
-	// same. Empty: host name and process id.
+	// same. Not given: host name and process id.
 	ShardID string `koanf:"shard_id"`
 	// BatchMessages is the most messages taken into one flush.
 	BatchMessages int `koanf:"batch_messages"`

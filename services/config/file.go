@@ -13,16 +13,24 @@ import (
 // fileVariable names the YAML file where --config does not.
 const fileVariable = envPrefix + "CONFIG"
 
+// unreadable is that there is nothing to read settings from, which is wrong usage too.
+type unreadable struct{ error }
+
+func (u unreadable) Unwrap() error { return u.error }
+
+// ExitCode makes weir end as after any other wrong usage.
+func (unreadable) ExitCode() int { return 2 }
+
 // fileLayer reads the YAML file at path. A name that is no setting, one that stands there twice and
 // a value of the wrong shape are problems, each with its line. An error means that nothing could be read.
 func fileLayer(path string, names []string) (layer, []string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the configuration file: %w", err)
+		return nil, nil, unreadable{fmt.Errorf("read the configuration file: %w", err)}
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
-		return nil, nil, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, nil, unreadable{fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))}
 	}
 	r := fileReader{path: path, names: names, out: layer{}}
 	if len(document.Content) == 1 { // 0: an empty file
@@ -112,7 +120,7 @@ func filePath(flag string, environ []string) (string, error) {
 	for _, line := range environ {
 		if path, ok := strings.CutPrefix(line, fileVariable+"="); ok {
 			if path == "" {
-				return "", errors.New(fileVariable + " is set, but empty; unset it, or name a file")
+				return "", unreadable{errors.New(fileVariable + " is set, but empty; unset it, or name a file")}
 			}
 			return path, nil
 		}

@@ -17,11 +17,15 @@ const (
 	Postgres    Group = "postgres"    // --postgres
 	Listen      Group = "listen"      // --http ADDR: the role serves the API
 	API         Group = "api"         // --http URL: the role is a client of the API
+	Health      Group = "health"      // --health ADDR: the role can be asked for its health
 	Shard       Group = "shard"       // --shard-id
 	Definitions Group = "definitions" // --streams
 	// Embedded is for a role that starts its own servers (up, demo): --postgres becomes an alternative to
 	// the private server, --http is a free port unless given, and the running instance is not looked at.
 	Embedded Group = "embedded" // --http ADDR, --postgres
+	// Unused gives a role the flags of NATS and Postgres that it does not use, so that one set of flags fits
+	// all roles. It comes last.
+	Unused Group = "unused" // --nats, --nats-creds, --postgres
 )
 
 const (
@@ -52,6 +56,8 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port")
 		case API:
 			add("http", "http.url", "`URL` of the HTTP API")
+		case Health:
+			add("health", "http.health", "`address` to answer /healthz and /readyz at, host:port; by default none")
 		case Shard:
 			add("shard-id", "worker.shard_id", "`name` of the worker's shard, at most 20 characters; by default host name and process id")
 		case Definitions:
@@ -59,6 +65,14 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 		case Embedded:
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
 			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")
+		case Unused:
+			for _, flag := range []struct{ name, setting, value string }{
+				{"nats", "nats.url", "URL"}, {"nats-creds", "nats.creds", "file"}, {"postgres", "postgres.url", "URL"},
+			} {
+				if cmd.Flags().Lookup(flag.name) == nil {
+					add(flag.name, flag.setting, "`"+flag.value+"`; not used by this role, but taken so that one set of flags fits all")
+				}
+			}
 		}
 	}
 	if cmd.Annotations == nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -100,13 +101,40 @@ func (s sources) load() (result, error) {
 			return result{}, fmt.Errorf("merge the settings: %w", err)
 		}
 	}
-	if len(problems) > 0 {
-		return result{}, Problems(problems)
-	}
 	if err := k.Unmarshal("", &r.config); err != nil {
 		return result{}, fmt.Errorf("read the settings: %w", err)
 	}
-	return r, r.config.Validate()
+	r.settle()
+	if problems = append(problems, r.invalid()...); len(problems) > 0 {
+		return result{}, Problems(problems)
+	}
+	return r, nil
+}
+
+// settle lets a default yield to what is given.
+func (r *result) settle() {
+	const idle = "postgres.max_idle"
+	if r.origin[idle] == "" && r.config.Postgres.MaxIdle > r.config.Postgres.MaxOpen {
+		r.config.Postgres.MaxIdle = max(0, r.config.Postgres.MaxOpen)
+		r.origin[idle] = "default, lowered to postgres.max_open"
+	}
+}
+
+// invalid is what no role could work with, each with the place where the setting stands.
+func (r *result) invalid() Problems {
+	var problems Problems
+	_ = errors.As(r.config.Validate(), &problems) // it returns nothing else
+	const shard = "worker.shard_id"
+	if r.config.Worker.ShardID == "" && r.origin[shard] != "" {
+		problems.add(shard + " must not be empty; leave it out for a name made of host name and process id")
+	}
+	for i, p := range problems {
+		name, _, _ := strings.Cut(p, " ")
+		if origin := r.origin[name]; origin != "" {
+			problems[i] = origin + ": " + p
+		}
+	}
+	return problems
 }
 
 // layers reads the layers above the defaults, the weakest first.

@@ -11,6 +11,9 @@ func suggest(name string, known []string) string {
 	tail := strings.TrimPrefix(name, envPrefix)
 	tail = tail[strings.LastIndex(tail, ".")+1:]
 	best, least := "", max(2, len(name)/4)+1
+	if len(name) < 5 {
+		least = 2 // of so few letters two changes make any other word
+	}
 	for _, k := range known {
 		d := distance(name, k)
 		if strings.HasSuffix(k, "."+tail) || strings.HasSuffix(k, "_"+tail) {

@@ -24,8 +24,11 @@ func (c Config) Validate() error {
 	p = append(p, c.Postgres.problems()...)
 	p = append(p, c.Worker.problems()...)
 	p = append(p, c.Stream.problems()...)
-	if _, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || !isPort(port) {
-		p.add("http.listen must be host:port or :port, with a port from 0 to 65535; it is %q", c.HTTP.Listen)
+	if !IsListen(c.HTTP.Listen) {
+		p.add("http.listen must be %s; it is %q", ListenForm, c.HTTP.Listen)
+	}
+	if c.HTTP.Health != "" && !IsListen(c.HTTP.Health) {
+		p.add("http.health must be %s, or empty for none; it is %q", ListenForm, c.HTTP.Health)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		p.add("log.level must be debug, info, warn or error; it is %q", c.Log.Level)
@@ -136,9 +139,14 @@ func (c StreamConfig) problems() Problems {
 
 func unprintable(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }
 
-func isPort(text string) bool {
-	n, err := strconv.ParseUint(text, 10, 16)
-	return err == nil && strconv.FormatUint(n, 10) == text
+// ListenForm is what an address to listen at looks like, in words.
+const ListenForm = "host:port or :port, with a port from 0 to 65535"
+
+// IsListen reports whether text has that form.
+func IsListen(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && portErr == nil && strconv.FormatUint(n, 10) == port
 }
 
 // defaultShardID is host name and process id: the same machine gives each of its workers another.
