@@ -78,33 +78,42 @@ type rawCopier interface {
 
 // copyRaw runs a COPY and feeds it with chunks of whole lines.
 func (tx *Tx) copyRaw(ctx context.Context, statement string, feed func(send func([]byte) error) error) error {
-	return tx.conn.Raw(func(dc any) error {
-		preparer, ok := dc.(driver.ConnPrepareContext)
-		if !ok {
-			return errors.New("the Postgres driver cannot prepare a COPY")
-		}
-		stmt, err := preparer.PrepareContext(ctx, statement)
-		if err != nil {
-			return err
-		}
-		copier, ok := stmt.(rawCopier)
-		if !ok {
-			return errors.Join(errors.New("the Postgres driver cannot take raw COPY data"), stmt.Close())
-		}
-		err = feed(func(chunk []byte) error {
-			// CopyData ends the chunk with a newline of its own.
-			chunk = bytes.TrimSuffix(chunk, []byte{'\n'})
-			if len(chunk) == 0 {
-				return nil
-			}
-			_, err := copier.CopyData(ctx, string(chunk))
-			return err
-		})
-		if err == nil {
-			_, err = stmt.Exec(nil) //nolint:staticcheck // the only way to end a COPY in lib/pq
-		}
-		return errors.Join(err, stmt.Close())
+	var failed error
+	err := tx.conn.Raw(func(dc any) error {
+		failed = copyInto(ctx, dc, statement, feed)
+		// Not to be returned here: where it means that the connection is bad, Raw
+		// would close it, and wait for ever for the transaction that is on it.
+		return nil
 	})
+	return errors.Join(failed, err)
+}
+
+func copyInto(ctx context.Context, dc any, statement string, feed func(send func([]byte) error) error) error {
+	preparer, ok := dc.(driver.ConnPrepareContext)
+	if !ok {
+		return errors.New("the Postgres driver cannot prepare a COPY")
+	}
+	stmt, err := preparer.PrepareContext(ctx, statement)
+	if err != nil {
+		return err
+	}
+	copier, ok := stmt.(rawCopier)
+	if !ok {
+		return errors.Join(errors.New("the Postgres driver cannot take raw COPY data"), stmt.Close())
+	}
+	err = feed(func(chunk []byte) error {
+		// CopyData ends the chunk with a newline of its own.
+		chunk = bytes.TrimSuffix(chunk, []byte{'\n'})
+		if len(chunk) == 0 {
+			return nil
+		}
+		_, err := copier.CopyData(ctx, string(chunk))
+		return err
+	})
+	if err == nil {
+		_, err = stmt.Exec(nil) //nolint:staticcheck // the only way to end a COPY in lib/pq
+	}
+	return errors.Join(err, stmt.Close())
 }
 
 // encoder writes parts in COPY's text format.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lib/pq"
+
 	"weir/pkg/aggregation"
 )
 
@@ -65,13 +67,17 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 
 // addPartitions gives the shard its part of every table; what is there stays.
 func (l *Lease) addPartitions(ctx context.Context, defs []*aggregation.Definition) error {
+	var tables []string
+	var byTime []bool
 	for _, def := range defs {
 		for _, level := range def.Granularities {
-			_, err := l.conn.ExecContext(ctx, `SELECT weir.add_partition($1, $2, $3)`, TableName(def, level), l.ShardID, level < aggregation.Hours)
-			if err != nil {
-				return fmt.Errorf("add it to %s (has `weir apply` run?): %w", def.Name, err)
-			}
+			tables, byTime = append(tables, TableName(def, level)), append(byTime, level < aggregation.Hours)
 		}
+	}
+	_, err := l.conn.ExecContext(ctx, `SELECT weir.add_partition(t, $1, by_time) FROM unnest($2::text[], $3::boolean[]) AS x (t, by_time)`,
+		l.ShardID, pq.Array(tables), pq.Array(byTime))
+	if err != nil {
+		return fmt.Errorf("add its partitions (has `weir apply` run?): %w", err)
 	}
 	return nil
 }

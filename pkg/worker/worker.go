@@ -147,7 +147,18 @@ func (w *Worker) start(ctx context.Context) error {
 	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
 		return err
 	}
-	return w.leaseShard(ctx)
+	for {
+		err := w.leaseShard(ctx)
+		if err == nil || !store.Unavailable(err) {
+			return err
+		}
+		w.log.Warn("shard not leased, trying again", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(backoffBase):
+		}
+	}
 }
 
 // leaseShard leases the shard; after an error the former lease stays, so that
