@@ -98,11 +98,15 @@ func (v *vector) yaml(in *input) string {
 	if v.Stream != nil {
 		line("stream: %s\ntime: %s\nattributes:", in.name, in.attribute())
 		for _, f := range v.Stream.Fields {
-			if f.Name != in.attribute() {
+			if f.Name == in.attribute() && (f.Type == "long" || f.Type == "string") { // no other can be an event time
+				line("  %s: {type: time, unit: %s}", f.Name, in.unit())
+			} else {
 				line("  %s: %s", f.Name, kind(f.Type))
 			}
 		}
-		line("  %s: {type: time, unit: %s}", in.attribute(), in.unit())
+		if in.attribute() == timeAttribute {
+			line("  %s: {type: time, unit: %s}", timeAttribute, in.unit())
+		}
 		line("  %s: string", nodeAttribute)
 	}
 	if derived := in.renamed(); len(derived) > 0 {

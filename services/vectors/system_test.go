@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	_ "github.com/lib/pq" // for the state that a vector wants the tables in
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
 
 	"weir/pkg/aggregation"
@@ -38,9 +40,11 @@ type system struct {
 	sent    map[string]int // messages, by subject
 	fed     upTo           // the last event that was published
 
-	shard string // whose worker runs or ran last
-	stop  func() // nil: none runs
-	ended chan error
+	runs    int          // workers that were started
+	folding atomic.Int64 // the last of them that said it folds
+	shard   string       // whose worker runs or ran last
+	stop    func()       // nil: none runs
+	ended   chan error
 }
 
 func newSystem(t *testing.T, v *vector, catalog *definition.Catalog) *system {
@@ -95,6 +99,7 @@ func (s *system) run(shard string) {
 	s.halt()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	s.shard, s.stop = shard, cancel
+	s.runs++
 	w := s.worker(shard)
 	go func() { s.ended <- w.Run(ctx) }()
 }
@@ -102,7 +107,14 @@ func (s *system) run(shard string) {
 func (s *system) worker(shard string) *worker.Worker {
 	config := s.config
 	config.ShardID = shard
-	return worker.New(config, s.catalog, s.db, s.conn, zaptest.NewLogger(s.t, zaptest.Level(zap.ErrorLevel)))
+	run := int64(s.runs)
+	log := zaptest.NewLogger(s.t, zaptest.Level(zap.InfoLevel), zaptest.WrapOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "worker folds" {
+			s.folding.Store(run)
+		}
+		return nil
+	})))
+	return worker.New(config, s.catalog, s.db, s.conn, log)
 }
 
 // halt stops the worker that runs, which leaves its shard with all levels
@@ -154,22 +166,39 @@ func (s *system) publish(in *input, e event) {
 // drain waits until everything that was published is folded.
 func (s *system) drain() {
 	s.t.Helper()
+	s.until("everything is folded", func() (bool, error) {
+		state, err := s.conn.State(s.t.Context())
+		return err == nil && state.Behind == 0, err
+	})
+}
+
+// restart stops the worker and starts it again.
+func (s *system) restart() {
+	s.t.Helper()
+	s.halt()
+	s.run(s.shard)
+	s.until("the worker folds", func() (bool, error) { return s.folding.Load() == int64(s.runs), nil })
+}
+
+// until polls a condition.
+func (s *system) until(what string, ok func() (bool, error)) {
+	s.t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.NewTimer(4 * time.Minute) // a loaded machine, with -race
 	defer deadline.Stop()
 	for {
-		state, err := s.conn.State(s.t.Context())
-		if err == nil && state.Behind == 0 {
+		good, err := ok()
+		if good {
 			return
 		}
 		select {
 		case <-tick.C:
 		case err := <-s.ended:
 			s.stop = nil
-			s.t.Fatalf("the worker of shard %s ended: %v", s.shard, err)
+			s.t.Fatalf("the worker of shard %s ended while the test waited until %s: %v", s.shard, what, err)
 		case <-deadline.C:
-			s.t.Fatalf("waited four minutes until everything is folded (%d behind, last error: %v)", state.Behind, err)
+			s.t.Fatalf("waited four minutes until %s (last error: %v)", what, err)
 		}
 	}
 }
@@ -188,8 +217,7 @@ func (s *system) do(step step) {
 			s.t.Fatal(err)
 		}
 	case "restart":
-		s.halt()
-		s.run(s.shard)
+		s.restart()
 	case "preload_store":
 		s.preload()
 	default:
@@ -223,6 +251,25 @@ func (s *system) query(id string) {
 			s.t.Errorf("%s, %s: %s\nquestion %v\ngot  %v\nwant %v", id, when, wrong, q.values(), answer.Rows, q.want())
 		}
 		s.halt()
+	}
+	s.wantComplete()
+}
+
+// wantComplete checks that no coarser level lacks anything.
+func (s *system) wantComplete() {
+	s.t.Helper()
+	shards, err := s.db.Shards(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, shard := range shards {
+		lacking, err := s.db.LoadCascade(s.t.Context(), shard.ShardID, s.catalog.Aggregations)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if !lacking.Empty() {
+			s.t.Errorf("the coarser levels of shard %s lack %d groups although its worker has stopped", shard.ShardID, lacking.Groups())
+		}
 	}
 }
 
