@@ -27,6 +27,7 @@ const (
 type input struct {
 	name         string
 	time         *eventTime
+	timeType     string // of its field
 	aggregations []*aggregationText
 }
 
@@ -43,7 +44,7 @@ func (v *vector) inputs() []*input {
 		})
 		if at < 0 {
 			at = len(all)
-			all = append(all, &input{name: fmt.Sprintf("%s-%d", name, at+1), time: a.EventTime})
+			all = append(all, &input{name: fmt.Sprintf("%s-%d", name, at+1), time: a.EventTime, timeType: v.fieldType(a.EventTime)})
 		}
 		all[at].aggregations = append(all[at].aggregations, a)
 	}
@@ -53,9 +54,30 @@ func (v *vector) inputs() []*input {
 	return all
 }
 
+// fieldType is the type of the field that holds the event time.
+func (v *vector) fieldType(at *eventTime) string {
+	if at == nil || v.Stream == nil {
+		return ""
+	}
+	for _, f := range v.Stream.Fields {
+		if f.Name == at.Field {
+			return f.Type
+		}
+	}
+	return ""
+}
+
+// timed reports whether the event time is a field of a type that Siddhi takes
+// for one. Any other is left as it is, for Weir to refuse.
+func (in *input) timed() bool { return in.timeType == "long" || in.timeType == "string" }
+
 // attribute is the name under which the event time is sent.
 func (in *input) attribute() string {
-	if in.time == nil || slices.ContainsFunc(in.aggregations, func(a *aggregationText) bool { return a.mentions(in.time.Field) }) {
+	if in.time == nil {
+		return timeAttribute
+	}
+	used := slices.ContainsFunc(in.aggregations, func(a *aggregationText) bool { return a.mentions(in.time.Field) })
+	if used && in.timed() {
 		return timeAttribute
 	}
 	return in.time.Field
@@ -98,7 +120,7 @@ func (v *vector) yaml(in *input) string {
 	if v.Stream != nil {
 		line("stream: %s\ntime: %s\nattributes:", in.name, in.attribute())
 		for _, f := range v.Stream.Fields {
-			if f.Name == in.attribute() && (f.Type == "long" || f.Type == "string") { // no other can be an event time
+			if f.Name == in.attribute() && in.timed() {
 				line("  %s: {type: time, unit: %s}", f.Name, in.unit())
 			} else {
 				line("  %s: %s", f.Name, kind(f.Type))

@@ -1,7 +1,6 @@
 package vectors
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -187,36 +186,4 @@ func same(got, want any) bool {
 func near(got float64, number json.Number) bool {
 	want, err := number.Float64()
 	return err == nil && math.Abs(got-want) <= 1e-12*max(math.Abs(got), math.Abs(want))
-}
-
-// unhelpful says what is wrong with the message of an error, for a person who
-// must find out what to change; "" where nothing is. It must speak of what the
-// vector gives as the reason, or quote what was refused.
-func unhelpful(err error, reason string, refused ...string) string {
-	text := strings.ToLower(err.Error())
-	for _, value := range refused {
-		if value != "" && strings.Contains(text, strings.ToLower(value)) {
-			return ""
-		}
-	}
-	for word := range strings.FieldsSeq(strings.ToLower(reason)) {
-		if len(word) >= 5 && !slices.Contains([]string{"required", "unknown", "understood", "single"}, word) && strings.Contains(text, word) {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%q says nothing of %q", err, cmp.Or(reason, strings.Join(refused, ", ")))
-}
-
-// quotable are the parts of the question that a refusal could be about.
-func (q *question) quotable() []string {
-	var parts []string
-	if q.Within != nil {
-		for _, end := range q.Within.AsWritten {
-			parts = append(parts, fmt.Sprint(end))
-		}
-	}
-	if q.Per != nil {
-		parts = append(parts, fmt.Sprint(q.Per))
-	}
-	return append(append(parts, q.Columns...), q.Aggregation)
 }
