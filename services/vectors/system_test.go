@@ -175,6 +175,9 @@ func (s *system) drain() {
 // restart stops the worker and starts it again.
 func (s *system) restart() {
 	s.t.Helper()
+	if s.shard == "" {
+		return // none has run yet
+	}
 	s.halt()
 	s.run(s.shard)
 	s.until("the worker folds", func() (bool, error) { return s.folding.Load() == int64(s.runs), nil })

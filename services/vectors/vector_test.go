@@ -2,10 +2,12 @@ package vectors
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -154,6 +156,7 @@ func readVector(file string) (*vector, error) {
 	if err := decoder.Decode(v); err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
+	slices.SortFunc(v.Events, func(a, b event) int { return cmp.Compare(a.Seq, b.Seq) })
 	if v.Aggregation != nil {
 		v.Aggregations = append(v.Aggregations, v.Aggregation)
 	}
