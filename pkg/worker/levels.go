@@ -67,10 +67,15 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 	return nil
 }
 
-// rollUp gives coarser levels what they lack while no batch comes. All of it
-// can wait for the next time, so an error is not final unless the shard is lost.
+// rollUp gives coarser levels what they lack while no batch comes: also what a
+// worker that was killed left, when no event ever comes again. All of it can
+// wait for the next time, so an error is not final unless the shard is lost.
 func (w *Worker) rollUp(ctx context.Context, all bool) error {
-	if w.cascade == nil || w.cascade.Empty() {
+	if err := w.loadCascade(ctx); err != nil {
+		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
+		return nil
+	}
+	if w.cascade.Empty() {
 		return nil
 	}
 	if all {
