@@ -32,13 +32,13 @@ func inflate(body []byte, encoding string) ([]byte, error) {
 	case "gzip":
 		r, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
-			return nil, fmt.Errorf("%w: gzip: %w", ErrUndecodable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 		}
 		reader = r
 	case "zstd":
 		r, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBody))
 		if err != nil {
-			return nil, fmt.Errorf("%w: zstd: %w", ErrUndecodable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 		}
 		defer r.Close()
 		reader = r
@@ -47,7 +47,7 @@ func inflate(body []byte, encoding string) ([]byte, error) {
 	}
 	plain, err := io.ReadAll(io.LimitReader(reader, MaxBody+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrUndecodable, encoding, err)
+		return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 	}
 	if len(plain) > MaxBody {
 		return nil, fmt.Errorf("%w: body is over %d bytes once decompressed", ErrUndecodable, MaxBody)

@@ -24,18 +24,10 @@ type Server struct {
 	// folded. nil, or an error, leaves complete_through null: the answer is right
 	// as of the last flush, but how far that reaches is not known.
 	State func(context.Context) (time.Time, error)
-	// Ready are the checks of /readyz; all must return nil.
-	Ready []Check
 	// Timeout bounds the work for one request; 0 is 30 s.
 	Timeout time.Duration
 	// OnError is told of every error that is not the asker's; nil drops them.
 	OnError func(r *http.Request, err error)
-}
-
-// Check is one thing that must work for the server to be ready.
-type Check struct {
-	Name  string
-	Check func(context.Context) error
 }
 
 // NewHandler returns the HTTP API:
@@ -46,9 +38,8 @@ type Check struct {
 //	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
 //	GET /api/v1/deadletters           ?limit=, newest first
 //	GET /api/v1/deadletters/{id}
-//	GET /healthz                      200 while the process serves
-//	GET /readyz                       200, or 503 with what is missing
-//	GET /                             a page of links
+//	GET /                             a page of links, also to /readyz, which
+//	                                  the process around the handler answers
 //
 // Errors are problem details (RFC 9457): 400 where the request is wrong, in a
 // sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
@@ -65,8 +56,6 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/alerts", s.get(s.alerts))
 	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
-	mux.Handle("/healthz", s.get(s.healthz))
-	mux.Handle("/readyz", s.get(s.readyz))
 	mux.Handle("/{$}", s.get(s.index))
 	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
 		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}

@@ -161,7 +161,6 @@ func TestHandler_TellsWhatKeepsItFromAnswering(t *testing.T) {
 	away := serve(t, db, def, func(s *query.Server) {
 		s.OnError = report
 		s.State = func(context.Context) (time.Time, error) { return time.Time{}, errors.New("NATS is away") }
-		s.Ready = []query.Check{{Name: "postgres", Check: db.Ping}, {Name: "nats", Check: func(context.Context) error { return errors.New("no connection") }}}
 	})
 	status, _, body := get(t, "GET", away+question+"&group_by=&select=count()>0")
 	if status != 200 || !strings.Contains(body, `"complete_through":null`) {
@@ -169,10 +168,6 @@ func TestHandler_TellsWhatKeepsItFromAnswering(t *testing.T) {
 	}
 	if err := <-errs; !strings.Contains(err.Error(), "NATS is away") {
 		t.Errorf("reported %v, want that NATS is away", err)
-	}
-	status, _, body = get(t, "GET", away+"/readyz")
-	if status != 503 || !strings.Contains(body, `"nats":"no connection"`) || !strings.Contains(body, `"postgres":"ok"`) {
-		t.Errorf("readyz: got %d %s, want 503 with the reason", status, body)
 	}
 
 	if err := db.Close(); err != nil {
@@ -224,8 +219,6 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/":                           "Calls by API, &lt;status&gt; &amp; cache",
-		"/healthz":                    `"status":"ok"`,
-		"/readyz":                     `"ready":true`,
 		"/api/v1/aggregations/calls":  `"name":"Calls"`,
 		"/api/v1/alerts?rule=&limit=": `"alerts":[{"id":"id3"`,
 	} {

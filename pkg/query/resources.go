@@ -186,26 +186,6 @@ func (s *Server) deadLetter(w http.ResponseWriter, r *http.Request, values url.V
 	return s.json(w, r, NewDeadLetter(letter))
 }
 
-func (s *Server) healthz(w http.ResponseWriter, r *http.Request, _ url.Values) error {
-	return s.json(w, r, map[string]any{"status": "ok"})
-}
-
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request, _ url.Values) error {
-	w.Header().Set("Content-Type", "application/json")
-	ready, checks := true, map[string]string{}
-	for _, c := range s.Ready {
-		checks[c.Name] = "ok"
-		if err := c.Check(r.Context()); err != nil {
-			ready, checks[c.Name] = false, err.Error()
-		}
-	}
-	if !ready {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	s.write(w, r, map[string]any{"ready": ready, "checks": checks})
-	return nil
-}
-
 // index is a page of links for who opens the address in a browser.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
 	page, err := template.New("index").Parse(`<!doctype html>

@@ -235,8 +235,11 @@ func (db *DB) Missing(ctx context.Context, defs []*aggregation.Definition) (stri
 	if err != nil || len(changes) == 0 {
 		return "", err
 	}
-	return fmt.Sprintf("Postgres is not provisioned for these definitions (%s, and %d more): run `weir apply`",
-		changes[0].Text, len(changes)-1), nil
+	more := ""
+	if len(changes) > 1 {
+		more = fmt.Sprintf(", and %d more", len(changes)-1)
+	}
+	return fmt.Sprintf("Postgres is not provisioned for these definitions (%s%s): run `weir apply`", changes[0].Text, more), nil
 }
 
 // shape is what the tables of an aggregation depend on, as one line.

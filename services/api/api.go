@@ -3,9 +3,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -17,6 +14,8 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
+	"weir/services/health"
+	"weir/services/httpserver"
 	"weir/services/wire"
 )
 
@@ -55,77 +54,33 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer conn.Close()
-	listener, err := net.Listen("tcp", cfg.HTTP.Listen)
+	listener, err := httpserver.Listen(cmd.Context(), cfg.HTTP.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
+		return err
 	}
-	log.Info("serving", zap.String("url", "http://"+listener.Addr().String()))
-	return Serve(cmd.Context(), listener, Handler(catalog, db, conn, log))
+	log.Info("serving", zap.String("url", httpserver.URL(listener)))
+	return httpserver.Serve(cmd.Context(), listener, Handler(catalog, db, conn, log))
 }
 
-// Handler returns the HTTP API over what is given to it.
+// Handler returns the HTTP API over what is given to it, with /healthz and
+// /readyz.
 func Handler(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) http.Handler {
 	through := func(ctx context.Context) (time.Time, error) {
 		state, err := conn.State(ctx)
 		return state.CompleteThrough, err
 	}
-	return query.NewHandler(query.Server{
+	questions := query.NewHandler(query.Server{
 		Catalog: catalog,
 		DB:      db,
 		State:   through,
-		Ready: []query.Check{
-			{Name: "postgres", Check: db.Ping},
-			{Name: "tables", Check: func(ctx context.Context) error {
-				missing, err := db.Missing(ctx, catalog.Aggregations)
-				if err == nil && missing != "" {
-					err = errors.New(missing)
-				}
-				return err
-			}},
-			{Name: "nats", Check: func(ctx context.Context) error {
-				_, err := conn.State(ctx)
-				return err
-			}},
-		},
 		OnError: func(r *http.Request, err error) {
 			log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
 		},
 	})
-}
-
-const (
-	requestTimeout = 10 * time.Second // to send a request
-	answerTimeout  = 2 * time.Minute  // to work out an answer and receive it
-	drainTimeout   = 10 * time.Second // to finish what is in hand at the end
-)
-
-// Serve answers requests on the listener until ctx ends, finishes those in
-// hand, and closes the listener.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: requestTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      answerTimeout,
-		IdleTimeout:       answerTimeout,
-		MaxHeaderBytes:    64 << 10,
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-		defer cancel()
-		err := server.Shutdown(drain)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close() // whoever is still served has had their time
-		}
-		stopped <- err
-	})
-	err := server.Serve(listener)
-	if !stop() { // Serve returns at once; Shutdown waits for what is in hand
-		err = <-stopped
-	}
-	if err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve HTTP: %w", err)
-	}
-	return nil
+	probes := health.Handler(wire.Ready(catalog, db, conn))
+	mux := http.NewServeMux()
+	mux.Handle("/", questions)
+	mux.Handle("/healthz", probes)
+	mux.Handle("/readyz", probes)
+	return mux
 }

@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -16,48 +14,6 @@ import (
 )
 
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
-
-func TestServe_FinishesRequestsInHand(t *testing.T) {
-	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	arrived, release := make(chan struct{}), make(chan struct{})
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		close(arrived)
-		<-release
-		_, _ = io.WriteString(w, "done")
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, listener, handler) }()
-	body := make(chan string, 1)
-	go func() {
-		response, err := http.Get("http://" + listener.Addr().String())
-		if err != nil {
-			body <- err.Error()
-			return
-		}
-		defer func() { _ = response.Body.Close() }()
-		data, _ := io.ReadAll(response.Body)
-		body <- string(data)
-	}()
-	<-arrived
-	cancel()
-	select {
-	case err := <-ended:
-		t.Errorf("Serve returned %v while a request was in hand", err)
-	default:
-	}
-	close(release)
-	if got := <-body; got != "done" {
-		t.Errorf("got %q, want the answer of the request in hand", got)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("Serve() = %v, want nil", err)
-	}
-}
 
 func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 	t.Parallel()

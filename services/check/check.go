@@ -33,6 +33,6 @@ func Command() *cobra.Command {
 			return err
 		},
 	}
-	config.Flags(cmd, config.Definitions)
+	config.Flags(cmd, config.Definitions, config.Unused)
 	return cmd
 }

@@ -3,10 +3,13 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +26,7 @@ type bench struct {
 func newBench(t *testing.T, args ...string) *bench {
 	t.Helper()
 	cmd := &cobra.Command{Use: "test"}
-	Flags(cmd, NATS, Postgres, API, Shard, Definitions)
+	Flags(cmd, NATS, Postgres, API, Shard, Health, Definitions)
 	if err := cmd.ParseFlags(args); err != nil {
 		t.Fatalf("parse %q: %v", args, err)
 	}
@@ -168,6 +171,8 @@ func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
 			[]string{"weir.yaml:2: postgress is not known; did you mean postgres?"},
 		},
 		{"nothing like it", "xyzzyplugh: 1\n", nil, []string{"weir.yaml:1: xyzzyplugh is not known"}},
+		{"short, and nothing like it", "foo: 1\n", nil, []string{"weir.yaml:1: foo is not known"}},
+		{"short, and nearly it", "lg:\n", nil, []string{"weir.yaml:1: lg is not known; did you mean log?"}},
 		{"given twice", "log:\n  level: info\n  level: debug\n", nil, []string{"weir.yaml:3: log.level is given a second time"}},
 		{"no value", "log:\n  level:\n", nil, []string{`weir.yaml:2: log.level has no value; write "" for an empty one, or leave it out`}},
 		{"list for a value", "streams: [a, b]\n", nil, []string{"weir.yaml:1: streams must be one value"}},
@@ -193,6 +198,20 @@ func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
 				`WEIR_WORKER_BATCH_MESSAGES: worker.batch_messages: "many" is not a whole number`,
 			},
 		},
+		{
+			"a wrong form and a wrong value", "postgres:\n  idle_time: 5\nlog:\n  level: loud\n",
+			[]string{"WEIR_HTTP_HEALTH=8082"},
+			[]string{
+				`weir.yaml:2: postgres.idle_time: "5" is not a duration; write it as "250ms", "30s", "5m" or "1h30m"`,
+				`WEIR_HTTP_HEALTH: http.health must be host:port or :port, with a port from 0 to 65535, or empty for none; it is "8082"`,
+				`weir.yaml:4: log.level must be debug, info, warn or error; it is "loud"`,
+			},
+		},
+		{
+			"an empty shard", "",
+			[]string{"WEIR_WORKER_SHARD_ID="},
+			[]string{"WEIR_WORKER_SHARD_ID: worker.shard_id must not be empty; leave it out for a name made of host name and process id"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,11 +223,70 @@ func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestLoad_NamesTheLineOfBrokenYAML(t *testing.T) {
+func TestLoad_AFileThatCannotBeReadIsWrongUsage(t *testing.T) {
 	t.Parallel()
-	_, err := newBench(t).withFile("log:\n  level: [info\n").load()
-	if err == nil || !strings.Contains(err.Error(), "weir.yaml: line ") {
-		t.Errorf("load = %v, want the file and the line", err)
+	broken := newBench(t).withFile("log:\n  level: [info\n")
+	missing := newBench(t, "--config", filepath.Join(t.TempDir(), "weir.yaml"))
+	for b, want := range map[*bench]string{broken: "weir.yaml: line ", missing: "weir.yaml: no such file"} {
+		_, err := b.load()
+		var coded interface{ ExitCode() int }
+		if err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, &coded) || coded.ExitCode() != 2 {
+			t.Errorf("load = %v, want %q and exit code 2", err, want)
+		}
+	}
+}
+
+func TestLoad_DefaultOfIdleConnectionsYieldsToTheLimit(t *testing.T) {
+	t.Parallel()
+	if got := newBench(t).withEnv("WEIR_POSTGRES_MAX_OPEN=3").config().Postgres.MaxIdle; got != 3 {
+		t.Errorf("max_idle = %d, want the 3 that may be open", got)
+	}
+	want := Problems{"WEIR_POSTGRES_MAX_IDLE: postgres.max_idle must not be above postgres.max_open; it is 5 of 3"}
+	if got := newBench(t).withEnv("WEIR_POSTGRES_MAX_OPEN=3", "WEIR_POSTGRES_MAX_IDLE=5").problems(); !slices.Equal(got, want) {
+		t.Errorf("problems = %q, want %q", got, want)
+	}
+}
+
+func TestFlags_UnusedOnesAreTakenAndNeedNoValue(t *testing.T) {
+	t.Parallel()
+	for _, groups := range [][]Group{{Unused}, {NATS, Unused}, {Postgres, Unused}} {
+		cmd := &cobra.Command{Use: "test"}
+		Flags(cmd, groups...)
+		if err := cmd.ParseFlags([]string{"--nats", "nats://h", "--nats-creds", "f", "--postgres", "postgres://h/d"}); err != nil {
+			t.Errorf("%v: %v", groups, err)
+		}
+	}
+	cmd := &cobra.Command{Use: "test"}
+	Flags(cmd, Unused)
+	if got := (result{}).missing(cmd); len(got) > 0 {
+		t.Errorf("missing() = %q, want nothing", got)
+	}
+}
+
+func TestHint_SaysThatNothingRunsWhereADefaultAddressRefuses(t *testing.T) {
+	refused := fmt.Errorf("ask the API: %w", &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}, Err: syscall.ECONNREFUSED})
+	noNATS := errors.New("connect to NATS at nats://127.0.0.1:4222: nats: no servers available for connection")
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	for _, tt := range []struct {
+		args []string
+		err  error
+		want string // part of it; "": no hint
+	}{
+		{nil, refused, "no running instance found on this machine; start `weir up` or give --http URL"},
+		{nil, noNATS, "start `weir up` or give --nats URL"},
+		{nil, errors.New("other"), ""},
+		{[]string{"--http", "http://127.0.0.1:8080"}, refused, ""},
+		{[]string{"--nats", "nats://127.0.0.1:4222"}, noNATS, ""},
+		{nil, fmt.Errorf("connect to Postgres at 127.0.0.1:5432: %w", syscall.ECONNREFUSED), ""},
+	} {
+		cmd := &cobra.Command{Use: "test"}
+		Flags(cmd, API, NATS)
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		if got := Hint(cmd, tt.err); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+			t.Errorf("Hint(%q, %v) = %q, want %q", tt.args, tt.err, got, tt.want)
+		}
 	}
 }
 
@@ -255,7 +333,7 @@ func TestShardID_HasAtMost20Characters(t *testing.T) {
 	if got := newBench(t, "--shard-id", "ä2345678901234567890").config().Worker.ShardID; got != "ä2345678901234567890" {
 		t.Errorf("a shard id of 20 characters became %q", got)
 	}
-	want := Problems{`worker.shard_id must have at most 20 characters; "123456789012345678901" has 21`}
+	want := Problems{`--shard-id: worker.shard_id must have at most 20 characters; "123456789012345678901" has 21`}
 	if got := newBench(t, "--shard-id", "123456789012345678901").problems(); !slices.Equal(got, want) {
 		t.Errorf("problems = %q, want %q", got, want)
 	}
@@ -270,6 +348,7 @@ func TestMissing_NamesWhatTheCommandCannotDoWithout(t *testing.T) {
 		{Postgres, "the database is not known: give --postgres URL, set WEIR_POSTGRES_URL"},
 		{Embedded, ""},
 		{Listen, ""},
+		{Unused, ""},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.group), func(t *testing.T) {
@@ -286,7 +365,7 @@ func TestMissing_NamesWhatTheCommandCannotDoWithout(t *testing.T) {
 
 func TestPrint_ShowsOriginsHidesSecretsAndReadsBack(t *testing.T) {
 	t.Parallel()
-	r, err := newBench(t, "--nats", "nats://me:hidden@n:1").withFile("log:\n  level: warn\n").
+	r, err := newBench(t, "--nats", "nats://me:hidden@n:1", "--shard-id", "w1").withFile("log:\n  level: warn\n").
 		withEnv("WEIR_POSTGRES_URL=postgres://me:hidden@h/d", "WEIR_WORKER_LINGER=1500ms").load()
 	if err != nil {
 		t.Fatal(err)

@@ -66,11 +66,13 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
 			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")
 		case Unused:
-			for _, flag := range []struct{ name, setting, value string }{
-				{"nats", "nats.url", "URL"}, {"nats-creds", "nats.creds", "file"}, {"postgres", "postgres.url", "URL"},
+			for _, flag := range []struct{ name, setting, usage string }{
+				{"nats", "nats.url", "`URL` of the NATS server"},
+				{"nats-creds", "nats.creds", "NATS credentials `file`"},
+				{"postgres", "postgres.url", "`URL` of the database"},
 			} {
 				if cmd.Flags().Lookup(flag.name) == nil {
-					add(flag.name, flag.setting, "`"+flag.value+"`; not used by this role, but taken so that one set of flags fits all")
+					add(flag.name, flag.setting, flag.usage+"; not used by this role, but taken so that one set of flags fits all")
 				}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,7 @@ func listCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the newest dead letters",
+		Short: "List the newest dead letters, the newest last",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var letters []query.DeadLetter
@@ -44,6 +45,7 @@ func listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			slices.Reverse(letters) // the newest where a terminal ends
 			return printList(cmd, letters)
 		},
 	}
@@ -103,7 +105,7 @@ func ask(cmd *cobra.Command, api func(*query.Client) error, database func(*store
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	return database(db)
+	return wire.Explain(database(db))
 }
 
 func printList(cmd *cobra.Command, letters []query.DeadLetter) error {

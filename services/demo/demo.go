@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"math/rand/v2"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +14,7 @@ import (
 	"weir/pkg/gateway"
 	"weir/services/config"
 	"weir/services/local"
+	"weir/services/signals"
 	"weir/services/wire"
 )
 
@@ -40,7 +41,9 @@ func Command() *cobra.Command {
 		Long: `Start NATS, a private Postgres, three simulated gateways, three workers with a shard each and the HTTP API in one
 process, and show what happens. All events are made up and labelled as generated. Ctrl-C ends it: the gateways stop, the
 workers finish, and every count in the database is compared with what was published. The last line has the result;
-the exit code is 3 if an event was lost or counted twice. Nothing is left behind.`,
+the exit code is 3 if an event was lost or counted twice. Nothing is left behind, but for the events in a database that
+was given with --postgres. Others may publish at the same NATS, or use the same database, meanwhile: only what the
+demo's own gateways have published is checked. A second Ctrl-C ends it without the check.`,
 		Example: `  weir demo
   weir demo --for 20s --rate 2000`,
 		Args: cobra.NoArgs,
@@ -61,8 +64,8 @@ func run(cmd *cobra.Command, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if o.rate <= 0 || o.rate > 1_000_000 {
-		return config.Problems{fmt.Sprintf("--rate: %v should be above 0, up to 1000000", o.rate)}
+	if err := o.check(cmd.Flags().Changed("for")); err != nil {
+		return err
 	}
 	if !cmd.Flags().Changed("log-level") {
 		cfg.Log.Level = "warn" // the live figures are what there is to see
@@ -71,17 +74,28 @@ func run(cmd *cobra.Command, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "weir-demo-")
-	if err != nil {
-		return fmt.Errorf("make a directory for the demo: %w", err)
+	if err := checkable(catalog); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	dir, remove, err := makeDir()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	hurry, done := signals.Second(cmd.Context())
+	defer done()
 	out := cmd.OutOrStdout()
+	run := newRun()
 	_, _ = fmt.Fprintln(out, "Starting NATS, Postgres, 3 workers and the HTTP API …")
 	plan := &counter{}
-	instance, err := local.Start(cmd.Context(), local.Options{
-		Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
-	})
+	settings := local.Options{
+		Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen,
+		Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
+	}
+	if cfg.Postgres.URL != "" {
+		settings.ShardPrefix = "demo-" + run + "-" // the database may be that of another demo, or of `weir up`
+	}
+	instance, err := local.Start(cmd.Context(), settings)
 	if err != nil && cmd.Context().Err() != nil {
 		return errors.New("ended before everything was up: nothing was checked")
 	}
@@ -92,7 +106,29 @@ func run(cmd *cobra.Command, o options) (err error) {
 	defer instance.Announce()()
 
 	d := &demo{options: o, instance: instance, catalog: catalog, view: newView(out, instance, plan.lines)}
-	return d.run(cmd.Context())
+	for n := range gateways {
+		d.sources = append(d.sources, fmt.Sprintf("gw-%d-%s", n+1, run))
+	}
+	return d.run(cmd.Context(), hurry)
+}
+
+// newRun is a name for one run, which no other has: four bytes by chance.
+func newRun() string { return fmt.Sprintf("%08x", rand.Uint32()) }
+
+func (o options) check(lengthGiven bool) error {
+	var problems config.Problems
+	if o.rate <= 0 || o.rate > 1_000_000 {
+		problems = append(problems, fmt.Sprintf("--rate: %v should be above 0, up to 1000000", o.rate))
+	}
+	if lengthGiven && o.length <= 0 {
+		problems = append(problems, fmt.Sprintf("--for: %s should be above 0; leave it out to end with Ctrl-C", o.length))
+	}
+	problems = append(problems, local.CheckListen("--nats-listen", o.natsListen)...)
+	problems = append(problems, local.CheckListen("--postgres-listen", o.postgresListen)...)
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 // counter counts the lines of the plan.
@@ -108,11 +144,10 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 // traffic publishes as the simulated gateways until ctx ends, and returns
-// once the stream has all of it.
-func (d *demo) traffic(ctx context.Context) error {
+// once the stream has all of it, or hurry ends.
+func (d *demo) traffic(ctx, hurry context.Context) error {
 	errs := make(chan error, gateways)
-	for n := range gateways {
-		source := fmt.Sprintf("gw-%d", n+1)
+	for n, source := range d.sources {
 		publisher, err := gateway.NewPublisher(d.instance.Conn, gateway.PublisherConfig{Source: source})
 		if err != nil {
 			return err
@@ -125,7 +160,7 @@ func (d *demo) traffic(ctx context.Context) error {
 	for n := range gateways {
 		go func() {
 			err := d.simulators[n].Run(ctx, d.publishers[n])
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			last, cancel := context.WithTimeout(hurry, drainTimeout)
 			defer cancel()
 			errs <- errors.Join(err, d.publishers[n].Close(last))
 		}()

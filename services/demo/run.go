@@ -18,12 +18,13 @@ type demo struct {
 	instance   *local.Instance
 	catalog    *definition.Catalog
 	view       *view
+	sources    []string // names of the gateways
 	publishers []*gateway.Publisher
 	simulators []*gateway.Simulator
 }
 
 // errWrong ends the demo with exit code 3.
-type errWrong struct{ report }
+type errWrong struct{ *report }
 
 func (e errWrong) Error() string {
 	return fmt.Sprintf("%d events lost, %d counted twice", e.lost, e.doubled)
@@ -32,22 +33,33 @@ func (e errWrong) Error() string {
 // ExitCode tells a failed check from a demo that could not run.
 func (errWrong) ExitCode() int { return 3 }
 
+// errHurried is the second Ctrl-C.
+var errHurried = errors.New("ended at once: nothing was checked")
+
 // run publishes until it is time to end, drains, and checks. ctx ending is
-// one way to end; what comes after it is not cut short by it.
-func (d *demo) run(ctx context.Context) error {
+// one way to end; what comes after it is cut short by hurry only.
+func (d *demo) run(ctx, hurry context.Context) error {
+	err := d.publishAndCheck(ctx, hurry)
+	if err != nil && hurry.Err() != nil {
+		return errHurried
+	}
+	return err
+}
+
+func (d *demo) publishAndCheck(ctx, hurry context.Context) error {
 	ending, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if d.options.length > 0 {
 		defer time.AfterFunc(d.options.length, cancel).Stop()
 	}
 	started := time.Now()
-	shown, stopShowing := context.WithCancel(context.WithoutCancel(ctx))
+	shown, stopShowing := context.WithCancel(hurry)
 	defer stopShowing()
 	var showing errgroup.Group
 	showing.Go(func() error { return d.view.alerts(shown) })
 
 	published := make(chan error, 1)
-	go func() { published <- d.traffic(ending) }()
+	go func() { published <- d.traffic(ending, hurry) }()
 	<-d.view.watching
 	showing.Go(func() error { return d.view.run(shown) })
 	var failed error
@@ -58,13 +70,13 @@ func (d *demo) run(ctx context.Context) error {
 	case failed = <-published:
 	}
 	if failed == nil {
-		failed = d.drain(context.WithoutCancel(ctx))
+		failed = d.drain(hurry)
 	}
 	stopShowing()
 	if err := errors.Join(failed, showing.Wait()); err != nil {
 		return err
 	}
-	result, err := d.check(context.WithoutCancel(ctx), started, time.Now())
+	result, err := d.check(hurry, started, time.Now())
 	if err != nil {
 		return err
 	}
@@ -75,15 +87,17 @@ func (d *demo) run(ctx context.Context) error {
 	return nil
 }
 
-// drain waits until the workers have acknowledged everything.
+// drain waits until the workers have acknowledged everything that is published
+// by now; others may go on publishing.
 func (d *demo) drain(ctx context.Context) error {
+	published := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		state, err := d.instance.Conn.State(ctx)
-		if err == nil && state.Behind == 0 {
+		if err == nil && state.CompleteThrough.After(published) {
 			return nil
 		}
 		select {

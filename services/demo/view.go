@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"weir/pkg/alert"
 	"weir/pkg/gateway"
@@ -18,87 +16,103 @@ import (
 	"weir/services/local"
 )
 
-// view shows the running demo: on a terminal a line that is redrawn, with
-// alerts scrolling above it; elsewhere a line every two seconds.
+// view shows the running demo: on a terminal a few lines that are redrawn in
+// place, with alerts scrolling above them; elsewhere a line every two seconds.
 type view struct {
-	out      io.Writer
-	terminal bool
+	screen   *screen
 	instance *local.Instance
 	watching chan struct{} // closed once publishers is set
-	started  time.Time
 
-	mu         sync.Mutex // guards what follows, and out
+	mu         sync.Mutex // guards what follows
+	started    time.Time  // of the traffic
 	publishers []*gateway.Publisher
-	line       string // the figures now on the screen
 	raised     int
 }
 
 func newView(out io.Writer, instance *local.Instance, steps int) *view {
-	v := &view{out: out, instance: instance, watching: make(chan struct{}), started: time.Now()}
-	if f, ok := out.(*os.File); ok {
-		v.terminal = term.IsTerminal(int(f.Fd()))
-	}
-	_, _ = fmt.Fprintf(out, `
-  Weir runs: 3 simulated gateways → NATS JetStream → 3 workers, a shard each → Postgres   (%d things provisioned)
+	v := &view{screen: newScreen(out), instance: instance, watching: make(chan struct{}), started: time.Now()}
+	v.screen.print(fmt.Sprintf(`
+  Weir runs: 3 simulated gateways → NATS JetStream → 3 workers, each with a
+  shard of its own → Postgres (%d things provisioned)
 
     HTTP API   %s/api/v1/aggregations
     NATS       %s
     Postgres   %s
 
-  In another terminal:  go run ./services/weir query ApiVersionPerAppAgg --last 1h --per minutes --group-by apiName --select "apiName,sum(totalRequestCount)"
-  All events are generated. Ctrl-C ends the demo and checks every count.
+  In another terminal:
 
-`, steps, instance.HTTPURL, instance.NATSURL, instance.PostgresURL)
+    go run ./services/weir query ApiVersionPerAppAgg --last 1h --per minutes \
+      --group-by apiName --select "apiName,sum(totalRequestCount)"
+
+  All events are generated. Ctrl-C ends the demo and checks every count.
+`, steps, instance.HTTPURL, instance.NATSURL, instance.PostgresURL))
 	return v
 }
 
 // watch tells whose figures to show.
 func (v *view) watch(publishers []*gateway.Publisher) {
 	v.mu.Lock()
-	v.publishers = publishers
+	v.publishers, v.started = publishers, time.Now()
 	v.mu.Unlock()
 	close(v.watching)
 }
 
-// run redraws the figures until ctx ends.
+const (
+	drawOnTerminal = 500 * time.Millisecond
+	drawElsewhere  = 2 * time.Second
+	rateOver       = 2 * time.Second // events/s are those of this time
+	lastFigures    = time.Second     // the last figures may take this long
+)
+
+// run redraws the figures until ctx ends, and then once more.
 func (v *view) run(ctx context.Context) error {
-	every := 2 * time.Second
-	if v.terminal {
-		every = 500 * time.Millisecond
+	every := drawElsewhere
+	if v.screen.terminal != nil {
+		every = drawOnTerminal
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	var last figures
-	for {
+	v.mu.Lock()
+	past := []figures{{at: v.started}} // the oldest first
+	v.mu.Unlock()
+	for ctx.Err() == nil {
+		asking, cancel := ctx, context.CancelFunc(func() {})
 		select {
-		case <-ctx.Done():
-			return nil
 		case <-tick.C:
+		case <-ctx.Done():
+			asking, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastFigures)
 		}
-		now, err := v.figures(ctx)
+		now, err := v.figures(asking)
+		cancel()
 		if err != nil {
-			continue // ctx ended, or a server is away for a moment
+			continue // a server is away for a moment
 		}
-		v.draw(now.line(last))
-		last = now
+		for len(past) > 1 && now.at.Sub(past[1].at) >= rateOver {
+			past = past[1:]
+		}
+		now.rate = float64(now.folded-past[0].folded) / now.at.Sub(past[0].at).Seconds()
+		v.screen.show(now)
+		past = append(past, now)
 	}
+	return nil
 }
 
 // figures are what is shown at one moment.
 type figures struct {
 	at                time.Time
-	published, folded int64
-	dead              int64
-	waiting           uint64
-	through           time.Time
-	raised            int
 	running           time.Duration
+	published, folded int64
+	rate              float64 // events folded in a second
+	lag               time.Duration
+	waiting           uint64 // messages
+	raised            int    // alerts
+	dead              int64
 }
 
 func (v *view) figures(ctx context.Context) (figures, error) {
-	f := figures{at: time.Now(), running: time.Since(v.started)}
+	var f figures
 	v.mu.Lock()
-	f.raised = v.raised
+	f.raised, f.running = v.raised, time.Since(v.started)
 	for _, p := range v.publishers {
 		f.published += int64(p.Stats().Acknowledged)
 	}
@@ -107,47 +121,44 @@ func (v *view) figures(ctx context.Context) (figures, error) {
 	if err != nil {
 		return f, err
 	}
-	f.waiting, f.through = state.Behind, state.CompleteThrough
+	f.at = time.Now()
+	f.waiting, f.lag = state.Behind, max(0, f.at.Sub(state.CompleteThrough))
 	shards, err := v.instance.DB.Shards(ctx)
 	for _, s := range shards {
-		f.folded += s.Events
-		f.dead += s.DeadLetters
+		if slices.Contains(v.instance.Shards, s.ShardID) {
+			f.folded += s.Events
+			f.dead += s.DeadLetters
+		}
 	}
 	return f, err
 }
 
-func (f figures) line(last figures) string {
-	rate := 0.0
-	if !last.at.IsZero() {
-		rate = float64(f.folded-last.folded) / f.at.Sub(last.at).Seconds()
+// block is the figures as an empty line and others of 72 characters, while the
+// numbers have no more than nine digits.
+func (f figures) block() []string {
+	line := func(cells ...any) string {
+		return fmt.Sprintf("  %-11s %9v    %-12s %9v    %-8s %9v", cells...)
 	}
-	return fmt.Sprintf("  %6s  published %d  folded %d  %.0f events/s  waiting %d messages  complete through %s  alerts %d  dead letters %d",
-		f.running.Round(time.Second), f.published, f.folded, rate, f.waiting, f.through.UTC().Format("15:04:05.0"), f.raised, f.dead)
+	return []string{
+		"",
+		line("published", f.published, "folded", f.folded, "events/s", fmt.Sprintf("%.0f", f.rate)),
+		line("waiting", f.waiting, "lag", short(f.lag), "running", f.running.Round(time.Second)),
+		strings.TrimRight(line("alerts", f.raised, "dead letters", f.dead, "", ""), " "),
+	}
 }
 
-func (v *view) draw(line string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.terminal {
-		_, _ = fmt.Fprintln(v.out, line)
-		return
-	}
-	v.line = line
-	_, _ = fmt.Fprint(v.out, "\r\x1b[2K"+fit(v.out, line))
+// line is the figures on one line.
+func (f figures) line() string {
+	return fmt.Sprintf("  %5s  published %d  folded %d  %.0f events/s  lag %s  waiting %d  alerts %d  dead letters %d",
+		f.running.Round(time.Second), f.published, f.folded, f.rate, short(f.lag), f.waiting, f.raised, f.dead)
 }
 
-// fit cuts the line to the width of the terminal: a wrapped line could not be
-// redrawn.
-func fit(out io.Writer, line string) string {
-	f, ok := out.(*os.File)
-	if !ok {
-		return line
+// short writes a lag: 0.3s, 12.0s, 2m5s.
+func short(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
-		return string(runes[:width-1])
-	}
-	return line
+	return d.Round(time.Second).String()
 }
 
 // alerts prints every alert as it is published, until ctx ends.
@@ -158,37 +169,21 @@ func (v *view) alerts(ctx context.Context) error {
 			return // not one of ours: anyone may publish on the demo's NATS
 		}
 		v.mu.Lock()
-		defer v.mu.Unlock()
 		v.raised++
-		text := fmt.Sprintf("  ALERT   %s %s [%s, shard %s, severity %d]: %s", a.FiredAt.Format("15:04:05"), a.Rule, a.Scope, a.ShardID, a.Severity, printable(a.Message))
-		if v.terminal {
-			_, _ = fmt.Fprint(v.out, "\r\x1b[2K"+text+"\n"+fit(v.out, v.line))
-			return
-		}
-		_, _ = fmt.Fprintln(v.out, text)
+		v.mu.Unlock()
+		v.screen.scroll(fmt.Sprintf("ALERT   %s %s [%s, shard %s, severity %d]: %s",
+			a.FiredAt.Format("15:04:05"), a.Rule, a.Scope, a.ShardID, a.Severity, a.Message))
 	})
 }
 
-// printable keeps what events say from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '·'
-		}
-		return r
-	}, text)
-}
-
 // finish prints the result; its last line is for programs.
-func (v *view) finish(r report) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.terminal {
-		_, _ = fmt.Fprintln(v.out)
-	}
+func (v *view) finish(r *report) {
 	for _, problem := range r.problems {
-		_, _ = fmt.Fprintln(v.out, "  WRONG  ", problem)
+		v.screen.print("  WRONG   " + problem)
 	}
-	_, _ = fmt.Fprintln(v.out, "\n  Every count in the database was compared with what the gateways published:")
-	_, _ = fmt.Fprintln(v.out, r)
+	v.screen.print("\n  Every count in the database was compared with what the gateways published:")
+	if r.skipped > 0 {
+		v.screen.print(fmt.Sprintf("  (but for %d totals that count the events of other gateways too)", r.skipped))
+	}
+	v.screen.print(r.String())
 }

@@ -59,9 +59,21 @@ func TestAlerts_TellOfASlowResponseAtOnceAndAfterwards(t *testing.T) {
 		t.Errorf("heard %+v, stored %+v", heard, stored)
 	}
 	follower.stop()
+	if said := follower.stderr.String(); !strings.Contains(said, "following alerts.*."+slow+" from now on") {
+		t.Errorf("weir alerts --follow: got %q", said)
+	}
 
 	for _, from := range [][]string{{"--http", i.http}, {"--postgres", i.postgres}} {
 		table := weir(t, append([]string{"alerts", "--rule", slow, "--limit", "1000"}, from...)...)
+		lines := strings.Split(strings.TrimSpace(table), "\n")
+		if !strings.HasPrefix(lines[0], "fired_at ") {
+			t.Errorf("weir alerts %s: no names of columns in %q", from[0], lines[0])
+		}
+		for n, a := range answer.Alerts { // the newest first
+			if line := lines[len(lines)-1-n]; !strings.HasSuffix(line, a.Message) {
+				t.Errorf("weir alerts %s: got %q where %q should be, the newest last", from[0], line, a.Message)
+			}
+		}
 		if got := strings.Count(table, "took 9000 ms, more than 5000 ms"); got != published {
 			t.Errorf("weir alerts %s: got %d alerts, want %d:\n%s", from[0], got, published, table)
 		}

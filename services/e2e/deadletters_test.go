@@ -101,7 +101,7 @@ func deadLetters(t *testing.T, i *instance) []letter {
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatalf("%v in %s", err, line)
 		}
-		letters = append([]letter{l}, letters...)
+		letters = append(letters, l)
 	}
 	return letters
 }

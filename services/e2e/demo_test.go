@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -55,4 +56,49 @@ func TestDemo_EndsWithCtrlCAndHasCountedEveryEventOnce(t *testing.T) {
 	until(t, "the demo to publish", func() bool { return shown.MatchString(p.stdout.String()) || !p.running() })
 	p.signal(syscall.SIGINT)
 	endsWell(t, p, temporary)
+}
+
+func TestDemo_ChecksOnlyItsOwnGateways(t *testing.T) {
+	t.Parallel()
+	p, temporary := demo(t)
+	address := regexp.MustCompile(`nats://[0-9.:]+`)
+	until(t, "the demo to tell where NATS is", func() bool { return address.MatchString(p.stdout.String()) || !p.running() })
+	other := &instance{nats: address.FindString(p.stdout.String())}
+	gateway(t, other, "--source", "gw-1", "--simulate", "300")
+	until(t, "the demo to have folded more than it published", func() bool {
+		var published, folded int
+		lines := p.stdout.lines()
+		_, figures, _ := strings.Cut(lines[len(lines)-1], "published")
+		_, _ = fmt.Sscanf("published"+figures, "published %d  folded %d", &published, &folded)
+		return folded > published+100 || !p.running()
+	})
+	p.signal(syscall.SIGINT)
+	endsWell(t, p, temporary)
+	if out := p.stdout.String(); !strings.Contains(out, "of other gateways too") {
+		t.Errorf("the demo does not tell of the totals that it could not compare:\n%s", tail(out))
+	}
+}
+
+func TestDemo_SharesADatabaseWithAnother(t *testing.T) {
+	t.Parallel()
+	database := embeddedtest.PostgresServer(t).URL()
+	first, firstDir := demo(t, "--postgres", database, "--for", "5s")
+	second, secondDir := demo(t, "--postgres", database, "--for", "4s")
+	endsWell(t, first, firstDir)
+	endsWell(t, second, secondDir)
+	third, thirdDir := demo(t, "--postgres", database, "--for", "2s")
+	endsWell(t, third, thirdDir)
+}
+
+func TestDemo_ClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
+	t.Parallel()
+	p, temporary := demo(t)
+	shown := regexp.MustCompile(`published [1-9]`)
+	until(t, "the demo to publish", func() bool { return shown.MatchString(p.stdout.String()) || !p.running() })
+	p.kill()
+	if left, err := filepath.Glob(filepath.Join(temporary, "weir-demo-*")); err != nil || len(left) != 1 {
+		t.Fatalf("a killed demo has left %q (%v), want its directory", left, err)
+	}
+	next := start(t, "TMPDIR="+temporary, "demo", "--for", "1s")
+	endsWell(t, next, temporary)
 }

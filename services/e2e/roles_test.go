@@ -30,6 +30,11 @@ func TestApply_PlansThenMakesThenLeavesUnchanged(t *testing.T) {
 	}
 	fails(t, 1, []string{"weir apply"}, append([]string{"worker"}, flags...)...)
 	fails(t, 1, []string{"weir apply"}, "replay", "--nats", i.nats, accessLog(t, "early", 1))
+	for _, c := range [][]string{
+		{"query", "ApiVersionPerAppAgg", "--last", "1h", "--per", "hours"}, {"alerts"}, {"deadletters", "list"}, {"deadletters", "show", "1"},
+	} {
+		fails(t, 1, []string{"run `weir apply`"}, append(c, "--postgres", i.postgres)...)
+	}
 
 	if made := weir(t, append([]string{"apply"}, flags...)...); made != plan {
 		t.Errorf("apply does other things than it planned:\n%s\nplanned:\n%s", made, plan)
@@ -46,7 +51,7 @@ func TestApply_PlansThenMakesThenLeavesUnchanged(t *testing.T) {
 // runsAsRoles: two workers, an API and a gateway, each a process.
 func runsAsRoles(t *testing.T, flags []string, i *instance) {
 	i.worker(t, "a")
-	i.worker(t, "b")
+	healthyWorker(t, flags)
 	api := start(t, append([]string{"api", "--http", "127.0.0.1:0", "--log-format", "json"}, flags...)...)
 	until(t, "the API to serve", func() bool {
 		for _, line := range api.stderr.lines() {
@@ -72,4 +77,26 @@ func runsAsRoles(t *testing.T, flags []string, i *instance) {
 		t.Errorf("got %d events, want 3", got)
 	}
 	api.stop()
+}
+
+// healthyWorker starts a worker that can be asked for its health, and asks it.
+func healthyWorker(t *testing.T, flags []string) {
+	t.Helper()
+	var health string
+	p := start(t, append([]string{"worker", "--shard-id", "b", "--health", "127.0.0.1:0", "--log-format", "json"}, flags...)...)
+	until(t, "the worker to tell where it answers for its health", func() bool {
+		for _, line := range p.stderr.lines() {
+			var entry struct{ Msg, URL string }
+			if json.Unmarshal([]byte(line), &entry) == nil && strings.Contains(entry.Msg, "health") {
+				health = entry.URL
+			}
+		}
+		return health != "" || !p.running()
+	})
+	for path, want := range map[string]string{"/healthz": `"status":"ok"`, "/readyz": `"nats":"ok","postgres":"ok"`} {
+		if status, body := get(t, health+path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: got %d %s, want 200 with %s", path, status, body, want)
+		}
+	}
+	weir(t, "healthcheck", health+"/readyz")
 }

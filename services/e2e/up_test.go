@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,12 +91,32 @@ func TestUp_ListensWhereItIsTold(t *testing.T) {
 	first := up(t, "--workers", "0")
 	taken := strings.TrimPrefix(first.nats, "nats://")
 	dir := filepath.Join(embeddedtest.Dir(t), "data")
-	fails(t, 1, []string{taken, "address already in use"}, "up", "--dir", dir, "--nats-listen", taken)
+	for _, flag := range []string{"--nats-listen", "--postgres-listen", "--http"} {
+		fails(t, 1, []string{taken, "address already in use"}, "up", "--dir", dir, flag, taken)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "postgres")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Postgres was set up before the addresses were looked at: %v", err)
+	}
 	first.stop()
 
 	second := upIn(t, dir, "--workers", "0", "--nats-listen", taken, "--http", strings.TrimPrefix(first.http, "http://"), "--postgres-listen", hostOf(t, first.postgres))
 	if second.nats != first.nats || second.http != first.http || hostOf(t, second.postgres) != hostOf(t, first.postgres) {
 		t.Errorf("got %q, want the addresses of %q", second.stdout.lines(), first.stdout.lines())
+	}
+}
+
+func TestUp_PrintsAnAddressThatCanBeOpenedAndEndsWithItsTerminal(t *testing.T) {
+	t.Parallel()
+	i := up(t, "--http", ":0", "--workers", "0")
+	if !strings.HasPrefix(i.http, "http://127.0.0.1:") {
+		t.Errorf("got %s", i.http)
+	}
+	if status, body := get(t, i.http+"/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz: status %d: %s", status, body)
+	}
+	i.signal(syscall.SIGHUP)
+	if code := i.within(stopTime); code != 0 {
+		t.Errorf("exit code %d after SIGHUP, want 0\n%s", code, i.stderr.String())
 	}
 }
 

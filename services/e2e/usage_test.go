@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,7 +48,7 @@ func TestCheck_SaysWhereADefinitionIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails(t, 1, []string{filepath.Join(dir, "alerts.yaml") + ":", "request"}, "check", "--streams", dir)
-	fails(t, 1, []string{"no-such-directory"}, "check", "--streams", filepath.Join(dir, "no-such-directory"))
+	fails(t, 2, []string{"no-such-directory"}, "check", "--streams", filepath.Join(dir, "no-such-directory"))
 }
 
 // lineOf is path:line of the first line with the word.
@@ -101,8 +102,62 @@ func TestUsage_WrongSettingsAreRefusedWithWhatWouldBeRight(t *testing.T) {
 		{[]string{"up", "--workers", "-1"}, []string{"--workers: -1 should be 0 to 64"}},
 		{[]string{"up", "--retention", "none"}, []string{"--retention", "definitions or all"}},
 		{[]string{"demo", "--rate", "0"}, []string{"--rate"}},
+		{[]string{"demo", "--for", "0s"}, []string{"--for: 0s should be above 0"}},
+		{[]string{"up", "--nats-listen", "nowhere"}, []string{`--nats-listen: "nowhere" should be host:port`}},
+		{[]string{"up", "--postgres-listen", "127.0.0.1:99999"}, []string{"--postgres-listen", "0 to 65535"}},
+		{[]string{"up", "--streams", file}, []string{"streams must be a directory", file}},
+		{[]string{"config", "print", "--config", file + ".not"}, []string{"no such file"}},
+		{
+			[]string{"worker", "--nats", "nats://localhost", "--postgres", "postgres://localhost/weir", "--shard-id", ""},
+			[]string{"--shard-id: worker.shard_id must not be empty"},
+		},
+		{[]string{"alerts", "--follow", "--nats", "nats://localhost:1", "--rule", "nope"}, []string{`--rule: there is no "nope"; there are: abnormal-response-time, tier-crossing`}},
+		{[]string{"alerts", "--postgres", "postgres://localhost:1/weir", "--scope", "moon"}, []string{`--scope: there is no "moon"; there are: local, global`}},
 		{[]string{"query"}, []string{"weir query --help"}},
 	} {
 		fails(t, 2, c.texts, c.args...)
 	}
+}
+
+func TestUsage_OneSetOfFlagsFitsAllRoles(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--nats", "nats://localhost:1", "--postgres", "postgres://localhost:1/weir"}
+	for _, role := range []string{"check", "version"} {
+		weir(t, append([]string{role}, flags...)...)
+	}
+	fails(t, 1, []string{"connect to NATS"}, append([]string{"gateway"}, flags...)...)
+}
+
+func TestUsage_ClientsSayThatNothingRuns(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][]string{
+		{"query", "ApiVersionPerAppAgg", "--last", "1h", "--per", "hours"},
+		{"alerts"},
+		{"deadletters", "list"},
+	} {
+		// Nothing listens at the default address, unless this machine runs a weir of its own.
+		if listens(t, "127.0.0.1:8080") {
+			t.Skip("something listens at the default address of the API")
+		}
+		fails(t, 1, []string{"no running instance found on this machine; start `weir up` or give --http URL"}, c...)
+	}
+}
+
+func TestUsage_HelpNamesTheDirectoryThatIsUsed(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	if help := weir(t, "XDG_STATE_HOME="+state, "up", "--help"); !strings.Contains(help, `(default "`+filepath.Join(state, "weir")+`")`) {
+		t.Errorf("got:\n%s", help)
+	}
+}
+
+// listens reports whether a server listens at the address.
+func listens(t *testing.T, address string) bool {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"math"
 	"net/http"
 	"time"
 
@@ -17,6 +17,8 @@ import (
 	"weir/pkg/gateway"
 	"weir/pkg/stream"
 	"weir/services/config"
+	"weir/services/health"
+	"weir/services/httpserver"
 	"weir/services/wire"
 )
 
@@ -34,14 +36,18 @@ func Command() *cobra.Command {
 		Use:   "gateway",
 		Short: "Take events over HTTP and publish them; or simulate a gateway",
 		Long: `Take events at POST /api/v1/events/{type} for gateways that speak no NATS, and publish them under --source. An
-event is acknowledged (202) only when the stream has stored it. With --simulate, traffic is made up as well; every
-such event is labelled as generated.`,
+event is acknowledged (202) only when the stream has stored it. The answer lists events that break the definition of
+their stream and will be dead letters; of a body without any valid event nothing is published (422). With --simulate,
+traffic is made up as well; every such event is labelled as generated.
+
+At the same address, /healthz answers while the process serves, and /readyz when NATS answers and has the stream.
+For that the gateway's credential must be allowed to ask for the state of stream and consumer.`,
 		Example: `  weir gateway --source edge-1 --listen :8081
   weir gateway --source gw-1 --simulate 500`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
-	config.Flags(cmd, config.NATS)
+	config.Flags(cmd, config.NATS, config.Definitions, config.Unused)
 	cmd.Flags().StringVar(&o.source, "source", "gateway", "`name` of this gateway, a token of its subjects")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8081", "`address` to take events at, host:port")
 	cmd.Flags().Float64Var(&o.simulate, "simulate", 0, "also make up `n` events a second")
@@ -54,48 +60,67 @@ func run(cmd *cobra.Command, o options) error {
 	if err != nil {
 		return err
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
 	log := config.Logger(cfg)
 	conn, err := wire.Stream(cmd.Context(), cfg, "gateway "+o.source, log)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ingest, err := gateway.NewIngest(conn, o.source)
+	ingest, err := gateway.NewIngest(conn, o.source, catalog.Streams)
 	if err != nil {
-		return config.Problems{"--source: " + err.Error()}
+		return err
 	}
 	// Without the stream nothing could be stored, but tried again for ever. Other errors do not matter here: a
 	// gateway's credential need not be allowed to ask.
 	if _, err := conn.State(cmd.Context()); errors.Is(err, stream.ErrNotProvisioned) {
 		return err
 	}
+	listener, err := httpserver.Listen(cmd.Context(), o.listen)
+	if err != nil {
+		return err
+	}
+	log.Info("gateway listens", zap.String("address", listener.Addr().String()))
 	group, ctx := errgroup.WithContext(cmd.Context())
-	group.Go(func() error { return serve(ctx, o.listen, ingest.Handler(), log) })
+	group.Go(func() error { return httpserver.Serve(ctx, listener, handler(ingest, conn)) })
 	if o.simulate > 0 {
 		group.Go(func() error { return simulate(ctx, conn, o) })
 	}
 	return group.Wait()
 }
 
-// serve runs an HTTP server until ctx ends, and lets requests under way finish.
-func serve(ctx context.Context, address string, handler http.Handler, log *zap.Logger) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+// check refuses flags that could only fail later, or do nothing without a word.
+func (o options) check() error {
+	var problems config.Problems
+	if !stream.ValidToken(o.source) {
+		problems = append(problems, fmt.Sprintf("--source: %q is no token: 1 to 128 printable ASCII characters without space . * > /", o.source))
 	}
-	log.Info("gateway listens", zap.String("address", listener.Addr().String()))
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute}
-	stopped := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		stopped <- server.Shutdown(last)
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
+	if o.simulate < 0 || math.IsNaN(o.simulate) || math.IsInf(o.simulate, 0) {
+		problems = append(problems, fmt.Sprintf("--simulate: %v should be a number of events, 0 or more", o.simulate))
 	}
-	return <-stopped
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// handler takes events and answers for the health of the role.
+func handler(ingest *gateway.Ingest, conn *stream.Conn) http.Handler {
+	checks := health.Handler([]health.Check{{Name: "nats", Check: func(ctx context.Context) error {
+		_, err := conn.State(ctx)
+		return err
+	}}})
+	mux := http.NewServeMux()
+	mux.Handle("/healthz", checks)
+	mux.Handle("/readyz", checks)
+	mux.Handle("/", ingest.Handler())
+	return mux
 }
 
 func simulate(ctx context.Context, conn *stream.Conn, o options) error {

@@ -3,11 +3,13 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -23,6 +25,7 @@ import (
 	"weir/services/api"
 	"weir/services/apply"
 	"weir/services/config"
+	"weir/services/httpserver"
 	"weir/services/wire"
 	workerrole "weir/services/worker"
 )
@@ -30,7 +33,8 @@ import (
 // Options say what to run.
 type Options struct {
 	Dir            string // holds everything that lasts; one process at a time
-	Workers        int    // number of workers, on shards w1, w2, …; 0 for none
+	Workers        int    // number of workers, each with a shard of its own; 0 for none
+	ShardPrefix    string // the shards are this and 1, 2, …; "" is w
 	NATSListen     string // host:port; "" a free port
 	PostgresListen string // host:port; "" a free port
 	Durable        bool   // Postgres keeps what it confirmed over a power cut
@@ -46,11 +50,13 @@ type Options struct {
 // Instance is a running Weir.
 type Instance struct {
 	HTTPURL, NATSURL, PostgresURL string
+	Shards                        []string // of the workers
 	DB                            *store.DB
 	Conn                          *stream.Conn
 
 	options  Options
 	lock     *embedded.DirLock
+	http     net.Listener
 	nats     *embedded.NATS
 	postgres *embedded.Postgres // nil with an external one
 	conns    []*stream.Conn     // of the workers
@@ -95,6 +101,9 @@ func (i *Instance) startServers(ctx context.Context) (err error) {
 	if i.lock, err = embedded.LockDir(o.Dir); err != nil {
 		return err
 	}
+	if err = i.listen(ctx); err != nil {
+		return err
+	}
 	if i.nats, err = embedded.StartNATS(embedded.NATSConfig{Dir: o.Dir, Listen: o.NATSListen, Logger: o.Log}); err != nil {
 		return err
 	}
@@ -113,6 +122,32 @@ func (i *Instance) startServers(ctx context.Context) (err error) {
 	return nil
 }
 
+// listen takes the address of the API, and looks whether Postgres, whose start
+// takes long, would get its own. NATS, which starts first, tells at once.
+func (i *Instance) listen(ctx context.Context) (err error) {
+	if i.http, err = httpserver.Listen(ctx, i.options.Settings.HTTP.Listen); err != nil {
+		return err
+	}
+	i.HTTPURL = httpserver.URL(i.http)
+	if i.options.PostgresListen == "" || i.options.Settings.Postgres.URL != "" {
+		return nil
+	}
+	probe, err := (&net.ListenConfig{}).Listen(ctx, "tcp", i.options.PostgresListen)
+	if err != nil {
+		return fmt.Errorf("listen for Postgres: %w", err)
+	}
+	return probe.Close()
+}
+
+// CheckListen is what is wrong with the value of a flag that says where one of
+// the servers listens.
+func CheckListen(flag, address string) config.Problems {
+	if address == "" || config.IsListen(address) {
+		return nil
+	}
+	return config.Problems{fmt.Sprintf("%s: %q should be %s", flag, address, config.ListenForm)}
+}
+
 func (i *Instance) connect(ctx context.Context) (err error) {
 	if i.DB, err = wire.Store(ctx, i.options.Settings, "local"); err != nil {
 		return err
@@ -125,20 +160,16 @@ func (i *Instance) connect(ctx context.Context) (err error) {
 // with Close, so that a caller may drain first.
 func (i *Instance) startRoles(ctx context.Context) error {
 	o := i.options
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Settings.HTTP.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
-	}
-	i.HTTPURL = "http://" + listener.Addr().String()
 	workers := make([]*worker.Worker, o.Workers)
 	for n := range workers {
 		conn, err := wire.Stream(ctx, o.Settings, "worker", o.Log)
 		if err != nil {
-			return errors.Join(err, listener.Close())
+			return err
 		}
 		i.conns = append(i.conns, conn)
 		cfg := workerrole.Config(o.Settings)
-		cfg.ShardID = "w" + strconv.Itoa(n+1)
+		cfg.ShardID = cmp.Or(o.ShardPrefix, "w") + strconv.Itoa(n+1)
+		i.Shards = append(i.Shards, cfg.ShardID)
 		workers[n] = worker.New(cfg, o.Catalog, i.DB, conn, o.Log)
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -148,14 +179,14 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	for _, w := range workers {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
-	i.roles.Go(func() error { return api.Serve(life, listener, api.Handler(o.Catalog, i.DB, i.Conn, o.Log)) })
+	i.roles.Go(func() error { return httpserver.Serve(life, i.http, api.Handler(o.Catalog, i.DB, i.Conn, o.Log)) })
 	if i.postgres != nil {
 		i.roles.Go(func() error {
 			select {
 			case <-life.Done():
 				return nil
 			case <-i.postgres.Done():
-				return errors.New("the private Postgres ended by itself; its log is in " + o.Dir)
+				return errors.New("the private Postgres ended by itself; its log is " + filepath.Join(o.Dir, "postgres", "postgres.log"))
 			}
 		})
 	}
@@ -184,6 +215,9 @@ func (i *Instance) close() error {
 	if i.stop != nil {
 		i.stop()
 		_ = i.roles.Wait() // Failed has told of it
+	}
+	if i.http != nil {
+		_ = i.http.Close() // it is closed already where the API has run
 	}
 	for _, conn := range i.conns {
 		conn.Close()

@@ -53,7 +53,7 @@ func run(cmd *cobra.Command, dryRun bool) error {
 	}
 	purged, err := purge(cmd.Context(), time.Now(), catalog.Aggregations)
 	if err != nil {
-		return err
+		return wire.Explain(err)
 	}
 	return report(cmd, purged, dryRun)
 }

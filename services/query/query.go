@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/definition"
 	"weir/pkg/query"
 	"weir/services/config"
 	"weir/services/wire"
@@ -25,7 +26,10 @@ func Command() *cobra.Command {
 		Use:   "query AGGREGATION",
 		Short: "Ask an aggregation a question",
 		Long: `Ask an aggregation for its buckets in an interval, at one of the granularities it keeps. The HTTP API is asked,
-by default that of the instance that runs on this machine; with --postgres the database is, without an API.`,
+by default that of the instance that runs on this machine; with --postgres the database is, without an API.
+
+--last reaches back to the start of the bucket in which it begins, by the time zone of the aggregation, so that no
+bucket is cut: --last 1h --per days is today or, in the first hour of a day, yesterday and today.`,
 		Example: `  weir query ApiVersionPerAppAgg --within '2026-11-22 00:00:00,2026-11-23 00:00:00' --per hours
   weir query ApiErrorAnalysisAgg --last 1h --per minutes --group-by bucket \
       --select 'bucket, responseCount as calls, _5xx * 100 / responseCount as pct'
@@ -68,8 +72,8 @@ func parameters(flags *pflag.FlagSet) url.Values {
 }
 
 // setLast makes the interval the time up to now, the bucket of now and the
-// bucket in which it begins included.
-func setLast(values url.Values, last string, now time.Time) error {
+// bucket in which it begins included; zone is where the buckets are cut.
+func setLast(values url.Values, last string, now time.Time, zone *time.Location) error {
 	length, err := time.ParseDuration(last)
 	if days, isDays := strings.CutSuffix(last, "d"); isDays {
 		var n int
@@ -81,7 +85,7 @@ func setLast(values url.Values, last string, now time.Time) error {
 	}
 	start := now.Add(-length)
 	if g, err := aggregation.ParseGranularity(values.Get("per")); err == nil {
-		start = time.UnixMicro(g.Truncate(start.UnixMicro(), time.UTC))
+		start = time.UnixMicro(g.Truncate(start.UnixMicro(), zone))
 	}
 	values.Set("within", fmt.Sprintf("%d,%d", start.UnixMilli(), now.UnixMilli()+1))
 	return nil
@@ -92,20 +96,21 @@ func run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	a, err := newAsker(cmd, cfg, args[0])
+	if err != nil {
+		return err
+	}
 	values := parameters(cmd.Flags())
 	if f := cmd.Flags().Lookup("last"); f.Changed {
-		if err := setLast(values, f.Value.String(), time.Now()); err != nil {
+		zone, err := a.zone(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := setLast(values, f.Value.String(), time.Now(), zone); err != nil {
 			return config.Problems{"--last: " + err.Error()}
 		}
 	}
-	var answer *query.Answer
-	if f := cmd.Flags().Lookup("postgres"); f.Changed {
-		cfg.Postgres.URL = config.URL(f.Value.String())
-		answer, err = askPostgres(cmd.Context(), cfg, args[0], values)
-	} else {
-		client := query.Client{URL: string(cfg.HTTP.URL)}
-		answer, err = client.Ask(cmd.Context(), args[0], values)
-	}
+	answer, err := a.ask(cmd.Context(), values)
 	if err != nil {
 		return err
 	}
@@ -119,19 +124,58 @@ func run(cmd *cobra.Command, args []string) error {
 	return answer.WriteTable(out)
 }
 
-func askPostgres(ctx context.Context, cfg config.Config, name string, values url.Values) (*query.Answer, error) {
-	catalog, err := wire.Catalog(cfg)
+// asker puts a question to the API or, where it has a catalogue, to the
+// database.
+type asker struct {
+	aggregation string
+	cfg         config.Config
+	client      query.Client
+	catalog     *definition.Catalog
+}
+
+func newAsker(cmd *cobra.Command, cfg config.Config, aggregation string) (a asker, err error) {
+	a = asker{aggregation: aggregation, cfg: cfg, client: query.Client{URL: string(cfg.HTTP.URL)}}
+	if f := cmd.Flags().Lookup("postgres"); f.Changed {
+		a.cfg.Postgres.URL = config.URL(f.Value.String())
+		a.catalog, err = wire.Catalog(cfg)
+	}
+	return a, err
+}
+
+// zone is where the aggregation cuts its buckets; UTC where there is no such
+// aggregation, which ask tells better.
+func (a asker) zone(ctx context.Context) (*time.Location, error) {
+	if a.catalog != nil {
+		if def := a.catalog.Aggregation(a.aggregation); def != nil {
+			return def.Zone, nil
+		}
+		return time.UTC, nil
+	}
+	all, err := a.client.Aggregations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	question, err := query.Parse(catalog, name, values)
+	for i := range all {
+		if all[i].Name == a.aggregation {
+			return time.LoadLocation(all[i].Zone)
+		}
+	}
+	return time.UTC, nil
+}
+
+func (a asker) ask(ctx context.Context, values url.Values) (*query.Answer, error) {
+	if a.catalog == nil {
+		return a.client.Ask(ctx, a.aggregation, values)
+	}
+	question, err := query.Parse(a.catalog, a.aggregation, values)
 	if err != nil {
 		return nil, err
 	}
-	db, err := wire.Store(ctx, cfg, "query")
+	db, err := wire.Store(ctx, a.cfg, "query")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = db.Close() }()
-	return question.Ask(ctx, db)
+	answer, err := question.Ask(ctx, db)
+	return answer, wire.Explain(err)
 }

@@ -2,9 +2,12 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/query"
@@ -58,6 +61,40 @@ func TestQuery_PrintsTheSameFromTheAPIAndTheDatabase(t *testing.T) {
 		var refused *query.Error
 		if !errors.As(err, &refused) || refused.ExitCode() != 2 || !strings.Contains(err.Error(), "keeps seconds, minutes") {
 			t.Errorf("%s: got %v, want a refusal that says what is kept", from, err)
+		}
+	}
+}
+
+func TestSetLast_BeginsWithTheBucketOfTheAggregationsZone(t *testing.T) {
+	t.Parallel()
+	colombo, err := time.LoadLocation("Asia/Colombo") // 05:30 ahead of UTC
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC) // in Colombo it is half past midnight
+	for _, tt := range []struct {
+		last, per string
+		zone      *time.Location
+		want      time.Time
+	}{
+		{"1h", "days", time.UTC, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)},
+		{"1h", "days", colombo, time.Date(2026, 11, 22, 0, 0, 0, 0, colombo)}, // it begins before midnight
+		{"15m", "days", colombo, time.Date(2026, 11, 23, 0, 0, 0, 0, colombo)},
+		{"90s", "hours", colombo, time.Date(2026, 11, 23, 0, 0, 0, 0, colombo)},
+		{"7d", "months", colombo, time.Date(2026, 11, 1, 0, 0, 0, 0, colombo)},
+		{"15m", "minutes", time.UTC, time.Date(2026, 11, 22, 18, 45, 0, 0, time.UTC)},
+	} {
+		values := url.Values{"per": {tt.per}}
+		if err := setLast(values, tt.last, now, tt.zone); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%d,%d", tt.want.UnixMilli(), now.UnixMilli()+1); values.Get("within") != want {
+			t.Errorf("--last %s --per %s in %s: %s, want %s", tt.last, tt.per, tt.zone, values.Get("within"), want)
+		}
+	}
+	for _, last := range []string{"", "0s", "-1h", "yesterday", "1.5d", "d"} {
+		if err := setLast(url.Values{}, last, now, time.UTC); err == nil {
+			t.Errorf("--last %q is taken", last)
 		}
 	}
 }

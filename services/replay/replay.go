@@ -25,9 +25,14 @@ const (
 	autoShift = "auto"
 	// listedLines is how many malformed lines are listed unless all are asked for.
 	listedLines = 20
+	// nothingPublished ends the error of a file that cannot be read.
+	nothingPublished = "Nothing was published: all files are read before the first is begun"
 	// maxShift bounds a shift, in days: about 270 years, as far as a time.Duration goes.
 	maxShift = 100_000
 )
+
+// errInterrupted is the end before the first event.
+var errInterrupted = errors.New("interrupted; nothing was published")
 
 // options are the flags of the command that are no settings of Weir.
 type options struct {
@@ -50,7 +55,9 @@ func Command() *cobra.Command {
 
 Formats: combined (the combined log format of Apache httpd and NGINX), nasa (tab-separated, with
 the columns host logname time method url response bytes referer useragent) and jsonl (one request event
-per line). Each line is an event, or malformed: malformed lines are listed and counted, and change nothing else.
+per line, a JSON object with requestTimestamp). Each line is an event, or malformed: malformed lines are listed
+and counted, and change nothing else. A file whose lines are all malformed is an error. All files are read before
+the first event is published: if one of them cannot be read, nothing is published.
 
 An event is known by the content of its file and its place in it. Replaying a file again is therefore
 safe: nothing is counted twice, whatever the file is called, compressed or not, with whatever --batch and
@@ -95,6 +102,9 @@ func run(cmd *cobra.Command, o options, names []string) (err error) {
 	conn, err := stream.Connect(ctx, stream.Config{
 		URL: string(cfg.NATS.URL), Creds: cfg.NATS.Creds, Name: "weir replay", Log: config.Logger(cfg),
 	})
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}
@@ -133,16 +143,23 @@ func (o options) check() (gateway.Format, *int, error) {
 	return format, &shift, nil
 }
 
-// openLogs opens all logs before the first is published, so that a wrong name is told before anything is done.
-// It returns what it opened also after an error.
+// openLogs opens and reads all logs before the first is published, so that what is wrong with one of them is told
+// before anything is done. It returns what it opened also after an error.
 func openLogs(ctx context.Context, names []string, stdin io.Reader, format gateway.Format) ([]*gateway.Log, error) {
 	var logs []*gateway.Log
 	for _, name := range names {
 		log, err := gateway.OpenLog(ctx, name, stdin, format)
-		if err != nil {
-			return logs, err
+		otherFormat := (*gateway.NoEventError)(nil)
+		switch {
+		case err == nil:
+			logs = append(logs, log)
+		case ctx.Err() != nil:
+			return logs, errInterrupted
+		case errors.As(err, &otherFormat):
+			return logs, fmt.Errorf("%w; is --format right? known formats: combined, nasa, jsonl. %s", err, nothingPublished)
+		default:
+			return logs, fmt.Errorf("%w. %s", err, nothingPublished)
 		}
-		logs = append(logs, log)
 	}
 	return logs, nil
 }
@@ -176,17 +193,7 @@ func newJob(stdout, stderr io.Writer, o options, logs []*gateway.Log) *job {
 
 // run replays the logs one after another, up to the first error, and prints the summary in any case.
 func (j *job) run(ctx context.Context, conn *stream.Conn, logs []*gateway.Log, shift *int) error {
-	now := time.Now()
-	shifts := make([]int, len(logs))
-	for i, log := range logs {
-		if shift != nil {
-			shifts[i] = *shift
-		} else {
-			shifts[i] = log.AutoShift(now)
-		}
-		j.say("%s: %s, %d events, shifted by %d days, source %s, epoch %s",
-			log.Name, log.Format, log.Events, shifts[i], j.options.source, log.Epoch(shifts[i]))
-	}
+	shifts := j.announce(logs, shift)
 	if j.bar != nil {
 		j.bar.Start()
 	}
@@ -206,13 +213,59 @@ func (j *job) run(ctx context.Context, conn *stream.Conn, logs []*gateway.Log, s
 			j.say("%s: %d lines held bytes that are no UTF-8 text; they became U+FFFD", r.file, r.Replaced)
 		}
 	}
-	if printErr := printSummary(j.stdout, rows); err == nil {
-		err = printErr
+	printErr := printSummary(j.stdout, rows)
+	if err != nil {
+		return j.incomplete(ctx, err, logs, rows)
 	}
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("interrupted; the same command publishes the rest, and counts nothing twice: %w", err)
+	return printErr
+}
+
+// announce says what will be published, and returns by how many days each log is shifted.
+func (j *job) announce(logs []*gateway.Log, shift *int) []int {
+	now := time.Now()
+	shifts := make([]int, len(logs))
+	for i, log := range logs {
+		if shift != nil {
+			shifts[i] = *shift
+		} else {
+			shifts[i] = log.AutoShift(now)
+		}
+		if log.Events == 0 {
+			j.say("%s: the file is empty; there is nothing to publish", log.Name)
+			continue
+		}
+		j.say("%s: %s, %d events, shifted by %d days, source %s, epoch %s",
+			log.Name, log.Format, log.Events, shifts[i], j.options.source, log.Epoch(shifts[i]))
 	}
-	return err
+	return shifts
+}
+
+// incomplete is the error of a replay that err has ended: how far it has come, and what completes it. The rows
+// are those of the logs that were begun; the last is the one that failed.
+func (j *job) incomplete(ctx context.Context, err error, logs []*gateway.Log, rows []row) error {
+	var events, stored int64
+	for _, log := range logs {
+		events += log.Events
+	}
+	for _, r := range rows {
+		stored += r.Published
+	}
+	far := fmt.Sprintf("the stream has confirmed %d of %d events", stored, events)
+	if len(logs) > 1 {
+		far += fmt.Sprintf(": %d of %d files whole, then a part of %s", len(rows)-1, len(logs), rows[len(rows)-1].file)
+	}
+	again := "Running the same command again"
+	if j.options.shift == autoShift {
+		again += ", with --shift-days as printed above and not auto,"
+	}
+	again += " completes it, and counts nothing twice"
+	switch {
+	case ctx.Err() != nil: // the cause is no news then
+		return fmt.Errorf("interrupted; %s. %s", far, again)
+	case errors.Is(err, gateway.ErrChanged):
+		return fmt.Errorf("%w; %s. The file as it is now is another one, whose events would all count anew", err, far)
+	}
+	return fmt.Errorf("%w; %s. %s", err, far, again)
 }
 
 func (j *job) config(log *gateway.Log, shift int) gateway.ReplayConfig {

@@ -2,11 +2,16 @@ package replay
 
 import (
 	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/stream"
@@ -42,6 +47,11 @@ func provisioned(t *testing.T) (url string, conn *stream.Conn) {
 // weirReplay runs the command.
 func weirReplay(t *testing.T, stdin string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
+	return weirReplayUntil(t.Context(), stdin, args...)
+}
+
+// weirReplayUntil runs the command until ctx ends.
+func weirReplayUntil(ctx context.Context, stdin string, args ...string) (stdout, stderr string, err error) {
 	cmd := Command()
 	cmd.SilenceUsage, cmd.SilenceErrors = true, true
 	var out, errs bytes.Buffer
@@ -49,7 +59,7 @@ func weirReplay(t *testing.T, stdin string, args ...string) (stdout, stderr stri
 	cmd.SetOut(&out)
 	cmd.SetErr(&errs)
 	cmd.SetArgs(args)
-	err = cmd.ExecuteContext(t.Context())
+	err = cmd.ExecuteContext(ctx)
 	return out.String(), errs.String(), err
 }
 
@@ -121,12 +131,100 @@ func TestReplay_ListsTheFirstMalformedLinesOrAll(t *testing.T) {
 func TestReplay_PublishesNothingUnlessAllFilesCanBeRead(t *testing.T) {
 	t.Parallel()
 	url, conn := provisioned(t)
-	_, _, err := weirReplay(t, "", "--nats", url, writeLog(t, "a.log", goodLine), "no-such-file")
-	if err == nil || !strings.Contains(err.Error(), "no-such-file: no such file") {
-		t.Errorf("got error %v", err)
+	const samples = "../../../shared/data/"
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"no-such-file"}, []string{"no-such-file: no such file"}},
+		{[]string{writeGzip(t, "cut.gz", 20)}, []string{"cut.gz: its gzip data is cut off"}},
+		{[]string{writeLog(t, "a.jsonl", `{"a":1}`, `[]`)}, []string{
+			"a.jsonl: not one of 2 lines is a jsonl line (line 1: requestTimestamp is missing: not a request event of Weir)",
+			"is --format right? known formats: combined, nasa, jsonl",
+		}},
+		{[]string{samples + "gateway-samples/apisix-http-logger.jsonl"}, []string{"not one of 10 lines is a jsonl line", "requestTimestamp is missing"}},
+		{[]string{samples + "gateway-samples/kong-http-log.jsonl"}, []string{"not one of 1 lines is a jsonl line", "requestTimestamp is missing"}},
+		{[]string{"--format", "combined", samples + "nasa-http/nasa_19950801.tsv.gz"}, []string{"lines is a combined line", "is --format right?"}},
+	} {
+		if file := test.args[len(test.args)-1]; strings.HasPrefix(file, samples) {
+			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+				t.Logf("SKIPPED: the real logs are absent: %v", err)
+				continue
+			}
+		}
+		args := append([]string{"--nats", url, writeLog(t, "good.log", goodLine)}, test.args...)
+		_, _, err := weirReplay(t, "", args...)
+		for _, want := range append(test.want, "Nothing was published") {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: got error %v, want %q", test.args, err, want)
+			}
+		}
 	}
 	if state, err := conn.State(t.Context()); err != nil || state.Messages != 0 {
 		t.Errorf("the stream has %d messages, error %v; want none", state.Messages, err)
+	}
+}
+
+// writeGzip makes a compressed log file that lacks its last bytes.
+func writeGzip(t *testing.T, name string, lacking int) string {
+	t.Helper()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	if _, err := io.WriteString(w, strings.Repeat(goodLine+"\n", 100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return writeLog(t, name, packed.String()[:packed.Len()-lacking])
+}
+
+func TestReplay_InterruptedSaysHowFarItHasCome(t *testing.T) {
+	t.Parallel()
+	url, conn := provisioned(t)
+	whole, begun := writeLog(t, "whole.log", goodLine), writeLog(t, "begun.log", goodLine+" ", goodLine, goodLine)
+	args := []string{"--nats", url, "--rate", "0.001", "--shift-days", "auto", whole, begun, writeLog(t, "late.log", goodLine)}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	stored := make(chan error, 1)
+	go func() { // each log's first event goes out at once, its second after a long time
+		defer interrupt()
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			state, err := conn.State(t.Context())
+			if err != nil || state.Messages == 2 || time.Now().After(deadline) {
+				stored <- err
+				return
+			}
+		}
+	}()
+	_, _, err := weirReplayUntil(ctx, "", args...)
+	if err := <-stored; err != nil {
+		t.Fatal(err)
+	}
+	want := "interrupted; the stream has confirmed 2 of 4 events: 1 of 3 files whole, then a part of " + begun +
+		". Running the same command again, with --shift-days as printed above and not auto, completes it, and counts nothing twice"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	if _, _, err := weirReplayUntil(ctx, "", args...); err == nil || err.Error() != "interrupted; nothing was published" {
+		t.Errorf("interrupted at once: got error %v", err)
+	}
+}
+
+func TestReplay_SaysThatAFileIsEmpty(t *testing.T) {
+	t.Parallel()
+	url, _ := provisioned(t)
+	file := writeLog(t, "empty.log")
+	stdout, stderr, err := weirReplay(t, "", "--nats", url, file, writeLog(t, "a.log", goodLine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := file + ": the file is empty; there is nothing to publish\n"; !strings.Contains(stderr, want) {
+		t.Errorf("no %q on standard error:\n%s", want, stderr)
+	}
+	if got, want := columns(t, stdout, "total"), "2 1 1 0 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

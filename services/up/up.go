@@ -39,7 +39,8 @@ to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C
 	}
 	config.Flags(cmd, config.Embedded, config.Definitions)
 	f := cmd.Flags()
-	f.StringVar(&o.dir, "dir", "", "data `directory`; by default one in the user's state directory")
+	dir, _ := embedded.DefaultDir() // where there is none, run says so
+	f.StringVar(&o.dir, "dir", dir, "data `directory`, which follows XDG_STATE_HOME where that is set")
 	f.IntVar(&o.workers, "workers", 2, "`number` of workers in this process, each with a shard of its own; 0 for none")
 	f.StringVar(&o.natsListen, "nats-listen", "", "`address` NATS listens at, host:port; by default a free port of this machine")
 	f.StringVar(&o.postgresListen, "postgres-listen", "", "`address` Postgres listens at, host:port; by default a free port of this machine")
@@ -55,6 +56,8 @@ func (o options) check() error {
 	if o.retention != "definitions" && o.retention != "all" {
 		problems = append(problems, fmt.Sprintf("--retention: %q should be definitions or all", o.retention))
 	}
+	problems = append(problems, local.CheckListen("--nats-listen", o.natsListen)...)
+	problems = append(problems, local.CheckListen("--postgres-listen", o.postgresListen)...)
 	if len(problems) > 0 {
 		return problems
 	}

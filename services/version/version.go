@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"weir/services/config"
 )
 
 // release is set by the build of a release: -ldflags "-X weir/services/version.release=v1.2.3".
@@ -16,7 +18,7 @@ var release string //nolint:gochecknoglobals // see above; never written by the 
 
 // Command is `weir version`.
 func Command() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
@@ -26,6 +28,8 @@ func Command() *cobra.Command {
 			return err
 		},
 	}
+	config.Flags(cmd, config.Unused)
+	return cmd
 }
 
 // String is the release, else the commit the program was built from ("+dirty" where files had changed),

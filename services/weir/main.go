@@ -16,9 +16,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 	_ "time/tzdata" // for definitions with a time zone, where the system has no database of them
 
 	"github.com/spf13/cobra"
@@ -35,6 +32,7 @@ import (
 	"weir/services/purge"
 	"weir/services/query"
 	"weir/services/replay"
+	"weir/services/signals"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -68,12 +66,8 @@ func commands() []*cobra.Command {
 }
 
 func main() {
-	// The first signal cancels the context, and the role ends in good order. A little later signals
-	// do what they do by default, so that a second one ends the process at once; not sooner, because
-	// some senders, such as timeout(1), signal twice.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	// The first signal cancels the context, and the role ends in good order.
+	os.Exit(run(signals.First(context.Background()), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run executes the command that args name and returns the exit code. Its error is printed here, once.
@@ -96,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	_, _ = fmt.Fprintf(stderr, "weir: %s\n", config.Redact(err.Error()))
+	_, _ = fmt.Fprintf(stderr, "weir: %s%s\n", config.Redact(err.Error()), config.Hint(cmd, err))
 	if !started {
 		_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage

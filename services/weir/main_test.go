@@ -24,7 +24,7 @@ func TestRun_ExitCodeAndMessage(t *testing.T) {
 		{"unknown command further down", []string{"config", "prnt"}, 2, "", `"weir config"; did you mean print?`},
 		{"unknown flag", []string{"config", "print", "--nast"}, 2, "", "weir: unknown flag: --nast\nRun 'weir config print --help'"},
 		{"missing argument", []string{"healthcheck"}, 2, "", "Run 'weir healthcheck --help' for usage."},
-		{"wrong setting", []string{"config", "check", "--log-level", "loud"}, 2, "", "weir: log.level must be"},
+		{"wrong setting", []string{"config", "check", "--log-level", "loud"}, 2, "", "weir: --log-level: log.level must be"},
 		{"failure", []string{"healthcheck", "nowhere://user:hidden@host"}, 1, "", "weir: check health:"},
 	}
 	for _, tt := range tests {

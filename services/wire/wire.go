@@ -3,7 +3,9 @@
 package wire
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
+	"weir/services/health"
 	"weir/streams"
 )
 
@@ -30,10 +33,10 @@ func CatalogWith(cfg config.Config, options definition.Options) (*definition.Cat
 	if cfg.Streams != "" {
 		info, err := os.Stat(cfg.Streams)
 		if err != nil {
-			return nil, fmt.Errorf("definitions: %w", err)
+			return nil, config.Problems{"streams must be a directory of definitions: " + err.Error()}
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("definitions: %s is no directory", cfg.Streams)
+			return nil, config.Problems{"streams must be a directory of definitions; " + cfg.Streams + " is none"}
 		}
 		files, options.Dir = os.DirFS(cfg.Streams), cfg.Streams
 	}
@@ -43,13 +46,39 @@ func CatalogWith(cfg config.Config, options definition.Options) (*definition.Cat
 // Store opens the pool; role is what Postgres shows it as.
 func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, error) {
 	p := cfg.Postgres
-	if p.StatementTimeout == 0 {
-		p.StatementTimeout = -1 // no bound
-	}
+	const none = -1 // a 0 of the configuration; for the store that is "not given"
 	return store.Open(ctx, store.Config{
-		URL: string(p.URL), Name: "weir " + role, MaxOpen: p.MaxOpen, MaxIdle: p.MaxIdle, IdleTime: p.IdleTime,
-		Lifetime: p.Lifetime, ConnectTimeout: p.ConnectTimeout, StatementTimeout: p.StatementTimeout,
+		URL: string(p.URL), Name: "weir " + role, MaxOpen: p.MaxOpen, ConnectTimeout: p.ConnectTimeout,
+		MaxIdle: cmp.Or(p.MaxIdle, none), IdleTime: cmp.Or(p.IdleTime, none),
+		Lifetime: cmp.Or(p.Lifetime, none), StatementTimeout: cmp.Or(p.StatementTimeout, none),
 	})
+}
+
+// Explain says of an error of the database that it is not provisioned, where it
+// is that, and what to do.
+func Explain(err error) error {
+	if store.NotApplied(err) {
+		return fmt.Errorf("this database lacks the tables of these definitions: run `weir apply` (%w)", err)
+	}
+	return err
+}
+
+// Ready is what must work before events can be folded and questions answered.
+func Ready(catalog *definition.Catalog, db *store.DB, conn *stream.Conn) []health.Check {
+	return []health.Check{
+		{Name: "postgres", Check: db.Ping},
+		{Name: "tables", Check: func(ctx context.Context) error {
+			missing, err := db.Missing(ctx, catalog.Aggregations)
+			if err == nil && missing != "" {
+				err = errors.New(missing)
+			}
+			return err
+		}},
+		{Name: "nats", Check: func(ctx context.Context) error {
+			_, err := conn.State(ctx)
+			return err
+		}},
+	}
 }
 
 // Stream connects to NATS; role is what NATS shows the connection as.

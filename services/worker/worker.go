@@ -2,13 +2,19 @@
 package worker
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/worker"
 	"weir/services/config"
+	"weir/services/health"
+	"weir/services/httpserver"
 	"weir/services/wire"
 )
 
@@ -19,12 +25,13 @@ func Command() *cobra.Command {
 		Short: "Fold events into one shard of the aggregates",
 		Long: `Take events from the stream, together with all other workers, and fold them into the aggregates, in a
 shard of its own. Any number of workers may run; each needs its own --shard-id. On SIGTERM the batch in hand
-is finished first.`,
+is finished first. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS answer, and all is
+provisioned) at that address.`,
 		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1`,
 		Args:    cobra.NoArgs,
 		RunE:    run,
 	}
-	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Definitions)
+	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Health, config.Definitions)
 	return cmd
 }
 
@@ -38,6 +45,13 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	log := config.Logger(cfg)
+	var probes net.Listener
+	if cfg.HTTP.Health != "" {
+		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
+			return err
+		}
+		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	}
 	db, err := wire.Store(cmd.Context(), cfg, "worker")
 	if err != nil {
 		return err
@@ -48,7 +62,17 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer conn.Close()
-	return worker.New(Config(cfg), catalog, db, conn, log).Run(cmd.Context())
+	w := worker.New(Config(cfg), catalog, db, conn, log)
+	if probes == nil {
+		return w.Run(cmd.Context())
+	}
+	log.Info("answering for the worker's health", zap.String("url", httpserver.URL(probes)))
+	group, ctx := errgroup.WithContext(cmd.Context())
+	alive, dead := context.WithCancel(context.WithoutCancel(ctx)) // as long as the worker runs, its last batch included
+	defer dead()
+	group.Go(func() error { defer dead(); return w.Run(ctx) })
+	group.Go(func() error { return httpserver.Serve(alive, probes, health.Handler(wire.Ready(catalog, db, conn))) })
+	return group.Wait()
 }
 
 // Config is the worker's part of the configuration.
