@@ -26,8 +26,12 @@ const (
 
 func callSchema() *event.Schema {
 	s := &event.Schema{Name: "call", EventTime: -1, Attributes: []event.Attribute{
-		{Name: "api", Kind: event.String}, {Name: "app", Kind: event.Int}, {Name: "millis", Kind: event.Int},
-		{Name: "ratio", Kind: event.Float}, {Name: "isA", Kind: event.Bool}, {Name: "isB", Kind: event.Bool},
+		{Name: "api", Kind: event.String},
+		{Name: "app", Kind: event.Int},
+		{Name: "millis", Kind: event.Int},
+		{Name: "ratio", Kind: event.Float},
+		{Name: "isA", Kind: event.Bool},
+		{Name: "isB", Kind: event.Bool},
 	}}
 	s.Seal()
 	return s

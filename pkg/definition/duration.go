@@ -74,6 +74,7 @@ func minRetention(g aggregation.Granularity) (time.Duration, string) {
 		return 32 * day, "32 days"
 	case aggregation.Months:
 		return 13 * 30 * day, "13 months"
+	case aggregation.Quarters, aggregation.Years: // quarters count in months
 	}
 	return 0, ""
 }
@@ -89,6 +90,7 @@ func defaultRetention(g aggregation.Granularity) time.Duration {
 		return 30 * day
 	case aggregation.Days, aggregation.Weeks:
 		return 365 * day
+	case aggregation.Months, aggregation.Quarters, aggregation.Years:
 	}
 	return aggregation.Forever
 }

@@ -163,7 +163,7 @@ func TestRelay_AlertThatIsNotCommittedIsNotSeen(t *testing.T) {
 		t.Errorf("before the commit: %d, %v", n, err)
 	}
 	flush.end <- nil
-	<-flush.done
+	<-flush.done //nolint:errcheck // that it has ended is enough here
 	if n, err := db.Relay(t.Context(), 10, p.publish); n != 1 || err != nil {
 		t.Errorf("after it: %d, %v", n, err)
 	}

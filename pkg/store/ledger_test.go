@@ -74,8 +74,10 @@ func TestClaims_HoldsEachIdentityOnce(t *testing.T) {
 	if !c.Empty() {
 		t.Error("a new set is not empty")
 	}
-	for _, ok := range []bool{c.Add("gw", "e", 1), c.Add("gw", "e", 4096), c.Add("gw", "e", 4097), c.Add("gw", "f", 1), c.Add("gx", "e", 1),
-		c.AddForeign("i", 1, 5), c.AddForeign("i", 1, 6), c.AddForeign("j", 1, 5), c.AddForeign("i", 2, 5)} {
+	for _, ok := range []bool{
+		c.Add("gw", "e", 1), c.Add("gw", "e", 4096), c.Add("gw", "e", 4097), c.Add("gw", "f", 1), c.Add("gx", "e", 1),
+		c.AddForeign("i", 1, 5), c.AddForeign("i", 1, 6), c.AddForeign("j", 1, 5), c.AddForeign("i", 2, 5),
+	} {
 		if !ok {
 			t.Error("a new identity is taken for a known one")
 		}
@@ -225,7 +227,7 @@ func TestClaim_OfAForeignMessageWaitsForAnOpenOne(t *testing.T) {
 		second.end <- nil
 		waitForLock(t, db, 1)
 		first.end <- end
-		<-first.done
+		<-first.done //nolint:errcheck // that it has ended is enough here
 		if err := <-second.done; (end == nil) != errors.Is(err, ErrClaimed) || end != nil && err != nil {
 			t.Errorf("first ended with %v, second with %v", end, err)
 		}
@@ -320,7 +322,7 @@ func TestCompactLedger_MakesAClaimWaitAndRefusesIt(t *testing.T) {
 		again.end <- nil
 		waitForLock(t, db, 1)
 		compaction.end <- end
-		<-compaction.done
+		<-compaction.done //nolint:errcheck // that it has ended is enough here
 		if err := <-again.done; !errors.Is(err, ErrClaimed) {
 			t.Errorf("%s: the claim got %v, want ErrClaimed", epoch, err)
 		}
@@ -347,7 +349,7 @@ func TestCompactLedger_DoesNotWaitForAClaim(t *testing.T) {
 		t.Errorf("moved %d pages beside a claim that holds another, want 1", moved)
 	}
 	held.end <- ErrClaimed
-	<-held.done
+	<-held.done //nolint:errcheck // that it has ended is enough here
 	if moved := compact(t, db); moved != 1 {
 		t.Errorf("moved %d pages afterwards, want 1", moved)
 	}

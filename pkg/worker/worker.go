@@ -94,7 +94,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		flushed: map[aggregation.Granularity]time.Time{},
 
 		unstorable: map[uint64]string{},
-		wake:    make(chan struct{}, 1),
+		wake:       make(chan struct{}, 1),
 	}
 }
 
