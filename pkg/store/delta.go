@@ -115,18 +115,42 @@ type encoder struct {
 	keyText []byte
 }
 
-// storedCells lists a part's columns in the order of columnsOf.
-func storedCells(p *aggregation.Part) [][]event.Cell {
-	cells := append(slices.Clone(p.Keys), p.Events)
-	for _, m := range p.Measures {
-		if m != nil {
-			cells = append(cells, m)
+// values is one column of a part: cells, or sketches.
+type values struct {
+	column
+	cells    []event.Cell
+	sketches [][]byte
+}
+
+// valuesOf lists a part's columns in the order of columnsOf.
+func valuesOf(p *aggregation.Part) []values {
+	all := make([]values, 0, len(columnsOf(p.Definition)))
+	cells := slices.Concat(p.Keys, [][]event.Cell{p.Events})
+	for i, m := range p.Definition.Measures {
+		if m.Stored() {
+			cells = append(cells, p.Measures[i])
 		}
+	}
+	if p.FirstTime != nil {
+		cells = append(cells, p.FirstTime, p.FirstSequence)
 	}
 	if p.LastTime != nil {
 		cells = append(cells, p.LastTime, p.LastSequence)
 	}
-	return cells
+	var sketches [][][]byte
+	for i, m := range p.Definition.Measures {
+		if m.Stored() && m.Sketched() {
+			sketches = append(sketches, p.Sketches[i])
+		}
+	}
+	for i, c := range columnsOf(p.Definition) {
+		v := values{column: c, cells: cells[i]}
+		if c.sketched() {
+			v.sketches, sketches = sketches[0], sketches[1:]
+		}
+		all = append(all, v)
+	}
+	return all
 }
 
 func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
@@ -139,15 +163,21 @@ func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
 
 // packed appends one row that holds all groups as arrays.
 func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
-	columns := columnsOf(p.Definition)
 	out = e.begin(out, p)
-	for i, cells := range storedCells(p) {
+	for _, v := range valuesOf(p) {
 		out = append(out, '\t', '{')
-		for n, cell := range cells {
+		for n, cell := range v.cells {
 			if n > 0 {
 				out = append(out, ',')
 			}
-			out = e.element(out, columns[i].kind, cell)
+			out = e.element(out, v.kind, cell)
+		}
+		for n, sketch := range v.sketches {
+			if n > 0 {
+				out = append(out, ',')
+			}
+			out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
+			out = append(hex.AppendEncode(out, sketch), '"')
 		}
 		out = append(out, '}')
 	}
@@ -156,8 +186,7 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 
 // plain appends a row per group.
 func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
-	columns := columnsOf(p.Definition)
-	cells := storedCells(p)
+	columns := valuesOf(p)
 	parts := map[[16]byte]int{}
 	for n := range p.Len() {
 		key := e.key(p, n)
@@ -167,12 +196,16 @@ func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
 		out = append(out, '\t')
 		out = strconv.AppendInt(out, int64(parts[key]), 10)
 		parts[key]++
-		for i := range cells {
+		for _, v := range columns {
 			out = append(out, '\t')
-			if columns[i].kind == event.String {
-				out = appendEscaped(out, e.dict.Text(cells[i][n]))
-			} else {
-				out = e.plainValue(out, columns[i].kind, cells[i][n])
+			switch {
+			case v.sketched():
+				out = append(out, `\\x`...)
+				out = hex.AppendEncode(out, v.sketches[n])
+			case v.kind == event.String:
+				out = appendEscaped(out, e.dict.Text(v.cells[n]))
+			default:
+				out = e.plainValue(out, v.kind, v.cells[n])
 			}
 		}
 		out = append(out, '\n')

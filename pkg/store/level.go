@@ -50,7 +50,9 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 				if err != nil {
 					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
 				}
-				cascade.AddTail(level, tail)
+				if err := cascade.AddTail(level, tail); err != nil {
+					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
+				}
 			}
 		}
 		return nil
@@ -150,34 +152,61 @@ func (r *tailReader) row(rows *sql.Rows) error {
 		r.delta.Parts = append(parts, aggregation.Part{
 			Definition: r.def, Level: r.level, Bucket: bucket.UnixMicro(),
 			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
+			Sketches: make([][][]byte, len(r.def.Measures)),
 		})
 	}
 	part := &r.delta.Parts[len(r.delta.Parts)-1]
 	into := r.places(part)
 	for i, c := range r.columns {
+		if c.sketched() {
+			blocks, ok := raw[i].([]byte)
+			if !ok {
+				return fmt.Errorf("column %s: unexpected %T for a sketch", c.name, raw[i])
+			}
+			*into[i].sketches = append(*into[i].sketches, blocks)
+			continue
+		}
 		cell, err := r.cell(c.kind, raw[i])
 		if err != nil {
 			return fmt.Errorf("column %s: %w", c.name, err)
 		}
-		*into[i] = append(*into[i], cell)
+		*into[i].cells = append(*into[i].cells, cell)
 	}
 	return nil
 }
 
+// place is where a part keeps a column: cells, or sketches.
+type place struct {
+	cells    *[]event.Cell
+	sketches *[][]byte
+}
+
 // places lists where a part keeps its columns, in the order of columnsOf.
-func (r *tailReader) places(p *aggregation.Part) []*[]event.Cell {
-	var places []*[]event.Cell
-	for i := range p.Keys {
-		places = append(places, &p.Keys[i])
-	}
-	places = append(places, &p.Events)
-	for i := range p.Measures {
-		if r.def.Measures[i].Stored() {
-			places = append(places, &p.Measures[i])
+func (r *tailReader) places(p *aggregation.Part) []place {
+	var places []place
+	cells := func(columns ...*[]event.Cell) {
+		for _, c := range columns {
+			places = append(places, place{cells: c})
 		}
 	}
+	for i := range p.Keys {
+		cells(&p.Keys[i])
+	}
+	cells(&p.Events)
+	for i, m := range r.def.Measures {
+		switch {
+		case !m.Stored():
+		case m.Sketched():
+			places = append(places, place{sketches: &p.Sketches[i]})
+		default:
+			cells(&p.Measures[i])
+		}
+	}
+	if r.def.HasFirst() {
+		cells(&p.FirstTime, &p.FirstSequence)
+	}
 	if r.def.HasLast() {
-		places = append(places, &p.LastTime, &p.LastSequence)
+		cells(&p.LastTime, &p.LastSequence)
 	}
 	return places
 }
