@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,40 +114,43 @@ type encoder struct {
 	keyText []byte
 }
 
-// values is one column of a part: cells, or sketches.
+// values is where a part keeps one column: cells, or sketches.
 type values struct {
 	column
-	cells    []event.Cell
-	sketches [][]byte
+	cells    *[]event.Cell
+	sketches *[][]byte
 }
 
 // valuesOf lists a part's columns in the order of columnsOf.
 func valuesOf(p *aggregation.Part) []values {
-	all := make([]values, 0, len(columnsOf(p.Definition)))
-	cells := slices.Concat(p.Keys, [][]event.Cell{p.Events})
-	for i, m := range p.Definition.Measures {
-		if m.Stored() {
-			cells = append(cells, p.Measures[i])
+	def := p.Definition
+	var all []values
+	cells := func(columns ...*[]event.Cell) {
+		for _, c := range columns {
+			all = append(all, values{cells: c})
 		}
 	}
-	if p.FirstTime != nil {
-		cells = append(cells, p.FirstTime, p.FirstSequence)
+	for i := range p.Keys {
+		cells(&p.Keys[i])
 	}
-	if p.LastTime != nil {
-		cells = append(cells, p.LastTime, p.LastSequence)
-	}
-	var sketches [][][]byte
-	for i, m := range p.Definition.Measures {
-		if m.Stored() && m.Sketched() {
-			sketches = append(sketches, p.Sketches[i])
+	cells(&p.Events)
+	for i, m := range def.Measures {
+		switch {
+		case !m.Stored():
+		case m.Sketched():
+			all = append(all, values{sketches: &p.Sketches[i]})
+		default:
+			cells(&p.Measures[i])
 		}
 	}
-	for i, c := range columnsOf(p.Definition) {
-		v := values{column: c, cells: cells[i]}
-		if c.sketched() {
-			v.sketches, sketches = sketches[0], sketches[1:]
-		}
-		all = append(all, v)
+	if def.HasFirst() {
+		cells(&p.FirstTime, &p.FirstSequence)
+	}
+	if def.HasLast() {
+		cells(&p.LastTime, &p.LastSequence)
+	}
+	for i, c := range columnsOf(def) {
+		all[i].column = c
 	}
 	return all
 }
@@ -166,18 +168,10 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 	out = e.begin(out, p)
 	for _, v := range valuesOf(p) {
 		out = append(out, '\t', '{')
-		for n, cell := range v.cells {
-			if n > 0 {
-				out = append(out, ',')
-			}
-			out = e.element(out, v.kind, cell)
-		}
-		for n, sketch := range v.sketches {
-			if n > 0 {
-				out = append(out, ',')
-			}
-			out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
-			out = append(hex.AppendEncode(out, sketch), '"')
+		if v.sketched() {
+			out = sketchElements(out, *v.sketches)
+		} else {
+			out = e.elements(out, v.kind, *v.cells)
 		}
 		out = append(out, '}')
 	}
@@ -201,11 +195,11 @@ func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
 			switch {
 			case v.sketched():
 				out = append(out, `\\x`...)
-				out = hex.AppendEncode(out, v.sketches[n])
+				out = hex.AppendEncode(out, (*v.sketches)[n])
 			case v.kind == event.String:
-				out = appendEscaped(out, e.dict.Text(v.cells[n]))
+				out = appendEscaped(out, e.dict.Text((*v.cells)[n]))
 			default:
-				out = e.plainValue(out, v.kind, v.cells[n])
+				out = e.plainValue(out, v.kind, (*v.cells)[n])
 			}
 		}
 		out = append(out, '\n')
@@ -226,6 +220,27 @@ func (e *encoder) key(p *aggregation.Part, n int) [16]byte {
 		e.keyText = append(e.keyText, 0) // in no text
 	}
 	return md5.Sum(e.keyText)
+}
+
+func (e *encoder) elements(out []byte, kind event.Kind, cells []event.Cell) []byte {
+	for n, cell := range cells {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		out = e.element(out, kind, cell)
+	}
+	return out
+}
+
+func sketchElements(out []byte, sketches [][]byte) []byte {
+	for n, sketch := range sketches {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
+		out = append(hex.AppendEncode(out, sketch), '"')
+	}
+	return out
 }
 
 // element appends a value inside an array.

@@ -111,7 +111,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 		return delta, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	reader := tailReader{def: def, level: parent, columns: columns, delta: &delta}
+	reader := tailReader{def: def, level: parent, delta: &delta}
 	for rows.Next() {
 		if err := reader.row(rows); err != nil {
 			return delta, err
@@ -131,15 +131,15 @@ func groupColumn(name string, packed bool) string {
 // tailReader turns rows, one per group and in the order of buckets, back into
 // parts.
 type tailReader struct {
-	def     *aggregation.Definition
-	level   aggregation.Granularity
-	columns []column
-	delta   *aggregation.Delta
+	def   *aggregation.Definition
+	level aggregation.Granularity
+	delta *aggregation.Delta
+	last  []values // of the last part
 }
 
 func (r *tailReader) row(rows *sql.Rows) error {
 	var bucket time.Time
-	raw := make([]any, len(r.columns))
+	raw := make([]any, len(columnsOf(r.def)))
 	targets := []any{&bucket}
 	for i := range raw {
 		targets = append(targets, &raw[i])
@@ -154,61 +154,24 @@ func (r *tailReader) row(rows *sql.Rows) error {
 			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
 			Sketches: make([][][]byte, len(r.def.Measures)),
 		})
+		r.last = valuesOf(&r.delta.Parts[len(parts)])
 	}
-	part := &r.delta.Parts[len(r.delta.Parts)-1]
-	into := r.places(part)
-	for i, c := range r.columns {
+	for i, c := range r.last {
 		if c.sketched() {
 			blocks, ok := raw[i].([]byte)
 			if !ok {
 				return fmt.Errorf("column %s: unexpected %T for a sketch", c.name, raw[i])
 			}
-			*into[i].sketches = append(*into[i].sketches, blocks)
+			*c.sketches = append(*c.sketches, blocks)
 			continue
 		}
 		cell, err := r.cell(c.kind, raw[i])
 		if err != nil {
 			return fmt.Errorf("column %s: %w", c.name, err)
 		}
-		*into[i].cells = append(*into[i].cells, cell)
+		*c.cells = append(*c.cells, cell)
 	}
 	return nil
-}
-
-// place is where a part keeps a column: cells, or sketches.
-type place struct {
-	cells    *[]event.Cell
-	sketches *[][]byte
-}
-
-// places lists where a part keeps its columns, in the order of columnsOf.
-func (r *tailReader) places(p *aggregation.Part) []place {
-	var places []place
-	cells := func(columns ...*[]event.Cell) {
-		for _, c := range columns {
-			places = append(places, place{cells: c})
-		}
-	}
-	for i := range p.Keys {
-		cells(&p.Keys[i])
-	}
-	cells(&p.Events)
-	for i, m := range r.def.Measures {
-		switch {
-		case !m.Stored():
-		case m.Sketched():
-			places = append(places, place{sketches: &p.Sketches[i]})
-		default:
-			cells(&p.Measures[i])
-		}
-	}
-	if r.def.HasFirst() {
-		cells(&p.FirstTime, &p.FirstSequence)
-	}
-	if r.def.HasLast() {
-		cells(&p.LastTime, &p.LastSequence)
-	}
-	return places
 }
 
 func (r *tailReader) cell(kind event.Kind, raw any) (event.Cell, error) {
