@@ -3,6 +3,7 @@ package aggregation
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/DataDog/sketches-go/ddsketch/mapping"
@@ -102,9 +103,23 @@ func appendBins(out []byte, side store.Store) []byte {
 	return out
 }
 
+// value goes by whole ranks: DDSketch's own would round them up among negative
+// values and down among others.
 func (q *quantile) value(m Measure) (event.Cell, bool) {
-	v, err := q.bins.GetValueAtQuantile(m.Percent / 100)
-	return event.FloatCell(v), err == nil
+	n := q.bins.GetCount()
+	if n == 0 {
+		return 0, false
+	}
+	below, above := q.bins.GetNegativeValueStore(), q.bins.GetPositiveValueStore()
+	rank, negative := math.Floor(m.Percent/100*(n-1)), below.TotalCount()
+	value := 0.0
+	switch {
+	case rank < negative:
+		value = -q.bins.Value(below.KeyAtRank(negative - 1 - rank))
+	case rank >= negative+q.bins.GetZeroCount():
+		value = q.bins.Value(above.KeyAtRank(rank - negative - q.bins.GetZeroCount()))
+	}
+	return event.FloatCell(value), true
 }
 
 // blockReader reads numbers; after the first error all are 0, and end returns
