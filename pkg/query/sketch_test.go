@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,5 +196,22 @@ func TestAsk_SketchesOfShardsAndInvalidOnes(t *testing.T) {
 	exec(t, raw, fmt.Sprintf(`UPDATE weir_data.%q SET clients = ARRAY['\x0563'::bytea]`, store.TableName(def, def.Finest())))
 	if _, err := tryAsk(t, db, def, within); err == nil {
 		t.Error("corrupted sketches were taken for a number")
+	}
+}
+
+func TestHandler_DescribesSketchedMeasures(t *testing.T) {
+	t.Parallel()
+	def := visits()
+	db, _ := database(t, def)
+	base := serve(t, db, def, nil)
+	_, _, body := get(t, "GET", base+"/api/v1/aggregations/visits")
+	for _, want := range []string{
+		`{"name":"clients","op":"distinct_count","arg":"label","type":"int"}`,
+		`{"name":"p99","op":"p99","arg":"bytes","type":"float"}`,
+		`{"name":"spread","op":"stddev","arg":"bytes","type":"float"}`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("got %s, want %s in it", body, want)
+		}
 	}
 }

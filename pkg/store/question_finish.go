@@ -254,7 +254,7 @@ func among(value any, list []any) any {
 func arithmetic(op Op, kind event.Kind, a, b any) any {
 	if kind == event.Int {
 		x, y, z := integer(a), integer(b), new(big.Int)
-		switch op { //nolint:exhaustive // a quotient is no integer
+		switch op {
 		case OpAdd:
 			z.Add(x, y)
 		case OpSubtract:
