@@ -257,3 +257,31 @@ func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, even
 	s.cascade.Add(delta)
 	return true
 }
+
+func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
+	t.Parallel()
+	def := cascadeDef("Calls", time.UTC)
+	db := migrated(t, def)
+	lease := mustLease(t, db, "a", def)
+	defs := []*aggregation.Definition{def}
+	err := db.InTx(t.Context(), func(tx *Tx) error {
+		number, err := tx.NextBatch(t.Context(), lease, Totals{})
+		if err != nil {
+			return err
+		}
+		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.LoadCascade(t.Context(), "a", defs); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.LoadCascade(t.Context(), "a", defs)
+	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
+		t.Errorf("got error %v, want one about a corrupted sketch", err)
+	}
+}
