@@ -54,25 +54,29 @@ func (c *Cascade) Add(delta Delta) {
 	}
 	for _, l := range c.levels {
 		if l.parent == nil {
-			l.table.merge(byDef[l.table.def], delta.Dict, c.dict)
+			must(l.table.merge(byDef[l.table.def], delta.Dict, c.dict))
 		}
 	}
 	c.compact()
 }
 
 // AddTail takes in rows of the level's parent that the level does not have:
-// after a start, what is past its watermark.
-func (c *Cascade) AddTail(level Granularity, tail Delta) {
+// after a start, what is past its watermark. Sketches that are corrupted are an
+// error; the cascade is of no use after it.
+func (c *Cascade) AddTail(level Granularity, tail Delta) error {
 	for _, l := range c.levels {
 		if l.table.level != level {
 			continue
 		}
 		for _, p := range tail.Parts {
 			if p.Definition == l.table.def {
-				l.table.merge([]Part{p}, tail.Dict, c.dict)
+				if err := l.table.merge([]Part{p}, tail.Dict, c.dict); err != nil {
+					return err
+				}
 			}
 		}
 	}
+	return nil
 }
 
 // Flush is what some levels are to be given, all at once.
@@ -110,7 +114,7 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 		t := l.table
 		if parts := f.of[l.parent]; l.parent != nil && len(parts) > 0 {
 			t = t.clone()
-			t.merge(parts, c.dict, c.dict)
+			must(t.merge(parts, c.dict, c.dict))
 		}
 		f.of[l] = t.pack(nil)
 		f.Delta.Parts = append(f.Delta.Parts, f.of[l]...)
@@ -126,7 +130,7 @@ func (c *Cascade) Commit(f *Flush) {
 		if _, flushed := f.of[l]; flushed {
 			l.table = newTable(l.table.def, l.table.level)
 		} else if parts := f.of[l.parent]; l.parent != nil {
-			l.table.merge(parts, f.Delta.Dict, c.dict)
+			must(l.table.merge(parts, f.Delta.Dict, c.dict))
 		}
 	}
 	c.compact()
@@ -154,7 +158,7 @@ func (c *Cascade) compact() {
 	dict := event.NewDictionary()
 	for _, l := range c.levels {
 		t := newTable(l.table.def, l.table.level)
-		t.merge(l.table.pack(nil), c.dict, dict)
+		must(t.merge(l.table.pack(nil), c.dict, dict))
 		l.table = t
 	}
 	c.dict = dict
@@ -162,14 +166,14 @@ func (c *Cascade) compact() {
 
 // merge adds the groups of parts of the same aggregation, at the same level or
 // a finer one that nests in it, and takes over their texts.
-func (t *table) merge(parts []Part, from, to *event.Dictionary) {
+func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 	take := func(kind event.Kind, cell event.Cell) event.Cell {
 		if kind == event.String && from != to {
 			return to.Intern(from.Text(cell))
 		}
 		return cell
 	}
-	x := contribution{measures: make([]event.Cell, len(t.def.Measures))}
+	x := contribution{measures: make([]event.Cell, len(t.def.Measures)), blocks: make([][]byte, len(t.def.Measures))}
 	for _, p := range parts {
 		t.probe[0] = event.Cell(t.level.Truncate(p.Bucket, t.def.Zone))
 		for i := range p.Len() {
@@ -177,22 +181,52 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) {
 				t.probe[1+k] = take(key.Kind, p.Keys[k][i])
 			}
 			for k, m := range t.def.Measures {
-				if m.Stored() {
+				switch {
+				case !m.Stored():
+				case m.Sketched():
+					x.blocks[k] = p.Sketches[k][i]
+				default:
 					x.measures[k] = take(m.ArgKind, p.Measures[k][i])
 				}
 			}
 			x.events = p.Events[i]
-			if p.LastTime != nil {
-				x.time, x.sequence = p.LastTime[i], p.LastSequence[i]
+			if p.FirstTime != nil {
+				x.first = moment{p.FirstTime[i], p.FirstSequence[i]}
 			}
-			t.put(&x)
+			if p.LastTime != nil {
+				x.last = moment{p.LastTime[i], p.LastSequence[i]}
+			}
+			if err := t.put(&x); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// must stands for what cannot fail: sketches that this process encoded can be
+// decoded.
+func must(err error) {
+	if err != nil {
+		panic(err)
 	}
 }
 
+// clone returns a table of the same groups that can be added to by itself.
 func (t *table) clone() *table {
 	c := *t
 	c.rows, c.slots, c.probe = slices.Clone(t.rows), slices.Clone(t.slots), slices.Clone(t.probe)
+	c.sketches = make([]sketch, len(t.sketches))
+	for k, m := range t.def.Measures {
+		if !m.Sketched() || !m.Stored() {
+			continue
+		}
+		for i := range t.len() {
+			at := t.row(i)[t.width+1+k]
+			c.sketches[at] = newSketch(m.Op)
+			must(mergeBlocks(c.sketches[at], encode(t.sketches[at])))
+		}
+	}
 	return &c
 }
 

@@ -21,12 +21,16 @@ type Op uint8
 
 // The ops.
 const (
-	Count Op = iota + 1 // number of events
-	Sum                 // sum of the argument
-	Avg                 // sum of the argument / number of events
-	Min                 // smallest argument
-	Max                 // largest argument
-	Last                // argument of the newest event (see Fold)
+	Count     Op = iota + 1 // number of events
+	Sum                     // sum of the argument
+	Avg                     // sum of the argument / number of events
+	Min                     // smallest argument
+	Max                     // largest argument
+	Last                    // argument of the newest event (see Fold)
+	First                   // argument of the oldest event, in the same order
+	Distinct                // number of different arguments: exact up to 512, within 2 % beyond
+	Quantile                // the argument that Measure.Percent of all do not exceed, within 1 %
+	Deviation               // population standard deviation of the argument, as Siddhi's stdDev
 )
 
 // String returns the name that definitions use.
@@ -44,13 +48,33 @@ func (o Op) String() string {
 		return "max"
 	case Last:
 		return "last"
+	case First:
+		return "first"
+	case Distinct:
+		return "distinct_count"
+	case Quantile:
+		return "percentile"
+	case Deviation:
+		return "stddev"
 	}
 	return "Op(?)"
 }
 
-// ParseOp reads the name of an op.
+// Ops lists all ops.
+func Ops() []Op {
+	return []Op{Count, Sum, Avg, Min, Max, First, Last, Distinct, Quantile, Deviation}
+}
+
+// ParseOp reads the name of an op; distinctCount and stdDev are Siddhi's
+// spellings.
 func ParseOp(name string) (Op, bool) {
-	for _, op := range []Op{Count, Sum, Avg, Min, Max, Last} {
+	switch name {
+	case "distinctCount":
+		return Distinct, true
+	case "stdDev":
+		return Deviation, true
+	}
+	for _, op := range Ops() {
 		if op.String() == name {
 			return op, true
 		}
@@ -71,25 +95,37 @@ type Measure struct {
 	// Arg is the argument as the definition wrote it; "" for count.
 	Arg string
 	// ArgKind is the kind of the argument's values; what is stored for a sum,
-	// min, max or last has this kind.
+	// min, max, first or last has this kind.
 	ArgKind event.Kind
+	// Percent says which quantile: 50 is the median, 99.9 what one of a
+	// thousand values exceeds. It is above 0 and below 100.
+	Percent float64
+	// Shares names the measure whose column this one reads: quantiles of one
+	// argument are all computed from the same sketch. "" has its own.
+	Shares string
 }
 
 // Kind returns the kind of the measure's value in an answer.
 func (m Measure) Kind() event.Kind {
 	switch m.Op {
-	case Count:
+	case Count, Distinct:
 		return event.Int
-	case Avg:
+	case Avg, Quantile, Deviation:
 		return event.Float
-	case Sum, Min, Max, Last:
+	case Sum, Min, Max, First, Last:
 	}
 	return m.ArgKind
 }
 
 // Stored reports whether the measure has a column of its own; a count is the
 // number of events that every group carries anyway.
-func (m Measure) Stored() bool { return m.Op != Count }
+func (m Measure) Stored() bool { return m.Op != Count && m.Shares == "" }
+
+// Sketched reports whether what is stored is no value but a sketch, from which
+// [Measure.Finish] computes the value.
+func (m Measure) Sketched() bool {
+	return m.Op == Distinct || m.Op == Quantile || m.Op == Deviation
+}
 
 // Input says how the events of one stream feed an aggregation. All numbers
 // are attribute indexes in that stream's schema.
@@ -139,7 +175,21 @@ func (d *Definition) MeasureIndex(name string) int {
 	return slices.IndexFunc(d.Measures, func(m Measure) bool { return m.Name == name })
 }
 
+// Column returns the place of the measure that holds what measure i is
+// computed from: its own, unless it shares another's.
+func (d *Definition) Column(i int) int {
+	if of := d.Measures[i].Shares; of != "" {
+		return d.MeasureIndex(of)
+	}
+	return i
+}
+
 // HasLast reports whether a measure needs the time of the newest event.
-func (d *Definition) HasLast() bool {
-	return slices.ContainsFunc(d.Measures, func(m Measure) bool { return m.Op == Last })
+func (d *Definition) HasLast() bool { return d.has(Last) }
+
+// HasFirst reports whether a measure needs the time of the oldest event.
+func (d *Definition) HasFirst() bool { return d.has(First) }
+
+func (d *Definition) has(op Op) bool {
+	return slices.ContainsFunc(d.Measures, func(m Measure) bool { return m.Op == op })
 }

@@ -22,10 +22,14 @@ type Part struct {
 	Bucket     int64 // its start, microseconds since 1970 UTC
 	Keys       [][]event.Cell
 	Events     []event.Cell   // number of events per group
-	Measures   [][]event.Cell // nil for a count, which is Events
-	// LastTime and LastSequence place the newest event of each group; nil
-	// where no measure is a Last.
-	LastTime, LastSequence []event.Cell
+	Measures   [][]event.Cell // nil for a count, which is Events, and where Sketches has it
+	// Sketches holds, for the sketched measures that are stored, each group's
+	// sketch as one or more blocks ([Measure.Finish]); nil for all others.
+	Sketches [][][]byte
+	// FirstTime and FirstSequence place the oldest event of each group, LastTime
+	// and LastSequence the newest; nil where no measure is a First, or a Last.
+	FirstTime, FirstSequence []event.Cell
+	LastTime, LastSequence   []event.Cell
 }
 
 // Len returns the number of groups.
@@ -34,9 +38,10 @@ func (p *Part) Len() int { return len(p.Events) }
 // Fold adds up the events of a batch. Rows marked Dropped are passed over.
 // Every event counts in the bucket of its own time, however late it is.
 //
-// "Newest", for Last, is by event time, then by stream sequence, then by
-// place in the message: an order that is total and the same for every worker,
-// so that any order of arrival over any number of shards gives one answer.
+// "Oldest" and "newest", for First and Last, are by event time, then by stream
+// sequence, then by place in the message: an order that is total and the same
+// for every worker, so that any order of arrival over any number of shards
+// gives one answer.
 //
 // An integer sum that would leave 64 bits continues in a second group of the
 // same key: groups of equal keys add up when they are read, in wider numbers.
@@ -71,12 +76,19 @@ func (t *table) fold(input Input, c *event.Columns) {
 			t.probe[1+i] = c.Cells[at][row]
 		}
 		for i, at := range input.Args {
-			if at >= 0 {
-				x.measures[i] = c.Cells[at][row]
+			if at < 0 {
+				continue
+			}
+			x.measures[i] = c.Cells[at][row]
+			if m := &t.def.Measures[i]; m.Sketched() {
+				x.measures[i] = m.operand(c.Cells[at][row], c.Dict)
 			}
 		}
-		x.time, x.sequence = event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) // sequences stay far below 2^63
-		t.put(&x)
+		x.first = moment{event.Cell(c.Times[row]), event.Cell(c.Sequences[row])} // sequences stay far below 2^63
+		x.last = x.first
+		if err := t.put(&x); err != nil {
+			panic(err) // only blocks can be wrong, and an event has none
+		}
 	}
 }
 
@@ -109,19 +121,31 @@ func (t *table) part(bucket int64, rows []int32) Part {
 		}
 		return cells
 	}
-	p := Part{Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width)}
+	p := Part{
+		Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width),
+		Measures: make([][]event.Cell, len(t.def.Measures)), Sketches: make([][][]byte, len(t.def.Measures)),
+	}
 	for i := range t.def.Keys {
 		p.Keys = append(p.Keys, column(1+i))
 	}
 	for i, m := range t.def.Measures {
-		if !m.Stored() {
-			p.Measures = append(p.Measures, nil)
-			continue
+		cells := column(t.width + 1 + i)
+		switch {
+		case !m.Stored():
+		case m.Sketched():
+			p.Sketches[i] = make([][]byte, len(rows))
+			for k, at := range cells {
+				p.Sketches[i][k] = encode(t.sketches[at])
+			}
+		default:
+			p.Measures[i] = cells
 		}
-		p.Measures = append(p.Measures, column(t.width+1+i))
 	}
-	if t.def.HasLast() {
-		p.LastTime, p.LastSequence = column(t.stride-2), column(t.stride-1)
+	if t.first > 0 {
+		p.FirstTime, p.FirstSequence = column(t.first), column(t.first+1)
+	}
+	if t.last > 0 {
+		p.LastTime, p.LastSequence = column(t.last), column(t.last+1)
 	}
 	return p
 }

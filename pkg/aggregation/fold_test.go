@@ -49,9 +49,10 @@ func definition(finest Granularity, zone *time.Location) *Definition {
 			{Name: "low", Op: Min, Arg: "ms", ArgKind: event.Int},
 			{Name: "high", Op: Max, Arg: "ms", ArgKind: event.Int},
 			{Name: "newest", Op: Last, Arg: "ms", ArgKind: event.Int},
+			{Name: "oldest", Op: First, Arg: "ms", ArgKind: event.Int},
 		},
 		Granularities: []Granularity{finest, Years}, Zone: zone,
-		Inputs: []Input{{Stream: "request", Where: 4, Keys: []int{0, 1}, Args: []int{-1, 2, 3, 2, 2, 2}}},
+		Inputs: []Input{{Stream: "request", Where: 4, Keys: []int{0, 1}, Args: []int{-1, 2, 3, 2, 2, 2, 2}}},
 	}
 }
 
@@ -75,10 +76,12 @@ type group struct {
 	low, high, last int64
 	at              int64
 	sequence        uint64
+	first, since    int64
+	firstSequence   uint64
 }
 
 func (g *group) String() string {
-	return fmt.Sprintf("n=%d total=%s ratio=%.6f low=%d high=%d last=%d", g.n, g.total, g.ratio, g.low, g.high, g.last)
+	return fmt.Sprintf("n=%d total=%s ratio=%.6f low=%d high=%d last=%d first=%d", g.n, g.total, g.ratio, g.low, g.high, g.last, g.first)
 }
 
 // merge adds another group of the same key, as a reader of the tables would.
@@ -89,6 +92,9 @@ func (g *group) merge(o *group) {
 	g.low, g.high = min(g.low, o.low), max(g.high, o.high)
 	if o.at > g.at || o.at == g.at && o.sequence >= g.sequence {
 		g.last, g.at, g.sequence = o.last, o.at, o.sequence
+	}
+	if o.since < g.since || o.since == g.since && o.firstSequence < g.firstSequence {
+		g.first, g.since, g.firstSequence = o.first, o.since, o.firstSequence
 	}
 }
 
@@ -107,7 +113,7 @@ func oracle(calls []call, bucket func(int64) int64) map[string]*group {
 		if !x.counted || x.dropped {
 			continue
 		}
-		put(groups, fmt.Sprint(bucket(x.at), x.api, "/", x.app), &group{1, big.NewInt(x.ms), x.ratio, x.ms, x.ms, x.ms, x.at, x.sequence})
+		put(groups, fmt.Sprint(bucket(x.at), x.api, "/", x.app), &group{1, big.NewInt(x.ms), x.ratio, x.ms, x.ms, x.ms, x.at, x.sequence, x.ms, x.at, x.sequence})
 	}
 	return groups
 }
@@ -121,6 +127,7 @@ func merged(deltas ...Delta) map[string]*group {
 				put(groups, fmt.Sprint(p.Bucket, d.Dict.Text(p.Keys[0][i]), "/", d.Dict.Text(p.Keys[1][i])), &group{
 					int64(p.Events[i]), big.NewInt(int64(m(1))), m(2).Float(), int64(m(3)), int64(m(4)), int64(m(5)),
 					int64(p.LastTime[i]), uint64(p.LastSequence[i]),
+					int64(m(6)), int64(p.FirstTime[i]), uint64(p.FirstSequence[i]),
 				})
 			}
 		}
@@ -175,8 +182,8 @@ func TestFold_EqualsTheOracleForAnySplit(t *testing.T) {
 	})
 }
 
-// A last value depends on the events alone, not on their order of arrival.
-func TestFold_LastIsTheSameForAnyOrder(t *testing.T) {
+// First and last values depend on the events alone, not on their order of arrival.
+func TestFold_FirstAndLastAreTheSameForAnyOrder(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		calls := drawCalls(t)

@@ -12,25 +12,33 @@ import (
 // its group is known.
 //
 // A row is, in this order: the bucket start, the group keys, the number of
-// events, one cell per measure, and, where a measure is a Last, the time and
-// stream sequence of the newest event.
+// events, one cell per measure, and, where a measure is a First or a Last, the
+// time and stream sequence of the oldest or the newest event. The cell of a
+// sketched measure is the place of its sketch.
 type table struct {
 	def    *Definition
 	level  Granularity
 	stride int
 	width  int // cells that identify a group: bucket and keys
 	rows   []event.Cell
-	slots  []int32 // row number + 1; 0 is free; the length is a power of two
-	probe  []event.Cell
+	// sketches are those of all rows.
+	sketches []sketch
+	slots    []int32 // row number + 1; 0 is free; the length is a power of two
+	probe    []event.Cell
 
-	last    bool  // a measure is a Last
-	intSums []int // measures that are integer sums
+	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
+	intSums     []int // measures that are integer sums
 }
 
 func newTable(def *Definition, level Granularity) *table {
 	t := &table{def: def, level: level, width: 1 + len(def.Keys)}
 	t.stride = t.width + 1 + len(def.Measures)
-	if t.last = def.HasLast(); t.last {
+	if def.HasFirst() {
+		t.first = t.stride
+		t.stride += 2
+	}
+	if def.HasLast() {
+		t.last = t.stride
 		t.stride += 2
 	}
 	t.slots = make([]int32, 256)
@@ -71,19 +79,27 @@ func (t *table) group() (i int, fresh bool) {
 // contribution is what is added to one group: one event, or a group of a finer
 // level.
 type contribution struct {
-	events         event.Cell
-	measures       []event.Cell // by measure
-	time, sequence event.Cell   // of its newest event
+	events      event.Cell
+	measures    []event.Cell // by measure
+	blocks      [][]byte     // by measure, of those that are sketched; nil for an event
+	first, last moment       // its oldest and its newest event
 }
 
-// put adds to the group in t.probe.
-func (t *table) put(x *contribution) {
+// moment is where an event stands in the order that First and Last go by.
+type moment struct{ time, sequence event.Cell }
+
+func (m moment) before(o moment) bool {
+	return m.time < o.time || m.time == o.time && m.sequence < o.sequence
+}
+
+// put adds to the group in t.probe. Only blocks can be wrong.
+func (t *table) put(x *contribution) error {
 	i, fresh := t.group()
 	if t.overflows(t.row(i), x) {
 		t.split(i)
 		fresh = true
 	}
-	t.add(t.row(i), x, fresh)
+	return t.add(t.row(i), x, fresh)
 }
 
 // overflows reports whether an integer sum would leave 64 bits.
@@ -97,15 +113,15 @@ func (t *table) overflows(row []event.Cell, x *contribution) bool {
 	return false
 }
 
-func (t *table) add(row []event.Cell, x *contribution, fresh bool) {
+func (t *table) add(row []event.Cell, x *contribution, fresh bool) error {
 	row[t.width] += x.events
-	newest := false
-	if t.last {
-		last := row[t.stride-2:]
-		if fresh || x.time > last[0] || x.time == last[0] && x.sequence >= last[1] {
-			newest = true
-			last[0], last[1] = x.time, x.sequence
-		}
+	oldest := t.first > 0 && (fresh || x.first.before(moment{row[t.first], row[t.first+1]}))
+	if oldest {
+		row[t.first], row[t.first+1] = x.first.time, x.first.sequence
+	}
+	newest := t.last > 0 && (fresh || !x.last.before(moment{row[t.last], row[t.last+1]}))
+	if newest {
+		row[t.last], row[t.last+1] = x.last.time, x.last.sequence
 	}
 	measures := row[t.width+1:]
 	for i := range t.def.Measures {
@@ -126,13 +142,39 @@ func (t *table) add(row []event.Cell, x *contribution, fresh bool) {
 			if fresh || less(m.ArgKind, *into, v) {
 				*into = v
 			}
+		case First:
+			if oldest {
+				*into = v
+			}
 		case Last:
 			if newest {
 				*into = v
 			}
+		case Distinct, Quantile, Deviation:
+			if err := t.addToSketch(i, into, x, fresh); err != nil {
+				return err
+			}
 		case Count: // every row has it
 		}
 	}
+	return nil
+}
+
+// addToSketch adds to the sketch of measure i; at is the row's cell for it.
+func (t *table) addToSketch(i int, at *event.Cell, x *contribution, fresh bool) error {
+	m := &t.def.Measures[i]
+	if !m.Stored() {
+		return nil
+	}
+	if fresh {
+		*at = event.Cell(len(t.sketches))
+		t.sketches = append(t.sketches, newSketch(m.Op))
+	}
+	if x.blocks != nil {
+		return mergeBlocks(t.sketches[*at], x.blocks[i])
+	}
+	t.sketches[*at].add(x.measures[i])
+	return nil
 }
 
 func less(kind event.Kind, a, b event.Cell) bool {

@@ -1,9 +1,6 @@
 package definition
 
 import (
-	"errors"
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -181,16 +178,16 @@ func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pai
 		return
 	}
 	columns[strings.ToLower(name)] = true
-	op, arg, err := parseMeasure(p.value.Value)
+	m, err := parseMeasure(p.value.Value)
 	if err != nil {
 		r.bad(p.value.Node, "%v", err)
 		return
 	}
-	m := aggregation.Measure{Name: name, Op: op, Arg: arg}
+	m.Name = name
 	at := slices.Repeat([]int{-1}, len(streams))
-	if arg != "" {
+	if m.Arg != "" {
 		var ok bool
-		at, m.ArgKind, ok = across(r, p.value.Node, streams, func(s *stream) (int, event.Kind, error) { return s.resolve(arg) })
+		at, m.ArgKind, ok = across(r, p.value.Node, streams, func(s *stream) (int, event.Kind, error) { return s.resolve(m.Arg) })
 		if !ok {
 			return
 		}
@@ -199,76 +196,9 @@ func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pai
 		r.bad(p.value.Node, "%v", err)
 		return
 	}
+	m.Shares = shares(def, m)
 	def.Measures = append(def.Measures, m)
 	for i := range def.Inputs {
 		def.Inputs[i].Args = append(def.Inputs[i].Args, at[i])
 	}
-}
-
-var call = regexp.MustCompile(`(?s)^([A-Za-z_][A-Za-z0-9_]*)\s*\((.*)\)$`)
-
-// parseMeasure reads "op(argument)".
-func parseMeasure(text string) (aggregation.Op, string, error) {
-	text = strings.TrimSpace(text)
-	m := call.FindStringSubmatch(text)
-	switch {
-	case m == nil && identifier.MatchString(text):
-		return 0, "", fmt.Errorf("%q is no measure; did you mean \"last(%s)\"?", text, text)
-	case m == nil || !balanced(m[2]):
-		return 0, "", fmt.Errorf("%q is no measure: write one call, as in sum(responseTime)", text)
-	}
-	op, ok := aggregation.ParseOp(m[1])
-	if !ok {
-		var names []string
-		for op := aggregation.Count; op <= aggregation.Last; op++ {
-			names = append(names, op.String())
-		}
-		return 0, "", fmt.Errorf("unknown measure %q%s", m[1], suggest(m[1], names))
-	}
-	arg := strings.TrimSpace(m[2])
-	switch {
-	case op == aggregation.Count && arg != "":
-		return 0, "", errors.New("count() takes no argument: it counts events; to count some of them, sum a derived 0 or 1")
-	case op != aggregation.Count && arg == "":
-		return 0, "", fmt.Errorf("%s needs an argument, as in %s(responseTime)", op, op)
-	}
-	return op, arg, nil
-}
-
-// balanced reports whether no parenthesis of the text closes one outside it.
-func balanced(text string) bool {
-	depth, quote := 0, rune(0)
-	for _, c := range text {
-		switch {
-		case quote != 0:
-			if c == quote {
-				quote = 0
-			}
-		case c == '"' || c == '\'' || c == '`':
-			quote = c
-		case c == '(':
-			depth++
-		case c == ')':
-			if depth--; depth < 0 {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// checkArgument reports an argument of a kind that the op cannot take.
-func checkArgument(m aggregation.Measure) error {
-	switch m.Op {
-	case aggregation.Sum, aggregation.Avg:
-		if !m.ArgKind.Numeric() {
-			return fmt.Errorf("%s needs a number, %s is %s", m.Op, m.Arg, m.ArgKind)
-		}
-	case aggregation.Min, aggregation.Max:
-		if !m.ArgKind.Numeric() && m.ArgKind != event.Time {
-			return fmt.Errorf("%s needs a number or a time, %s is %s", m.Op, m.Arg, m.ArgKind)
-		}
-	case aggregation.Count, aggregation.Last:
-	}
-	return nil
 }

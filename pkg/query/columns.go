@@ -15,6 +15,9 @@ type column struct {
 	name  string
 	kind  event.Kind
 	field store.Field
+	// sketched says that the column has a value only for a whole group: see
+	// aggregation.Measure.Sketched.
+	sketched bool
 }
 
 func (c column) expr() store.Expr {
@@ -28,14 +31,14 @@ type columns struct {
 }
 
 func columnsOf(def *aggregation.Definition) columns {
-	all := []column{{"bucket", event.Time, store.Field{Role: store.BucketField}}}
+	all := []column{{name: "bucket", kind: event.Time, field: store.Field{Role: store.BucketField}}}
 	for i, key := range def.Keys {
-		all = append(all, column{key.Name, key.Kind, store.Field{Role: store.KeyField, Index: i}})
+		all = append(all, column{name: key.Name, kind: key.Kind, field: store.Field{Role: store.KeyField, Index: i}})
 	}
 	for i, m := range def.Measures {
-		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}})
+		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}, m.Sketched()})
 	}
-	all = append(all, column{"shard_id", event.String, store.Field{Role: store.ShardField}})
+	all = append(all, column{name: "shard_id", kind: event.String, field: store.Field{Role: store.ShardField}})
 	return columns{def.Name, all}
 }
 
@@ -114,6 +117,18 @@ func mentions(e *store.Expr, role store.Role) bool {
 		found = found || e.Op == store.OpField && e.Field.Role == role
 	})
 	return found
+}
+
+// sketched returns the first sketched column that the expression mentions.
+func (cs columns) sketched(e *store.Expr) (name string, found bool) {
+	e.Walk(func(e *store.Expr, _ bool) {
+		if e.Op == store.OpField && !found {
+			if c := cs.of(e.Field); c.sketched {
+				name, found = c.name, true
+			}
+		}
+	})
+	return name, found
 }
 
 // mentionsShard reports whether the question so far has to do with shards.

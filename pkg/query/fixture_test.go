@@ -158,6 +158,8 @@ func literal(v any) string {
 		return "'" + v.UTC().Format(time.RFC3339Nano) + "'::timestamptz"
 	case float64:
 		return strconv.FormatFloat(v, 'g', -1, 64) + "::float8"
+	case []byte:
+		return fmt.Sprintf(`'\x%x'::bytea`, v)
 	}
 	return fmt.Sprint(v)
 }

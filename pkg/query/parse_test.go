@@ -13,7 +13,7 @@ import (
 
 func TestParse_SaysWhatWouldBeRight(t *testing.T) {
 	t.Parallel()
-	catalog := catalogOf(calls(time.UTC))
+	catalog := catalogOf(calls(time.UTC), visits())
 	const good = "within=2026-01-01,2026-01-02\nper=hours\n"
 	for _, tt := range []struct{ name, question, want string }{
 		{"Cals", good, `there is no aggregation "Cals", did you mean Calls?`},
@@ -58,6 +58,10 @@ func TestParse_SaysWhatWouldBeRight(t *testing.T) {
 		{"Calls", good + "where=" + strings.Repeat("(", 5000), "at most 4096 are read"},
 		{"Calls", good + "where=" + strings.Repeat("(", 4000), "not understood"},
 		{"Calls", good + "having=sum(hits) > 1", "no place here; it needs group_by"},
+		{"Visits", good + "select=sum(p99)", "a function over rows cannot take p99, which is no sum or extreme of its rows' values; p99 by itself is merged over all rows of a group"},
+		{"Visits", good + "select=max(2 * clients)", "a function over rows cannot take clients"},
+		{"Visits", good + "group_by=apiName\nwhere=clients > 3", "where: clients has a value only when rows are merged; where chooses them before that: use having"},
+		{"Visits", good + "group_by=spread", "group_by: spread has a value only when rows are merged"},
 		{"Calls", good + "group_by=sum(hits)", `no column "sum(hits)"`},
 		{"Calls", good + "order_by=hits down", "not understood"},
 		{"Calls", good + "limit=-1", "no number of rows"},

@@ -29,9 +29,11 @@
 //
 // In a grouped question a bare measure is merged from its parts: an average is
 // the sum over all events divided by their number, a last value is that of the
-// newest event. A bare column that is not grouped by shows its value in the
+// newest event, a quantile or distinct count that of all events. A bare column that is not grouped by shows its value in the
 // newest row. sum(avgX), on the other hand, adds the natural rows' averages,
-// because a function is over natural rows. If select has a function and there
+// because a function is over natural rows. Distinct counts, quantiles and
+// standard deviations stand bare in select, having, order_by and arithmetic, but
+// in no function, and not in the where of a grouped question. If select has a function and there
 // is no group_by, the selected bucket, shard_id and keys are grouped by.
 //
 // shard_id is a column as well; a question that mentions it is about natural
@@ -181,6 +183,9 @@ func (p *parsing) groupBy(items []item) error {
 		if err != nil {
 			return fmt.Errorf("group_by: %w", err)
 		}
+		if name, ok := p.columns.sketched(&e); ok {
+			return fmt.Errorf("group_by: %s has a value only when rows are merged, so they cannot be grouped by it", name)
+		}
 		if !slices.Contains(p.plan.Group, e.Field) {
 			p.plan.Group = append(p.plan.Group, e.Field)
 		}
@@ -280,6 +285,9 @@ func (p *parsing) natural() error {
 		if mentions(p.plan.Where, store.MeasureField) { // a row is a group now
 			p.plan.Where, p.plan.Having = nil, and(p.plan.Where, p.plan.Having)
 		}
+	}
+	if name, ok := p.columns.sketched(p.plan.Where); ok {
+		return fmt.Errorf("where: %s has a value only when rows are merged; where chooses them before that: use having", name)
 	}
 	rest := slices.Clone(p.plan.Group)
 	slices.SortStableFunc(rest, func(a, b store.Field) int { return rank(a) - rank(b) })

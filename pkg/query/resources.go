@@ -35,7 +35,8 @@ type Key struct {
 	Type string `json:"type"`
 }
 
-// Measure is one measure: its function, argument and the type of its values.
+// Measure is one measure: its function (sum, distinct_count, p99.9, …), argument
+// and the type of its values.
 type Measure struct {
 	Name string `json:"name"`
 	Op   string `json:"op"`
@@ -52,7 +53,7 @@ func describe(def *aggregation.Definition) Aggregation {
 		a.Keys = append(a.Keys, Key{k.Name, k.Kind.String()})
 	}
 	for _, m := range def.Measures {
-		a.Measures = append(a.Measures, Measure{m.Name, m.Op.String(), m.Arg, m.Kind().String()})
+		a.Measures = append(a.Measures, Measure{m.Name, m.Function(), m.Arg, m.Kind().String()})
 	}
 	for _, g := range def.Granularities {
 		a.Granularities = append(a.Granularities, g.String())

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,18 +123,45 @@ type encoder struct {
 	keyText []byte
 }
 
-// storedCells lists a part's columns in the order of columnsOf.
-func storedCells(p *aggregation.Part) [][]event.Cell {
-	cells := append(slices.Clone(p.Keys), p.Events)
-	for _, m := range p.Measures {
-		if m != nil {
-			cells = append(cells, m)
+// values is where a part keeps one column: cells, or sketches.
+type values struct {
+	column
+	cells    *[]event.Cell
+	sketches *[][]byte
+}
+
+// valuesOf lists a part's columns in the order of columnsOf.
+func valuesOf(p *aggregation.Part) []values {
+	def := p.Definition
+	var all []values
+	cells := func(columns ...*[]event.Cell) {
+		for _, c := range columns {
+			all = append(all, values{cells: c})
 		}
 	}
-	if p.LastTime != nil {
-		cells = append(cells, p.LastTime, p.LastSequence)
+	for i := range p.Keys {
+		cells(&p.Keys[i])
 	}
-	return cells
+	cells(&p.Events)
+	for i, m := range def.Measures {
+		switch {
+		case !m.Stored():
+		case m.Sketched():
+			all = append(all, values{sketches: &p.Sketches[i]})
+		default:
+			cells(&p.Measures[i])
+		}
+	}
+	if def.HasFirst() {
+		cells(&p.FirstTime, &p.FirstSequence)
+	}
+	if def.HasLast() {
+		cells(&p.LastTime, &p.LastSequence)
+	}
+	for i, c := range columnsOf(def) {
+		all[i].column = c
+	}
+	return all
 }
 
 func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
@@ -148,15 +174,13 @@ func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
 
 // packed appends one row that holds all groups as arrays.
 func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
-	columns := columnsOf(p.Definition)
 	out = e.begin(out, p)
-	for i, cells := range storedCells(p) {
+	for _, v := range valuesOf(p) {
 		out = append(out, '\t', '{')
-		for n, cell := range cells {
-			if n > 0 {
-				out = append(out, ',')
-			}
-			out = e.element(out, columns[i].kind, cell)
+		if v.sketched() {
+			out = sketchElements(out, *v.sketches)
+		} else {
+			out = e.elements(out, v.kind, *v.cells)
 		}
 		out = append(out, '}')
 	}
@@ -165,8 +189,7 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 
 // plain appends a row per group.
 func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
-	columns := columnsOf(p.Definition)
-	cells := storedCells(p)
+	columns := valuesOf(p)
 	parts := map[[16]byte]int{}
 	for n := range p.Len() {
 		key := e.key(p, n)
@@ -176,12 +199,16 @@ func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
 		out = append(out, '\t')
 		out = strconv.AppendInt(out, int64(parts[key]), 10)
 		parts[key]++
-		for i := range cells {
+		for _, v := range columns {
 			out = append(out, '\t')
-			if columns[i].kind == event.String {
-				out = appendEscaped(out, e.dict.Text(cells[i][n]))
-			} else {
-				out = e.plainValue(out, columns[i].kind, cells[i][n])
+			switch {
+			case v.sketched():
+				out = append(out, `\\x`...)
+				out = hex.AppendEncode(out, (*v.sketches)[n])
+			case v.kind == event.String:
+				out = appendEscaped(out, e.dict.Text((*v.cells)[n]))
+			default:
+				out = e.plainValue(out, v.kind, (*v.cells)[n])
 			}
 		}
 		out = append(out, '\n')
@@ -202,6 +229,27 @@ func (e *encoder) key(p *aggregation.Part, n int) [16]byte {
 		e.keyText = append(e.keyText, 0) // in no text
 	}
 	return md5.Sum(e.keyText)
+}
+
+func (e *encoder) elements(out []byte, kind event.Kind, cells []event.Cell) []byte {
+	for n, cell := range cells {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		out = e.element(out, kind, cell)
+	}
+	return out
+}
+
+func sketchElements(out []byte, sketches [][]byte) []byte {
+	for n, sketch := range sketches {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
+		out = append(hex.AppendEncode(out, sketch), '"')
+	}
+	return out
 }
 
 // element appends a value inside an array.

@@ -50,7 +50,9 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 				if err != nil {
 					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
 				}
-				cascade.AddTail(level, tail)
+				if err := cascade.AddTail(level, tail); err != nil {
+					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
+				}
 			}
 		}
 		return nil
@@ -109,7 +111,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 		return delta, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	reader := tailReader{def: def, level: parent, columns: columns, delta: &delta}
+	reader := tailReader{def: def, level: parent, delta: &delta}
 	for rows.Next() {
 		if err := reader.row(rows); err != nil {
 			return delta, err
@@ -129,15 +131,15 @@ func groupColumn(name string, packed bool) string {
 // tailReader turns rows, one per group and in the order of buckets, back into
 // parts.
 type tailReader struct {
-	def     *aggregation.Definition
-	level   aggregation.Granularity
-	columns []column
-	delta   *aggregation.Delta
+	def   *aggregation.Definition
+	level aggregation.Granularity
+	delta *aggregation.Delta
+	last  []values // of the last part
 }
 
 func (r *tailReader) row(rows *sql.Rows) error {
 	var bucket time.Time
-	raw := make([]any, len(r.columns))
+	raw := make([]any, len(columnsOf(r.def)))
 	targets := []any{&bucket}
 	for i := range raw {
 		targets = append(targets, &raw[i])
@@ -150,36 +152,26 @@ func (r *tailReader) row(rows *sql.Rows) error {
 		r.delta.Parts = append(parts, aggregation.Part{
 			Definition: r.def, Level: r.level, Bucket: bucket.UnixMicro(),
 			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
+			Sketches: make([][][]byte, len(r.def.Measures)),
 		})
+		r.last = valuesOf(&r.delta.Parts[len(parts)])
 	}
-	part := &r.delta.Parts[len(r.delta.Parts)-1]
-	into := r.places(part)
-	for i, c := range r.columns {
+	for i, c := range r.last {
+		if c.sketched() {
+			blocks, ok := raw[i].([]byte)
+			if !ok {
+				return fmt.Errorf("column %s: unexpected %T for a sketch", c.name, raw[i])
+			}
+			*c.sketches = append(*c.sketches, blocks)
+			continue
+		}
 		cell, err := r.cell(c.kind, raw[i])
 		if err != nil {
 			return fmt.Errorf("column %s: %w", c.name, err)
 		}
-		*into[i] = append(*into[i], cell)
+		*c.cells = append(*c.cells, cell)
 	}
 	return nil
-}
-
-// places lists where a part keeps its columns, in the order of columnsOf.
-func (r *tailReader) places(p *aggregation.Part) []*[]event.Cell {
-	var places []*[]event.Cell
-	for i := range p.Keys {
-		places = append(places, &p.Keys[i])
-	}
-	places = append(places, &p.Events)
-	for i := range p.Measures {
-		if r.def.Measures[i].Stored() {
-			places = append(places, &p.Measures[i])
-		}
-	}
-	if r.def.HasLast() {
-		places = append(places, &p.LastTime, &p.LastSequence)
-	}
-	return places
 }
 
 func (r *tailReader) cell(kind event.Kind, raw any) (event.Cell, error) {

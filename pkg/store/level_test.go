@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -31,9 +33,16 @@ func cascadeDef(name string, zone *time.Location) *aggregation.Definition {
 			{Name: "millis", Op: aggregation.Sum, Arg: "ms", ArgKind: event.Int},
 			{Name: "slowest", Op: aggregation.Max, Arg: "ms", ArgKind: event.Int},
 			{Name: "newest", Op: aggregation.Last, Arg: "ms", ArgKind: event.Int},
+			{Name: "oldest", Op: aggregation.First, Arg: "ms", ArgKind: event.Int},
+			{Name: "p50", Op: aggregation.Quantile, Percent: 50, Arg: "size", ArgKind: event.Float},
+			{Name: "sizes", Op: aggregation.Distinct, Arg: "size", ArgKind: event.Float},
+			{Name: "spread", Op: aggregation.Deviation, Arg: "size", ArgKind: event.Float},
+			{Name: "p90", Op: aggregation.Quantile, Percent: 90, Arg: "size", ArgKind: event.Float, Shares: "p50"},
+			{Name: "since", Op: aggregation.Min, Arg: "at", ArgKind: event.Time},
+			{Name: "until", Op: aggregation.Max, Arg: "at", ArgKind: event.Time},
 		},
 		Granularities: []aggregation.Granularity{g("seconds"), g("15 minutes"), g("hours"), g("6 hours"), g("days"), g("weeks"), g("months"), g("years")},
-		Inputs:        []aggregation.Input{{Stream: "calls", Where: -1, Keys: []int{0, 1}, Args: []int{-1, 2, 2, 2}}},
+		Inputs:        []aggregation.Input{{Stream: "calls", Where: -1, Keys: []int{0, 1}, Args: []int{-1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4}}},
 	}
 }
 
@@ -41,17 +50,18 @@ func cascadeDef(name string, zone *time.Location) *aggregation.Definition {
 type tried struct {
 	api      string
 	code, ms int64
+	size     float64
 	at       int64
 	sequence uint64
 }
 
 func columnsOfTried(events []tried) *event.Columns {
-	schema := &event.Schema{Name: "calls", Attributes: []event.Attribute{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "ms", Kind: event.Int}}}
+	schema := &event.Schema{Name: "calls", Attributes: []event.Attribute{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "ms", Kind: event.Int}, {Name: "size", Kind: event.Float}, {Name: "at", Kind: event.Time}}}
 	c := event.NewColumns(schema, event.NewDictionary())
 	for i, e := range events {
 		c.Times, c.Sequences = append(c.Times, e.at), append(c.Sequences, e.sequence)
 		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
-		for at, cell := range []event.Cell{c.Dict.Intern(e.api), event.Cell(e.code), event.Cell(e.ms)} {
+		for at, cell := range []event.Cell{c.Dict.Intern(e.api), event.Cell(e.code), event.Cell(e.ms), event.FloatCell(e.size), event.Cell(e.at)} {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
 	}
@@ -60,32 +70,52 @@ func columnsOfTried(events []tried) *event.Columns {
 
 // expect is the answer by a loop over all events.
 func expect(def *aggregation.Definition, per aggregation.Granularity, events []tried) string {
-	type row struct {
-		calls, millis, slowest, newest int64
-		at                             int64
-		sequence                       uint64
-	}
-	rows := map[string]*row{}
+	rows := map[string][]tried{}
 	for _, e := range events {
 		key := fmt.Sprintf("%s %s %d", time.UnixMicro(per.Truncate(e.at, def.Zone)).UTC().Format(time.RFC3339), e.api, e.code)
-		r := rows[key]
-		if r == nil {
-			r = &row{slowest: e.ms, at: -1}
-			rows[key] = r
-		}
-		r.calls++
-		r.millis += e.ms
-		r.slowest = max(r.slowest, e.ms)
-		if e.at > r.at || e.at == r.at && e.sequence > r.sequence {
-			r.at, r.sequence, r.newest = e.at, e.sequence, e.ms
-		}
+		rows[key] = append(rows[key], e)
 	}
 	var lines []string
-	for key, r := range rows {
-		lines = append(lines, fmt.Sprint(key, " ", r.calls, " ", r.millis, " ", r.slowest, " ", r.newest))
+	for key, events := range rows {
+		slices.SortFunc(events, func(a, b tried) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.sequence, b.sequence)) })
+		oldest, newest := events[0], events[len(events)-1]
+		millis, slowest := int64(0), oldest.ms
+		different, sizes := map[float64]bool{}, []float64{}
+		mean, squares := 0.0, 0.0
+		for _, e := range events {
+			millis += e.ms
+			slowest = max(slowest, e.ms)
+			different[e.size] = true
+			sizes = append(sizes, e.size)
+			mean += e.size / float64(len(events))
+		}
+		for _, size := range sizes {
+			squares += (size - mean) * (size - mean)
+		}
+		slices.Sort(sizes)
+		percent := func(p int) float64 { return sizes[p*(len(sizes)-1)/100] }
+		lines = append(lines, line(key, int64(len(events)), millis, slowest, newest.ms, oldest.ms, percent(50), int64(len(different)),
+			math.Sqrt(squares/float64(len(sizes))), percent(90), time.UnixMicro(oldest.at).UTC(), time.UnixMicro(newest.at).UTC()))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// line writes a row; quantiles are powers of 2 here, and so can be compared
+// exactly.
+func line(key string, measures ...any) string {
+	power := func(v any) any {
+		f, ok := v.(float64)
+		if !ok || f == 0 {
+			return v
+		}
+		return math.Copysign(math.Exp2(math.Round(math.Log2(math.Abs(f)))), f)
+	}
+	measures[5], measures[8] = power(measures[5]), power(measures[8])
+	if spread, ok := measures[7].(float64); ok {
+		measures[7] = fmt.Sprintf("%.5f", spread)
+	}
+	return fmt.Sprint(append([]any{key}, measures...)...)
 }
 
 // answer asks for the same.
@@ -99,13 +129,15 @@ func answer(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Gra
 		Group: []Field{{Role: BucketField}, {Role: KeyField}, {Role: KeyField, Index: 1}},
 		Select: []Expr{
 			field(BucketField, 0, event.Time), field(KeyField, 0, event.String), field(KeyField, 1, event.Int),
-			field(MeasureField, 0, event.Int), field(MeasureField, 1, event.Int), field(MeasureField, 2, event.Int), field(MeasureField, 3, event.Int),
 		},
+	}
+	for i, m := range def.Measures {
+		q.Select = append(q.Select, field(MeasureField, i, m.Kind()))
 	}
 	var lines []string
 	err := db.Ask(t.Context(), q, func(v []any) error {
 		bucket, _ := v[0].(time.Time)
-		lines = append(lines, fmt.Sprint(bucket.Format(time.RFC3339), " ", v[1], " ", v[2], " ", v[3], " ", v[4], " ", v[5], " ", v[6]))
+		lines = append(lines, line(fmt.Sprintf("%s %s %d", bucket.Format(time.RFC3339), v[1], v[2]), v[3:]...))
 		return nil
 	})
 	if err != nil {
@@ -184,7 +216,8 @@ func drawTried(t *rapid.T) tried {
 	}).Draw(t, "base")
 	return tried{
 		api: rapid.SampledFrom([]string{"", "pizza", "ü\t\n\\"}).Draw(t, "api"), code: rapid.SampledFrom([]int64{0, 200, -5}).Draw(t, "code"),
-		ms: rapid.Int64Range(-3, 9000).Draw(t, "ms"), at: base.UnixMicro() + rapid.Int64Range(0, 30*3600).Draw(t, "second")*1_000_000,
+		ms: rapid.Int64Range(-3, 9000).Draw(t, "ms"), size: rapid.SampledFrom([]float64{0, 1, -4, 64, 1024, 0.5}).Draw(t, "size"),
+		at: base.UnixMicro() + rapid.Int64Range(0, 30*3600).Draw(t, "second")*1_000_000,
 	}
 }
 
@@ -223,4 +256,32 @@ func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, even
 	s.cascade.Commit(levels)
 	s.cascade.Add(delta)
 	return true
+}
+
+func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
+	t.Parallel()
+	def := cascadeDef("Calls", time.UTC)
+	db := migrated(t, def)
+	lease := mustLease(t, db, "a", def)
+	defs := []*aggregation.Definition{def}
+	err := db.InTx(t.Context(), func(tx *Tx) error {
+		number, err := tx.NextBatch(t.Context(), lease, Totals{})
+		if err != nil {
+			return err
+		}
+		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.LoadCascade(t.Context(), "a", defs); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.LoadCascade(t.Context(), "a", defs)
+	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
+		t.Errorf("got error %v, want one about a corrupted sketch", err)
+	}
 }

@@ -15,7 +15,9 @@ import (
 // bare column is one value for the whole group: a column in Group is that
 // value; a measure is merged from its parts (an average is never an average
 // of averages); any other column shows its newest value. Inside an aggregate
-// function, and in Where, a column is its value in one natural row.
+// function, and in Where, a column is its value in one natural row. A sketched
+// measure has a value only per group: it stands neither in Group, nor in Where,
+// nor in an aggregate function.
 //
 // Who makes a Question has checked the kinds: DB.Ask trusts them, and puts
 // nothing but placeholders where a Question has text or numbers.
@@ -188,7 +190,8 @@ func (q *Question) merges(e *Expr) bool {
 		return e.Op == OpMax
 	case aggregation.Last:
 		return e.Op == OpLast
-	case aggregation.Avg:
+	case aggregation.Avg, aggregation.First:
+	case aggregation.Distinct, aggregation.Quantile, aggregation.Deviation: // in no function
 	}
 	return false
 }
@@ -197,7 +200,7 @@ func (q *Question) merges(e *Expr) bool {
 type parts struct {
 	keys, measures map[int]bool
 	shard          bool
-	age            bool
+	age, oldest    bool
 }
 
 // parts collects the columns that the question mentions, itself or through
@@ -209,8 +212,9 @@ func (q *Question) parts() parts {
 		case KeyField:
 			p.keys[f.Index] = true
 		case MeasureField:
-			p.measures[f.Index] = true
+			p.measures[q.Aggregation.Column(f.Index)] = true
 			p.age = p.age || q.measure(f).Op == aggregation.Last
+			p.oldest = p.oldest || q.measure(f).Op == aggregation.First
 		case BucketField, ShardField:
 		}
 	}

@@ -30,13 +30,14 @@ func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error
 		if err != nil || s.empty() {
 			return err
 		}
-		text, args := q.statement(s)
+		f := q.finishing()
+		text, args := f.sql.statement(s)
 		rows, err := tx.QueryContext(ctx, text, args...)
 		if err != nil {
 			return fmt.Errorf("select: %w", err)
 		}
 		defer func() { _ = rows.Close() }() // rows.Err tells
-		if err := eachRow(rows, q.Select, row); err != nil {
+		if err := f.each(rows, row); err != nil {
 			return err
 		}
 		return rows.Err()
@@ -58,7 +59,10 @@ func (db *DB) inSnapshot(ctx context.Context, f func(*sql.Tx) error) error {
 	return f(tx)
 }
 
-func eachRow(rows *sql.Rows, columns []Expr, row func([]any) error) error {
+// eachRow calls row for each row that was selected for the question, with its
+// values as Ask promises them.
+func eachRow(rows *sql.Rows, q *Question, row func([]any) error) error {
+	columns := q.Select
 	raw := make([]any, len(columns))
 	targets := make([]any, len(columns))
 	for i := range raw {
@@ -71,7 +75,12 @@ func eachRow(rows *sql.Rows, columns []Expr, row func([]any) error) error {
 		values := make([]any, len(columns))
 		for i := range raw {
 			var err error
-			if values[i], err = value(raw[i], columns[i].Kind); err != nil {
+			if q.sketched(&columns[i]) {
+				values[i], err = finish(q.measure(columns[i].Field), raw[i])
+			} else {
+				values[i], err = value(raw[i], columns[i].Kind)
+			}
+			if err != nil {
 				return fmt.Errorf("read column %d: %w", i+1, err)
 			}
 		}

@@ -25,8 +25,10 @@ import (
 //	bucket, shard_id
 //	k0, k1, …   group keys
 //	n           number of events
-//	m0, m1, …   measures as stored: sum, min, max or newest value
+//	m0, m1, …   measures as stored: sum, min, max, oldest or newest value, or
+//	            sketches, which are merged by joining them (see finishing)
 //	age         text that sorts as the rows' newest events do
+//	oldest      the same of their oldest events
 //
 // Texts compare byte by byte: the tables' columns have the collation C.
 type statement struct {
@@ -93,6 +95,9 @@ func (st *statement) stored(s span) {
 		if st.parts.age {
 			st.printf(", %s AS age", age(def, packed))
 		}
+		if st.parts.oldest {
+			st.printf(", %s AS oldest", moment(colFirstAt, colFirstSeq, packed))
+		}
 		from := s.from
 		if source.level == st.question.Per && s.starts != nil {
 			from = s.starts[0] // its rows carry the label, which may lie before the edge
@@ -123,8 +128,13 @@ func age(def *aggregation.Definition, packed bool) string {
 	if !def.HasLast() {
 		return `(extract(epoch FROM bucket)::bigint + 2000000000000000000)::text COLLATE "C"`
 	}
+	return moment(colLastAt, colLastSeq, packed)
+}
+
+// moment is age of the event whose time and sequence two columns hold.
+func moment(at, sequence string, packed bool) string {
 	return fmt.Sprintf(`((%s + 2000000000000000000)::text || (%s + 1000000000000000000)::text) COLLATE "C"`,
-		groupColumn(colLastAt, packed), groupColumn(colLastSeq, packed))
+		groupColumn(at, packed), groupColumn(sequence, packed))
 }
 
 // tableOf returns the table of a level as SQL names it.
@@ -174,12 +184,16 @@ func (st *statement) natural(s span) {
 	if st.parts.age {
 		st.printf(", max(r.age) AS age")
 	}
+	if st.parts.oldest {
+		st.printf(", min(r.oldest) AS oldest")
+	}
 	st.printf("\n\tFROM (")
 	st.stored(s)
 	st.printf(") r\n\tGROUP BY %s", strings.Join(by, ", "))
 }
 
-// merged returns the stored part of measure i over several rows.
+// merged returns the stored part of measure i, which has a column of its own,
+// over several rows.
 func (st *statement) merged(i int) string {
 	column := fmt.Sprintf("r.m%d", i)
 	switch m := st.question.Aggregation.Measures[i]; m.Op {
@@ -191,6 +205,10 @@ func (st *statement) merged(i int) string {
 		return least("max", column, m.ArgKind)
 	case aggregation.Last:
 		return newest(column, m.ArgKind)
+	case aggregation.First:
+		return oldest(column, m.ArgKind)
+	case aggregation.Distinct, aggregation.Quantile, aggregation.Deviation:
+		return "string_agg(" + column + ", ''::bytea)"
 	}
 	panic("store: measure without op")
 }
@@ -209,6 +227,11 @@ func least(function, column string, kind event.Kind) string {
 // among equal ages the value itself decides.
 func newest(column string, kind event.Kind) string {
 	return fmt.Sprintf("(max(ARRAY[r.age, %s::text]))[2]::%s", column, castType(kind))
+}
+
+// oldest returns the value that a column has in the oldest row.
+func oldest(column string, kind event.Kind) string {
+	return fmt.Sprintf("(min(ARRAY[r.oldest, %s::text]))[2]::%s", column, castType(kind))
 }
 
 func (st *statement) groupBy() {
@@ -255,12 +278,11 @@ func (st *statement) rowField(f Field) string {
 		return fmt.Sprintf("r.k%d", f.Index)
 	case MeasureField:
 	}
-	switch st.question.measure(f).Op {
+	switch st.question.measure(f).Op { //nolint:exhaustive // all others are as stored
 	case aggregation.Count:
 		return "r.n"
 	case aggregation.Avg:
 		return ratio(fmt.Sprintf("r.m%d", f.Index), "r.n")
-	case aggregation.Sum, aggregation.Min, aggregation.Max, aggregation.Last:
 	}
 	return fmt.Sprintf("r.m%d", f.Index)
 }
@@ -273,14 +295,13 @@ func (st *statement) groupField(f Field, kind event.Kind) string {
 	case f.Role != MeasureField:
 		return newest(st.rowField(f), kind)
 	}
-	switch st.question.measure(f).Op {
+	switch st.question.measure(f).Op { //nolint:exhaustive // all others are as stored
 	case aggregation.Count:
 		return "sum(r.n)"
 	case aggregation.Avg:
 		return ratio(st.merged(f.Index), "sum(r.n)")
-	case aggregation.Sum, aggregation.Min, aggregation.Max, aggregation.Last:
 	}
-	return st.merged(f.Index)
+	return st.merged(st.question.Aggregation.Column(f.Index))
 }
 
 func ratio(a, b string) string { return fmt.Sprintf("(%s::float8 / %s::float8)", a, b) }

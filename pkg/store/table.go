@@ -15,14 +15,16 @@ import (
 // Columns of every packed table beside its keys and measures. Definitions may
 // not use these names.
 const (
-	colBucket  = "bucket"
-	colShard   = "shard_id"
-	colBatch   = "batch_no"
-	colEvents  = "weir_events"
-	colLastAt  = "weir_last_time" // event time of the newest event, µs since 1970 UTC
-	colLastSeq = "weir_last_seq"  // its stream sequence, which decides between equal times
-	colKey     = "weir_key"       // hash of the group keys, for they may be too long for an index
-	colPart    = "weir_part"      // 0, 1, … where one row cannot hold a group's sums
+	colBucket   = "bucket"
+	colShard    = "shard_id"
+	colBatch    = "batch_no"
+	colEvents   = "weir_events"
+	colLastAt   = "weir_last_time"  // event time of the newest event, µs since 1970 UTC
+	colLastSeq  = "weir_last_seq"   // its stream sequence, which decides between equal times
+	colFirstAt  = "weir_first_time" // the same of the oldest event
+	colFirstSeq = "weir_first_seq"
+	colKey      = "weir_key"  // hash of the group keys, for they may be too long for an index
+	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums
 )
 
 // TableName returns the name, within weir_data, of the table that holds one
@@ -56,7 +58,18 @@ func sqlType(kind event.Kind) string {
 // tables of coarser levels.
 type column struct {
 	name string
-	kind event.Kind
+	kind event.Kind // of its values; 0 where they are sketches
+}
+
+// sketched reports whether the column holds blocks of sketches, which are
+// merged by joining them.
+func (c column) sketched() bool { return c.kind == 0 }
+
+func (c column) sqlType() string {
+	if c.sketched() {
+		return "bytea"
+	}
+	return sqlType(c.kind)
 }
 
 // columnsOf lists what is stored of an aggregation's groups, in table order;
@@ -68,9 +81,16 @@ func columnsOf(def *aggregation.Definition) []column {
 	}
 	columns = append(columns, column{colEvents, event.Int})
 	for _, m := range def.Measures {
-		if m.Stored() {
+		switch {
+		case !m.Stored():
+		case m.Sketched():
+			columns = append(columns, column{name: ident(m.Name)})
+		default:
 			columns = append(columns, column{ident(m.Name), m.ArgKind})
 		}
+	}
+	if def.HasFirst() {
+		columns = append(columns, column{colFirstAt, event.Int}, column{colFirstSeq, event.Int})
 	}
 	if def.HasLast() {
 		columns = append(columns, column{colLastAt, event.Int}, column{colLastSeq, event.Int})
@@ -98,9 +118,12 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {
-		sqlType, collate, _ := strings.Cut(sqlType(c.kind), " COLLATE ")
+		sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
 		if packed {
-			sqlType += "[]" + option
+			sqlType += "[]"
+		}
+		if packed || c.sketched() {
+			sqlType += option
 		}
 		if collate != "" {
 			collate = " COLLATE " + collate
@@ -249,6 +272,9 @@ func shape(def *aggregation.Definition) string {
 		keys = append(keys, k.Name+" "+k.Kind.String())
 	}
 	for _, m := range def.Measures {
+		if m.Shares != "" { // nothing is stored of it
+			continue
+		}
 		text := m.Name + " " + m.Op.String()
 		if m.Stored() {
 			text += " " + m.ArgKind.String()
