@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"weir/pkg/aggregation"
 	"weir/pkg/definition"
 	"weir/pkg/query"
 )
@@ -18,7 +17,6 @@ func TestSiddhiVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
 		t.Run(v.ID, func(t *testing.T) {
 			t.Parallel()
-			v.skipUnknown(t)
 			switch v.Kind {
 			case "definition_error":
 				v.testDefinitionError(t)
@@ -39,20 +37,6 @@ func TestSiddhiVectors(t *testing.T) {
 				t.Fatalf("there is no kind of vector %q", v.Kind)
 			}
 		})
-	}
-}
-
-// skipUnknown skips a vector about a measure that is being added.
-func (v *vector) skipUnknown(t *testing.T) {
-	if _, known := aggregation.ParseOp("distinct_count"); known {
-		return
-	}
-	for _, a := range v.Aggregations {
-		for _, c := range a.Select {
-			if c.Fn == "distinct_count" {
-				t.Skip("waits for the measure distinct_count(x), which is on another branch")
-			}
-		}
 	}
 }
 
