@@ -56,6 +56,11 @@ func (db *DB) inSnapshot(ctx context.Context, f func(*sql.Tx) error) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
+	// Flushes must not idle, for they hold what other workers want; a snapshot holds
+	// nothing, and what is worked out between its statements may take a while.
+	if _, err := tx.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = '5min'`); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
 	return f(tx)
 }
 
