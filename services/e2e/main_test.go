@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -32,6 +34,8 @@ func buildAndRun(m *testing.M) int {
 		fmt.Println("e2e: the tests with real processes need Postgres and are skipped; run without -short")
 		return 0
 	}
+	// Under nohup(1) the programs would inherit that SIGHUP is ignored, unless it is asked for here.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	dir, err := os.MkdirTemp("", "weir-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

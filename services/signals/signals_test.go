@@ -2,6 +2,8 @@ package signals
 
 import (
 	"context"
+	"os"
+	"os/signal"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +31,10 @@ func signalUntil(t *testing.T, done <-chan struct{}) {
 
 // Not parallel: the signals are those of the whole process.
 func TestSecond_EndsWithASignalThatComesAWhileAfterTheFirst(t *testing.T) {
+	// Where the tests run under nohup(1) the signal is ignored until somebody asks for it.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	defer signal.Stop(heard)
 	parent, end := context.WithCancel(t.Context())
 	defer end()
 	first := First(parent)
