@@ -42,12 +42,12 @@ func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta
 
 func (tx *Tx) copyParts(ctx context.Context, shardID string, batch int64, parts []aggregation.Part, dict *event.Dictionary) error {
 	def, level := parts[0].Definition, parts[0].Level
-	e := encoder{dict: dict, shardID: shardID, batch: batch}
+	e := encoder{dict: dict, shardID: shardID, batch: batch, columns: columnsOf(def)}
 	columns, encode := []string{colBucket, colShard, colBatch}, e.packed
 	if level != def.Finest() {
 		columns, encode = append(columns, colKey, colPart), e.plain
 	}
-	for _, c := range columnsOf(def) {
+	for _, c := range e.columns {
 		columns = append(columns, c.name)
 	}
 	for i := range columns {
@@ -120,6 +120,7 @@ type encoder struct {
 	dict    *event.Dictionary
 	shardID string
 	batch   int64
+	columns []column // of the parts' aggregation
 	keyText []byte
 }
 
@@ -130,10 +131,11 @@ type values struct {
 	sketches *[][]byte
 }
 
-// valuesOf lists a part's columns in the order of columnsOf.
-func valuesOf(p *aggregation.Part) []values {
+// valuesOf lists where a part keeps the columns of its aggregation, columnsOf,
+// in their order.
+func valuesOf(p *aggregation.Part, columns []column) []values {
 	def := p.Definition
-	var all []values
+	all := make([]values, 0, len(columns))
 	cells := func(columns ...*[]event.Cell) {
 		for _, c := range columns {
 			all = append(all, values{cells: c})
@@ -158,7 +160,7 @@ func valuesOf(p *aggregation.Part) []values {
 	if def.HasLast() {
 		cells(&p.LastTime, &p.LastSequence)
 	}
-	for i, c := range columnsOf(def) {
+	for i, c := range columns {
 		all[i].column = c
 	}
 	return all
@@ -175,7 +177,7 @@ func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
 // packed appends one row that holds all groups as arrays.
 func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 	out = e.begin(out, p)
-	for _, v := range valuesOf(p) {
+	for _, v := range valuesOf(p, e.columns) {
 		out = append(out, '\t', '{')
 		if v.sketched() {
 			out = sketchElements(out, *v.sketches)
@@ -189,7 +191,7 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 
 // plain appends a row per group.
 func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
-	columns := valuesOf(p)
+	columns := valuesOf(p, e.columns)
 	parts := map[[16]byte]int{}
 	for n := range p.Len() {
 		key := e.key(p, n)

@@ -111,7 +111,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 		return delta, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	reader := tailReader{def: def, level: parent, delta: &delta}
+	reader := tailReader{def: def, level: parent, columns: columns, delta: &delta}
 	for rows.Next() {
 		if err := reader.row(rows); err != nil {
 			return delta, err
@@ -131,15 +131,16 @@ func groupColumn(name string, packed bool) string {
 // tailReader turns rows, one per group and in the order of buckets, back into
 // parts.
 type tailReader struct {
-	def   *aggregation.Definition
-	level aggregation.Granularity
-	delta *aggregation.Delta
-	last  []values // of the last part
+	def     *aggregation.Definition
+	level   aggregation.Granularity
+	columns []column
+	delta   *aggregation.Delta
+	last    []values // of the last part
 }
 
 func (r *tailReader) row(rows *sql.Rows) error {
 	var bucket time.Time
-	raw := make([]any, len(columnsOf(r.def)))
+	raw := make([]any, len(r.columns))
 	targets := []any{&bucket}
 	for i := range raw {
 		targets = append(targets, &raw[i])
@@ -154,7 +155,7 @@ func (r *tailReader) row(rows *sql.Rows) error {
 			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
 			Sketches: make([][][]byte, len(r.def.Measures)),
 		})
-		r.last = valuesOf(&r.delta.Parts[len(parts)])
+		r.last = valuesOf(&r.delta.Parts[len(parts)], r.columns)
 	}
 	for i, c := range r.last {
 		if c.sketched() {

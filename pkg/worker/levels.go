@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -79,12 +80,11 @@ func (w *Worker) rollUp(ctx context.Context, all bool) error {
 		return nil
 	}
 	if all {
-		clear(w.flushed)
 		for _, g := range w.granularities() {
 			w.flushed[g] = time.Time{}
 		}
 	}
-	if len(w.cascade.Prepare(w.due).Levels) == 0 {
+	if !slices.ContainsFunc(w.granularities(), w.due) {
 		return nil
 	}
 	err := w.flush(ctx, newBatch(0))
@@ -95,10 +95,10 @@ func (w *Worker) rollUp(ctx context.Context, all bool) error {
 	return err
 }
 
-// granularities lists all levels of all aggregations.
+// granularities lists the coarser levels of all aggregations.
 func (w *Worker) granularities() (all []aggregation.Granularity) {
 	for _, def := range w.catalog.Aggregations {
-		all = append(all, def.Granularities...)
+		all = append(all, def.Granularities[1:]...)
 	}
 	return all
 }
