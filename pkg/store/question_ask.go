@@ -27,7 +27,7 @@ import (
 func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error) error {
 	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
 		s, err := q.span(ctx, tx)
-		if err != nil || s.empty() {
+		if err != nil {
 			return err
 		}
 		f := q.finishing()
