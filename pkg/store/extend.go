@@ -95,7 +95,7 @@ func (e *extension) levels(want *record) error {
 	for _, level := range e.def.Granularities {
 		if !slices.Contains(e.have.Levels, level.String()) {
 			e.texts = append(e.texts, fmt.Sprintf("add level %s, filled from what finer ones hold", level))
-			e.sql = append(e.sql, createTable(e.def, level, e.lz4))
+			e.sql = append(e.sql, createTable(e.def, level, e.lz4, true))
 		}
 	}
 	for _, level := range e.have.Levels {

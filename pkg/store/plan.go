@@ -164,7 +164,7 @@ func (p *planner) create(def *aggregation.Definition, version int, changed strin
 	var levels, sql []string
 	for _, level := range def.Granularities {
 		levels = append(levels, strings.TrimPrefix(TableName(&versioned, level), ident(versioned.ID())+"_"))
-		sql = append(sql, createTable(&versioned, level, p.lz4))
+		sql = append(sql, createTable(&versioned, level, p.lz4, false))
 	}
 	want := recordOf(&versioned)
 	sql = append(sql,

@@ -124,8 +124,9 @@ func parallel(def *aggregation.Definition, c column) string {
 }
 
 // createTable returns the DDL of one level: packed rows at the finest, a row
-// per group at the others.
-func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4 bool) string {
+// per group at the others. With partial, rows may lack measures: the level is
+// added to others that have rows from before a measure was.
+func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4, partial bool) string {
 	packed := level == def.Finest()
 	var b strings.Builder
 	table := tableOf(def, level)
@@ -137,7 +138,11 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {
-		fmt.Fprintf(&b, "\t%s %s NOT NULL,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4))
+		null := " NOT NULL"
+		if partial && i > len(def.Keys) { // after the keys and the number of events
+			null = ""
+		}
+		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)
 		if packed && i > 0 {
 			fmt.Fprintf(&b, "\t%s,\n", parallel(def, c))
 		}
