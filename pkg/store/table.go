@@ -147,10 +147,20 @@ type Change struct {
 	sql  []string
 }
 
-// Plan returns what [DB.Apply] would do to make the tables that the
+// Plan returns what [DB.Apply] would do to make the tables and views that the
 // definitions need; nothing if all is there. A defined aggregation whose
 // tables have another shape is an error: its rows would mean something else.
 func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition) ([]Change, error) {
+	changes, err := db.plan(ctx, defs)
+	if err != nil {
+		return nil, err
+	}
+	views, err := planViews(ctx, db.sql, defs)
+	return append(changes, views...), err
+}
+
+// plan is Plan but for the views, which Weir itself has no need of.
+func (db *DB) plan(ctx context.Context, defs []*aggregation.Definition) ([]Change, error) {
 	migrated, err := db.Migrated(ctx)
 	if err != nil {
 		return nil, err
@@ -217,6 +227,11 @@ func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition) error {
 		if err != nil {
 			return err
 		}
+		views, err := planViews(ctx, tx.tx, defs)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, views...)
 		for _, change := range changes {
 			for _, statement := range change.sql {
 				if _, err := tx.tx.ExecContext(ctx, statement); err != nil {
@@ -254,7 +269,7 @@ func readShapes(ctx context.Context, q querier) (map[string]string, error) {
 // Missing returns a sentence that says what `weir apply` has still to do, or
 // "" if the tables are as the definitions need them.
 func (db *DB) Missing(ctx context.Context, defs []*aggregation.Definition) (string, error) {
-	changes, err := db.Plan(ctx, defs)
+	changes, err := db.plan(ctx, defs)
 	if err != nil || len(changes) == 0 {
 		return "", err
 	}

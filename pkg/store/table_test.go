@@ -26,7 +26,9 @@ func TestApply_MakesWhatThePlanSaysAndThenNothing(t *testing.T) {
 	}
 	want := "migrate Weir's own tables (schema weir)\n" +
 		"create aggregation PlanOne (tables weir_data.planone_{seconds,minutes,hours,days,months,years})\n" +
-		"create aggregation PlanTwo (tables weir_data.plantwo_{seconds,minutes,hours,days,months,years})"
+		"create aggregation PlanTwo (tables weir_data.plantwo_{seconds,minutes,hours,days,months,years})\n" +
+		"make views of PlanOne (weir_view.planone_{seconds,minutes,hours,days,months,years})\n" +
+		"make views of PlanTwo (weir_view.plantwo_{seconds,minutes,hours,days,months,years})"
 	if got := strings.Join(plan(), "\n"); got != want {
 		t.Errorf("plan:\n%s\nwant:\n%s", got, want)
 	}
@@ -39,7 +41,7 @@ func TestApply_MakesWhatThePlanSaysAndThenNothing(t *testing.T) {
 		}
 	}
 	defs = append(defs, calls("PlanThree"))
-	if got := plan(); len(got) != 1 || !strings.Contains(got[0], "PlanThree") {
+	if got := plan(); len(got) != 2 || !strings.Contains(got[0], "PlanThree") || !strings.Contains(got[1], "PlanThree") {
 		t.Errorf("plan with one more: %q", got)
 	}
 }
