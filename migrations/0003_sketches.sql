@@ -106,7 +106,7 @@ $$;
 -- squares of their distances from it. They add up by Chan's formula.
 -- +goose StatementBegin
 CREATE FUNCTION weir_view.stddev(sketch bytea) RETURNS double precision
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 1000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     block   bytea;
     size    integer;
@@ -156,7 +156,7 @@ COMMENT ON FUNCTION weir_view.stddev(bytea) IS 'Population standard deviation of
 -- one before, and how many values it has.
 -- +goose StatementBegin
 CREATE FUNCTION weir_view.quantile(sketch bytea, percent double precision) RETURNS double precision
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     -- The bins: log2 of a factor that grows by cubic interpolation, 0.5 % wide
     -- to either side (DDSketch's cubically interpolated mapping).
@@ -272,7 +272,7 @@ $$;
 -- whose list would be longer than the registers are registers.
 -- +goose StatementBegin
 CREATE FUNCTION weir_view.distinct_count(sketch bytea) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     m      CONSTANT double precision := 65536;
     blocks bytea[] := ARRAY(SELECT * FROM weir_view.sketch_blocks(sketch));

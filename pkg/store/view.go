@@ -89,8 +89,10 @@ func viewColumns(def *aggregation.Definition, level aggregation.Granularity) []v
 		columns = append(columns, viewColumn{ident(m.Name), viewMeasure(def, i), measureDoc(m)})
 		if m.Sketched() && m.Stored() {
 			name := ident(m.Name)
-			columns = append(columns, viewColumn{sketchPrefix + name, joined(name),
-				"Sketch of " + m.Arg + ", for values over several rows: string_agg joins sketches."})
+			columns = append(columns, viewColumn{
+				sketchPrefix + name, joined(name),
+				"Sketch of " + m.Arg + ", for values over several rows: string_agg joins sketches.",
+			})
 		}
 	}
 	return columns

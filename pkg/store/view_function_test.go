@@ -222,8 +222,21 @@ func TestDistinctCount_IsExactlyThatOfGo(t *testing.T) {
 		return all
 	}
 	for _, sizes := range [][]int{
-		{0}, {1}, {512}, {513}, {300, 300}, {200, 300}, {5000}, {400, 400, 5000}, {25_000}, {12_000, 12_000, 12_000},
-		{33_000}, {60_000}, {60_000, 100, 9000}, {400_000, 60_000}, {20_000, 20_000, 20_000, 20_000},
+		{0},
+		{1},
+		{512},
+		{513},
+		{300, 300},
+		{200, 300},
+		{5000},
+		{400, 400, 5000},
+		{25_000},
+		{12_000, 12_000, 12_000},
+		{33_000},
+		{60_000},
+		{60_000, 100, 9000},
+		{400_000, 60_000},
+		{20_000, 20_000, 20_000, 20_000},
 	} {
 		var parts [][]float64
 		for _, n := range sizes {
@@ -234,11 +247,11 @@ func TestDistinctCount_IsExactlyThatOfGo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		started := time.Now() //nolint:forbidigo // told to who runs the tests
+		started := time.Now()
 		if got := ask[int64](t, db, `SELECT weir_view.distinct_count($1)`, blocks); got != int64(cell) {
 			t.Errorf("%v values: got %d, want %d", sizes, got, int64(cell))
 		}
-		t.Logf("%v values: %d, %d bytes, %s", sizes, int64(cell), len(blocks), time.Since(started).Round(time.Microsecond)) //nolint:forbidigo // as above
+		t.Logf("%v values: %d, %d bytes, %s", sizes, int64(cell), len(blocks), time.Since(started).Round(time.Microsecond))
 	}
 }
 
