@@ -28,6 +28,8 @@ type table struct {
 
 	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
 	intSums     []int // measures that are integer sums
+
+	gate *gate // holds the table to MaxGroups; nil does not
 }
 
 func newTable(def *Definition, level Granularity) *table {
@@ -55,7 +57,8 @@ func (t *table) len() int { return len(t.rows) / t.stride }
 
 func (t *table) row(i int) []event.Cell { return t.rows[i*t.stride : (i+1)*t.stride] }
 
-// group returns the row number of the group in t.probe, made new where needed.
+// group returns the row number of the group in t.probe, made new where needed;
+// -1 where the gate does not admit it.
 func (t *table) group() (i int, fresh bool) {
 	mask := uint64(len(t.slots) - 1)
 	at := hash(t.probe) & mask
@@ -65,6 +68,9 @@ func (t *table) group() (i int, fresh bool) {
 			return i, false
 		}
 		at = (at + 1) & mask
+	}
+	if t.gate != nil && !t.gate.admits(t.probe) {
+		return -1, false
 	}
 	n := t.len()
 	t.rows = append(t.rows, t.probe...)
@@ -95,6 +101,10 @@ func (m moment) before(o moment) bool {
 // put adds to the group in t.probe. Only blocks can be wrong.
 func (t *table) put(x *contribution) error {
 	i, fresh := t.group()
+	if i < 0 {
+		t.gate.divert(t.probe, x.events)
+		i, fresh = t.group()
+	}
 	if t.overflows(t.row(i), x) {
 		t.split(i)
 		fresh = true
