@@ -185,9 +185,7 @@ func (a *admitted) admit(g *gate, group []event.Cell) bool {
 func (l *levelGuard) commit() {
 	for _, a := range l.open {
 		before := a.groups.n
-		for _, h := range a.fresh {
-			a.groups.add(h)
-		}
+		a.groups.add(a.fresh)
 		l.groups += a.groups.n - before
 		a.fresh = nil
 	}
@@ -239,19 +237,26 @@ func (s *hashSet) find(h uint64) int {
 	return int(at)
 }
 
-func (s *hashSet) add(h uint64) {
-	if 4*(s.n+1) > 3*len(s.slots) {
-		old := s.slots
-		s.slots, s.n = make([]uint64, max(8, 2*len(old))), 0
-		for _, h := range old {
-			if h != 0 {
-				s.slots[s.find(h)] = h
-				s.n++
-			}
-		}
+func (s *hashSet) add(hashes []uint64) {
+	size := max(8, len(s.slots))
+	for 4*(s.n+len(hashes)) > 3*size {
+		size *= 2
 	}
-	if at := s.find(h); s.slots[at] == 0 {
-		s.slots[at] = h
-		s.n++
+	if old := s.slots; size > len(old) {
+		s.slots, s.n = make([]uint64, size), 0
+		s.insert(old)
+	}
+	s.insert(hashes)
+}
+
+func (s *hashSet) insert(hashes []uint64) {
+	for _, h := range hashes {
+		if h == 0 {
+			continue
+		}
+		if at := s.find(h); s.slots[at] == 0 {
+			s.slots[at] = h
+			s.n++
+		}
 	}
 }

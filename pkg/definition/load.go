@@ -63,7 +63,7 @@
 //
 // Groups beyond max_groups in a bucket of a shard are folded into one whose
 // string keys are "__other__" and whose other keys are 0, false or the start of
-// 1970; totals stay right at every level ([aggregation.Guard]). An aggregation
+// 1970; totals stay right at every level ([weir/pkg/aggregation.Guard]). An aggregation
 // that groups by no string has no cap.
 //
 // # Expressions
