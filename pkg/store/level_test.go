@@ -227,11 +227,11 @@ func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, even
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, err = db.LoadCascade(t.Context(), s.lease.ShardID, defs); err != nil {
+		if s.cascade, err = db.LoadCascade(t.Context(), s.lease.ShardID, defs, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)})
+	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
 	err = db.InTx(t.Context(), func(tx *Tx) error {
 		number, err := tx.NextBatch(t.Context(), s.lease, Totals{})
@@ -271,18 +271,18 @@ func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}))
+		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}, nil))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.LoadCascade(t.Context(), "a", defs); err != nil {
+	if _, err := db.LoadCascade(t.Context(), "a", defs, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.LoadCascade(t.Context(), "a", defs)
+	_, err = db.LoadCascade(t.Context(), "a", defs, nil)
 	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
 		t.Errorf("got error %v, want one about a corrupted sketch", err)
 	}
