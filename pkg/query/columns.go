@@ -24,10 +24,14 @@ func (c column) expr() store.Expr {
 	return store.Expr{Op: store.OpField, Kind: c.kind, Field: c.field}
 }
 
+// shardColumn is the column of shards, which an aggregation has by partition_by_id.
+const shardColumn = "shard_id"
+
 // columns are all columns of an aggregation: bucket, keys, measures, shard_id.
 type columns struct {
 	aggregation string
 	all         []column
+	byShard     bool
 }
 
 func columnsOf(def *aggregation.Definition) columns {
@@ -38,8 +42,10 @@ func columnsOf(def *aggregation.Definition) columns {
 	for i, m := range def.Measures {
 		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}, m.Sketched()})
 	}
-	all = append(all, column{name: "shard_id", kind: event.String, field: store.Field{Role: store.ShardField}})
-	return columns{def.Name, all}
+	if def.PartitionByID {
+		all = append(all, column{name: shardColumn, kind: event.String, field: store.Field{Role: store.ShardField}})
+	}
+	return columns{def.Name, all, def.PartitionByID}
 }
 
 // of returns the field's column.
@@ -78,6 +84,10 @@ func (cs columns) unknown(name string) error {
 	names := make([]string, len(cs.all))
 	for i, c := range cs.all {
 		names[i] = c.name
+	}
+	if strings.EqualFold(name, shardColumn) && !cs.byShard {
+		return fmt.Errorf("%s has no column %s, because its partition_by_id is false; set it to true and `weir apply`, and the rows that are there have it too; its columns are %s",
+			cs.aggregation, shardColumn, strings.Join(names, ", "))
 	}
 	return fmt.Errorf("%s has no column %q%s; its columns are %s",
 		cs.aggregation, name, didYouMean(name, names), strings.Join(names, ", "))
