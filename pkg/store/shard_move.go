@@ -68,11 +68,11 @@ func (db *DB) RenameShard(ctx context.Context, u Upkeep, from, to string) (Moved
 	}
 	target, err := db.shard(ctx, to)
 	var unknown ErrNoShard
-	switch {
-	case errors.As(err, &unknown):
-	case err != nil:
+	if err != nil && !errors.As(err, &unknown) {
 		return Moved{}, err
-	case target.Live, source.MovedTo != to && (target.LastBatch > 0 || target.Totals != Totals{}): // not what a crash left
+	}
+	// What a crash has left is not taken: the rows that are there already, or a shard without any.
+	if err == nil && source.MovedTo != to && (target.Live || target.LastBatch > 0 || target.Totals != Totals{}) {
 		return Moved{}, fmt.Errorf("there is a shard %q already: to put both together, `weir shard merge %s --into %s`", to, from, to)
 	}
 	return db.moveShard(ctx, u, from, to)
