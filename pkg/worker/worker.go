@@ -34,7 +34,7 @@ import (
 // Config says who a worker is and how large its batches are.
 type Config struct {
 	// ShardID names the rows this worker writes: 1 to 20 characters, its own.
-	// If it is "" the worker takes the first shard of Pool that nobody holds.
+	// "" takes the first shard of Pool that nobody holds.
 	ShardID string
 	Pool    []string
 	// Owner is who holds the shard, for people: host name and process.
@@ -126,7 +126,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it had begun
 		}
-		return fmt.Errorf("start worker %s: %w", cmp.Or(w.cfg.ShardID, "with a shard of the pool"), err)
+		return fmt.Errorf("start worker %s: %w", cmp.Or(w.cfg.ShardID, "without a shard"), err)
 	}
 	defer w.consumer.Close()
 	defer func() { _ = w.lease.Close() }() // it ends with the connection anyway
@@ -177,7 +177,7 @@ func (w *Worker) start(ctx context.Context) error {
 // error the former lease stays, so that there is always one to check.
 func (w *Worker) leaseShard(ctx context.Context) (err error) {
 	var lease *store.Lease
-	if w.cfg.ShardID == "" {
+	if w.cfg.ShardID == "" && len(w.cfg.Pool) > 0 {
 		lease, err = w.db.LeaseFromPool(ctx, w.cfg.Pool, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
 	} else {
 		lease, err = w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)

@@ -56,7 +56,9 @@ func (i *instance) byShard(t *testing.T) map[string]int64 {
 func TestShard_IsListedMergedRenamedAndRetired(t *testing.T) {
 	t.Parallel()
 	i := up(t, "--workers", "0")
-	shard := func(args ...string) []string { return append(append([]string{"shard"}, args...), "--postgres", i.postgres) }
+	shard := func(args ...string) []string {
+		return append(append([]string{"shard"}, args...), "--postgres", i.postgres)
+	}
 	want := func(when string, counts map[string]int64) {
 		t.Helper()
 		if got := i.byShard(t); !maps.Equal(got, counts) {

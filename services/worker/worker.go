@@ -34,8 +34,8 @@ On SIGTERM the batch in hand is finished first. With --health it answers /health
 answer, and all is provisioned) at that address.`,
 		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1
   weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-pool 8`,
-		Args:    cobra.NoArgs,
-		RunE:    run,
+		Args: cobra.NoArgs,
+		RunE: run,
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Health, config.Definitions)
 	return cmd
