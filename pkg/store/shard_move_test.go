@@ -334,6 +334,13 @@ func TestMergeShard_KilledInTheMiddleChangesNothingAndIsDoneAgain(t *testing.T) 
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 	})
 	want("while all is moved but not committed")
+	_ = mustLease(t, db, "c", def).Close()
+	if _, err := db.MergeShard(t.Context(), upkeepOf(def), "c", "b"); err == nil || !strings.Contains(err.Error(), "another process moves shards now") {
+		t.Errorf("a second move at the same time: got %v", err)
+	}
+	if _, err := db.Purge(t.Context(), time.Now(), []*aggregation.Definition{def}); !PurgeBusy(err) {
+		t.Errorf("a purge at the same time: got %v, want busy", err)
+	}
 	killMove(t, db)
 	if err := <-merged; err == nil {
 		t.Fatal("a merge that was killed says nothing")
