@@ -66,8 +66,8 @@ type Lease struct {
 // LeaseShard takes the shard for owner, who is going to write it, and gives it
 // its partitions of every aggregation. A shard nobody has written becomes one. A
 // live holder is an ErrShardTaken, after a grace of wait in which a killed one's
-// connection may end; a shard that was retired or moved
-// is an ErrShardClosed.
+// connection may end; a shard that was retired or moved is an
+// ErrShardClosed.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
 	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
 		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
