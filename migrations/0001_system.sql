@@ -18,7 +18,12 @@ CREATE TABLE weir.shard (
     events       bigint NOT NULL DEFAULT 0 CHECK (events >= 0),
     dead_letters bigint NOT NULL DEFAULT 0 CHECK (dead_letters >= 0),
     created_at   timestamptz NOT NULL DEFAULT now(),
-    flushed_at   timestamptz
+    flushed_at   timestamptz,
+    retired_at   timestamptz, -- nobody may write it any more
+    -- Rows of other shards that were moved here have the batch numbers
+    -- -1 … -moved_in: below every watermark, so nothing lacks them.
+    moved_in     bigint NOT NULL DEFAULT 0 CHECK (moved_in >= 0),
+    moved_to     text COLLATE "C" -- where all its rows are now; only its empty tables are left
 ) WITH (fillfactor = 50);
 
 -- The ledger: which numbers of a publisher epoch are folded. A page holds

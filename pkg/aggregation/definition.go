@@ -163,8 +163,8 @@ type Definition struct {
 	Retention map[Granularity]time.Duration
 	// Zone cuts hours, days, months and years.
 	Zone *time.Location
-	// PartitionByID gives every worker rows of its own (SHARD_ID in the
-	// primary key).
+	// PartitionByID makes shard_id a column of the answers. Rows are stored by
+	// shard in any case, so it can be switched on for rows that are there.
 	PartitionByID bool
 	// MaxGroups caps the groups of a bucket in each shard; those beyond it are
 	// folded into [OtherGroup]. 0 is no cap. It needs a key that is a text.

@@ -17,7 +17,7 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 	}
 	b.take(d.reader, text.name.Node, "aggregation", name)
 	def := &aggregation.Definition{
-		Name: name, Doc: text.doc.text(), PartitionByID: true,
+		Name: name, Doc: text.doc.text(), PartitionByID: !b.options.NotByID,
 		Granularities: r.every(text), Zone: r.zone(text.zone),
 	}
 	if text.partition.given() {

@@ -11,6 +11,7 @@ import (
 
 // builder turns documents into a catalogue.
 type builder struct {
+	options Options
 	catalog Catalog
 	streams map[string]*stream
 	// taken says where a name was given first, by what it names and the name
@@ -18,8 +19,8 @@ type builder struct {
 	taken map[string]string
 }
 
-func build(documents []*document, l *language, all *problems) *Catalog {
-	b := &builder{streams: map[string]*stream{}, taken: map[string]string{}}
+func build(documents []*document, l *language, options Options, all *problems) *Catalog {
+	b := &builder{options: options, streams: map[string]*stream{}, taken: map[string]string{}}
 	for _, d := range documents {
 		b.addStream(d, l)
 	}

@@ -30,7 +30,7 @@
 //	    every: seconds...years   # or a list: [seconds, hours]
 //	    retention: {seconds: 5 minutes, years: all}
 //	    zone: Europe/Paris       # default UTC
-//	    partition_by_id: true    # default
+//	    partition_by_id: true    # shard_id is a column of answers; default (see Options)
 //	    max_groups: 5000         # per bucket and shard, or all; default 1000000
 //	rules:
 //	  slow-call:
@@ -121,6 +121,9 @@ type Options struct {
 	// KeepAll ignores the retention that the files ask for: everything is kept
 	// for ever, as old logs want it.
 	KeepAll bool
+	// NotByID is what partition_by_id is where a definition does not say: true
+	// makes it false, and so leaves shard_id out of the answers.
+	NotByID bool
 }
 
 // Problem is one thing that is wrong in a definition file.
@@ -172,7 +175,7 @@ func LoadWith(fsys fs.FS, options Options) (*Catalog, error) {
 	if len(documents) == 0 && len(all) == 0 {
 		return nil, errors.New("read definitions: no .yaml file found")
 	}
-	catalog := build(documents, newLanguage(functions), &all)
+	catalog := build(documents, newLanguage(functions), options, &all)
 	if err := all.join(); err != nil {
 		return nil, err
 	}

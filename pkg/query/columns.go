@@ -25,6 +25,9 @@ func (c column) expr() store.Expr {
 	return store.Expr{Op: store.OpField, Kind: c.kind, Field: c.field}
 }
 
+// shardColumn is the column of shards, which an aggregation has by partition_by_id.
+const shardColumn = "shard_id"
+
 // columns are all columns of an aggregation: bucket, keys, measures, shard_id.
 type columns struct {
 	aggregation string
@@ -42,8 +45,21 @@ func columnsOf(def *aggregation.Definition) columns {
 	for i, m := range def.Measures {
 		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}, m.Sketched()})
 	}
-	all = append(all, column{name: "shard_id", kind: event.String, field: store.Field{Role: store.ShardField}})
-	return columns{aggregation: def.Name, all: all}
+	cs := columns{aggregation: def.Name, all: all}
+	if def.PartitionByID {
+		cs.all = append(cs.all, shardOf())
+	} else {
+		cs.hints = map[string]string{shardColumn: withoutShards(def)}
+	}
+	return cs
+}
+
+func shardOf() column {
+	return column{name: shardColumn, kind: event.String, field: store.Field{Role: store.ShardField}}
+}
+
+func withoutShards(def *aggregation.Definition) string {
+	return def.Name + " has no column " + shardColumn + ", because its partition_by_id is false; set it to true and `weir apply`, and the rows that are there have it too"
 }
 
 // of returns the field's column.

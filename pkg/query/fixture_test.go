@@ -39,9 +39,10 @@ type call struct {
 // measures, at every granularity.
 func calls(zone *time.Location) *aggregation.Definition {
 	return &aggregation.Definition{
-		Name: "Calls",
-		Doc:  "Calls by API, <status> & cache",
-		Keys: []aggregation.Key{{Name: "apiName", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "cached", Kind: event.Bool}},
+		PartitionByID: true,
+		Name:          "Calls",
+		Doc:           "Calls by API, <status> & cache",
+		Keys:          []aggregation.Key{{Name: "apiName", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "cached", Kind: event.Bool}},
 		Measures: []aggregation.Measure{
 			{Name: "hits", Op: aggregation.Count},
 			{Name: "bytes", Op: aggregation.Sum, Arg: "bytes", ArgKind: event.Int},

@@ -38,6 +38,7 @@ type Server struct {
 //	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
 //	GET /api/v1/deadletters           ?limit=, newest first
 //	GET /api/v1/deadletters/{id}
+//	GET /api/v1/shards                the shards, by id
 //	GET /                             a page of links, also to /readyz, which
 //	                                  the process around the handler answers
 //
@@ -56,6 +57,7 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/alerts", s.get(s.alerts))
 	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
+	mux.Handle("/api/v1/shards", s.get(s.shards))
 	mux.Handle("/{$}", s.get(s.index))
 	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
 		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}

@@ -203,6 +203,12 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 			t.Errorf("got %s, want %q in it", got, want)
 		}
 	}
+	exec(t, raw, `INSERT INTO weir.shard (shard_id, owner, events, last_batch, retired_at) VALUES ('a', 'host', 7, 3, '2026-01-01Z')`)
+	status, _, shards := get(t, http.MethodGet, base+"/api/v1/shards")
+	if want := `"shard_id":"a","state":"retired"`; status != http.StatusOK || !strings.Contains(shards, want) || !strings.Contains(shards, `"events":7`) ||
+		!strings.Contains(shards, `"levels_behind":5,"levels":5,"retired_at":"2026-01-01T00:00:00Z"`) {
+		t.Errorf("got %d %s, want %s", status, shards, want)
+	}
 	alerts, err := client.Alerts(t.Context(), "tier-crossing", "local", "firing", 2)
 	if err != nil || len(alerts) != 2 || alerts[0].ID != "id3" || alerts[0].Key["user"] != "u" {
 		t.Errorf("got %v, %v, want the newest two alerts", alerts, err)

@@ -87,12 +87,10 @@ func joinedColumns(first *aggregation.Definition, j *store.Join) columns {
 		}
 	}
 	for _, c := range columnsOf(first).all {
-		if _, ok := j.Keys[c.field.Index]; ok || c.field.Role != store.KeyField {
+		if _, ok := j.Keys[c.field.Index]; (ok || c.field.Role != store.KeyField) && c.field.Role != store.ShardField {
 			cs.all = append(cs.all, c)
 		}
 	}
-	shard := cs.all[len(cs.all)-1]
-	cs.all = cs.all[:len(cs.all)-1]
 	for i, m := range second.Measures {
 		name := second.Name + "." + m.Name
 		cs.all = append(cs.all, column{name, m.Kind(), store.Field{Role: store.MeasureField, Index: i, Joined: true}, m.Sketched()})
@@ -101,7 +99,14 @@ func joinedColumns(first *aggregation.Definition, j *store.Join) columns {
 		}
 		cs.hints[strings.ToLower(m.Name)] = fmt.Sprintf("%s is a measure of %s: write %s", m.Name, second.Name, name)
 	}
-	cs.all = append(cs.all, shard)
+	for _, def := range []*aggregation.Definition{first, second} {
+		if !def.PartitionByID {
+			cs.hints[shardColumn] = withoutShards(def)
+		}
+	}
+	if first.PartitionByID && second.PartitionByID {
+		cs.all = append(cs.all, shardOf())
+	}
 	return cs
 }
 

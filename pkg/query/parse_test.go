@@ -13,7 +13,9 @@ import (
 
 func TestParse_SaysWhatWouldBeRight(t *testing.T) {
 	t.Parallel()
-	catalog := catalogOf(calls(time.UTC), visits())
+	unsharded := calls(time.UTC)
+	unsharded.Name, unsharded.PartitionByID = "Unsharded", false
+	catalog := catalogOf(calls(time.UTC), visits(), unsharded)
 	const good = "within=2026-01-01,2026-01-02\nper=hours\n"
 	for _, tt := range []struct{ name, question, want string }{
 		{"Cals", good, `there is no aggregation "Cals", did you mean Calls?`},
@@ -33,6 +35,8 @@ func TestParse_SaysWhatWouldBeRight(t *testing.T) {
 		{"Calls", good + "selct=hits", `there is no parameter "selct", did you mean select?`},
 		{"Calls", good + "select=hit", `Calls has no column "hit", did you mean hits?`},
 		{"Calls", good + "select=AGG_TIMESTAMP2", "its columns are bucket, apiName, code, cached, hits, bytes, avgBytes, least, most, label, seenAt, shard_id"},
+		{"Unsharded", good + "group_by=Shard_ID", "Unsharded has no column shard_id, because its partition_by_id is false; set it to true"},
+		{"Unsharded", good + "where=shard_id == \"a\"", "because its partition_by_id is false"},
 		{"Calls", good + "select=median(hits)", "there is no function median; there are sum, min, max, avg, count and last"},
 		{"Calls", good + "select=sum(apiName)", "sum needs numbers, and apiName is a text"},
 		{"Calls", good + "select=sum(hits, bytes)", "sum takes one column"},

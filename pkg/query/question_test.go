@@ -394,7 +394,8 @@ func TestAsk_LastIsTheSameForEveryOrderOfArrival(t *testing.T) {
 func TestAsk_WithoutKeysOrLastMeasures(t *testing.T) {
 	t.Parallel()
 	def := &aggregation.Definition{
-		Name: "Total", Granularities: []aggregation.Granularity{aggregation.Minutes, aggregation.Days}, Zone: time.UTC,
+		PartitionByID: true,
+		Name:          "Total", Granularities: []aggregation.Granularity{aggregation.Minutes, aggregation.Days}, Zone: time.UTC,
 		Measures: []aggregation.Measure{{Name: "count", Op: aggregation.Count}, {Name: "allOk", Op: aggregation.Min, Arg: "ok", ArgKind: event.Bool}},
 	}
 	db, raw := database(t, def)

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Aggregation struct {
 	Granularities []string          `json:"granularities"`
 	Retention     map[string]string `json:"retention"` // by granularity; "forever", or as 72h0m0s
 	Zone          string            `json:"zone"`
+	PartitionByID bool              `json:"partition_by_id"` // shard_id is a column
 }
 
 // Key is one group key.
@@ -46,7 +48,7 @@ type Measure struct {
 
 func describe(def *aggregation.Definition) Aggregation {
 	a := Aggregation{
-		Name: def.Name, Description: def.Doc, Zone: def.Zone.String(),
+		Name: def.Name, Description: def.Doc, Zone: def.Zone.String(), PartitionByID: def.PartitionByID,
 		Keys: []Key{}, Measures: []Measure{}, Retention: map[string]string{},
 	}
 	for _, k := range def.Keys {
@@ -187,6 +189,61 @@ func (s *Server) deadLetter(w http.ResponseWriter, r *http.Request, values url.V
 	return s.json(w, r, NewDeadLetter(letter))
 }
 
+// Shard is how the API shows a shard. Its counts are control totals: what its
+// flushes, and the shards merged into it, have folded.
+type Shard struct {
+	ShardID     string     `json:"shard_id"`
+	State       string     `json:"state"` // live, idle, retired, or moved: its rows are in moved_to
+	Owner       string     `json:"owner"` // who leased it last
+	LastFlush   *time.Time `json:"last_flush"`
+	Batches     int64      `json:"batches"`
+	Events      int64      `json:"events"`
+	Messages    int64      `json:"messages"`
+	DeadLetters int64      `json:"dead_letters"`
+	// Behind is how many of the coarser Levels of all aggregations do not have its
+	// last batch yet. Answers are complete all the same.
+	Behind    int        `json:"levels_behind"`
+	Levels    int        `json:"levels"`
+	RetiredAt *time.Time `json:"retired_at,omitempty"`
+	MovedTo   string     `json:"moved_to,omitempty"`
+}
+
+// Shards describes all shards of a database that has the aggregations.
+func Shards(ctx context.Context, db *store.DB, defs []*aggregation.Definition) ([]Shard, error) {
+	behind, levels, err := db.Behind(ctx, defs)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := db.Shards(ctx)
+	shards := []Shard{}
+	moment := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		t = t.UTC()
+		return &t
+	}
+	for _, s := range stored {
+		shards = append(shards, Shard{
+			ShardID: s.ShardID, State: s.State(), Owner: s.Owner, LastFlush: moment(s.FlushedAt), Batches: s.LastBatch,
+			Events: s.Events, Messages: s.Messages, DeadLetters: s.DeadLetters,
+			Behind: behind[s.ShardID], Levels: levels, RetiredAt: moment(s.RetiredAt), MovedTo: s.MovedTo,
+		})
+	}
+	return shards, err
+}
+
+func (s *Server) shards(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	if err := only(values); err != nil {
+		return err
+	}
+	shards, err := Shards(r.Context(), s.DB, s.Catalog.Kept())
+	if err != nil {
+		return err
+	}
+	return s.json(w, r, map[string]any{"shards": shards})
+}
+
 // index is a page of links for who opens the address in a browser.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
 	page, err := template.New("index").Parse(`<!doctype html>
@@ -198,6 +255,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 {{end}}</ul></li>
 <li><a href="/api/v1/alerts">Alerts</a></li>
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
+<li><a href="/api/v1/shards">Shards</a></li>
 <li><a href="/readyz">Ready?</a></li>
 </ul>
 <p>A question: <code>GET /api/v1/aggregations/NAME?within=START,END&amp;per=hours&amp;select=…&amp;where=…&amp;group_by=…&amp;order_by=…&amp;limit=…</code></p>

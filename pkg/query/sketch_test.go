@@ -19,7 +19,8 @@ import (
 func sketchOf(t testing.TB, m aggregation.Measure, values ...any) []byte {
 	t.Helper()
 	def := &aggregation.Definition{
-		Name: "One", Measures: []aggregation.Measure{m}, Granularities: []aggregation.Granularity{aggregation.Years},
+		PartitionByID: true,
+		Name:          "One", Measures: []aggregation.Measure{m}, Granularities: []aggregation.Granularity{aggregation.Years},
 		Zone: time.UTC, Inputs: []aggregation.Input{{Stream: "s", Where: -1, Args: []int{0}}},
 	}
 	schema := &event.Schema{Name: "s", Attributes: []event.Attribute{{Name: "x", Kind: m.ArgKind}}}
@@ -44,7 +45,8 @@ func sketchOf(t testing.TB, m aggregation.Measure, values ...any) []byte {
 // visits defines an aggregation with sketched measures.
 func visits() *aggregation.Definition {
 	return &aggregation.Definition{
-		Name: "Visits", Zone: time.UTC, Granularities: []aggregation.Granularity{aggregation.Seconds, aggregation.Hours},
+		PartitionByID: true,
+		Name:          "Visits", Zone: time.UTC, Granularities: []aggregation.Granularity{aggregation.Seconds, aggregation.Hours},
 		Keys: []aggregation.Key{{Name: "apiName", Kind: event.String}},
 		Measures: []aggregation.Measure{
 			{Name: "hits", Op: aggregation.Count},

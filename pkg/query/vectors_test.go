@@ -170,7 +170,7 @@ func (q *vectorQuery) values() url.Values {
 }
 
 func (v *vector) definition(t *testing.T) *aggregation.Definition {
-	def := &aggregation.Definition{Name: strings.ReplaceAll(v.name, "-", "_"), Zone: zone(t, v.Aggregation.Timezone)}
+	def := &aggregation.Definition{PartitionByID: true, Name: strings.ReplaceAll(v.name, "-", "_"), Zone: zone(t, v.Aggregation.Timezone)}
 	for _, name := range v.Aggregation.Granularities {
 		g, err := aggregation.ParseGranularity(name)
 		if err != nil {

@@ -13,6 +13,10 @@ import (
 	"weir/pkg/event"
 )
 
+// noBatch is what a level without a watermark has: nothing. It is below the
+// numbers of rows that came from another shard, which are negative.
+const noBatch = "-9223372036854775807"
+
 // WriteLevels gives coarser levels what they lack of the shard, and moves their
 // watermarks: they then have everything up to the batch.
 func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flush *aggregation.Flush) error {
@@ -106,7 +110,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 	}
 	rows, err := tx.QueryContext(ctx, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
-			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), 0)
+			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
 		ORDER BY bucket`, strings.Join(selected, ", "), tableOf(def, parent)), shardID, def.ID(), level.String())
 	if err != nil {
 		return delta, err

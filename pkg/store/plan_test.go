@@ -114,7 +114,7 @@ func TestApply_AddsMeasuresAndLevelsWhileWorkersFold(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, lease := range leases {
-				if err := lease.addPartitions(t.Context(), defs); err != nil {
+				if err := addPartitions(t.Context(), lease.conn, lease.ShardID, defs); err != nil {
 					t.Fatal(err)
 				}
 			}

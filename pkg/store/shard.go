@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lib/pq"
 
@@ -26,21 +29,66 @@ func (e ErrShardTaken) Error() string {
 	return fmt.Sprintf("shard %q is in use by the live worker %s: give every worker its own --shard-id", e.ShardID, e.Owner)
 }
 
+// ErrShardClosed means that nobody may write the shard: it is retired, or its
+// rows have moved and its tables are being dropped.
+type ErrShardClosed struct{ ShardID, MovedTo string }
+
+func (e ErrShardClosed) Error() string {
+	if e.MovedTo != "" {
+		return fmt.Sprintf("shard %q has been moved to %q, and its tables are still to be dropped: take another --shard-id, or run `weir shard merge %s --into %s` first",
+			e.ShardID, e.MovedTo, e.ShardID, e.MovedTo)
+	}
+	return fmt.Sprintf("shard %q is retired: take another --shard-id, or let it be written again with `weir shard unretire %s`", e.ShardID, e.ShardID)
+}
+
+// CheckShardID refuses what cannot be the id of a shard.
+func CheckShardID(shardID string) error {
+	if n := utf8.RuneCountInString(shardID); n < 1 || n > MaxShardID {
+		return fmt.Errorf("shard id %q has %d characters: 1 to %d are allowed", shardID, n, MaxShardID)
+	}
+	if !utf8.ValidString(shardID) || strings.ContainsFunc(shardID, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
+		return fmt.Errorf("shard id %q: printable characters without spaces are allowed", shardID)
+	}
+	return nil
+}
+
 // Lease is the right to write one shard. Liveness is an advisory lock on a
 // connection of its own, which ends with the process, however it dies; safety
-// is the epoch, which every flush checks.
+// is the epoch, which every flush checks. The number makes it that of one
+// shard, also when that is removed and another gets its id.
 type Lease struct {
 	ShardID string
+	number  int64
 	epoch   int64
 	conn    *sql.Conn
 }
 
-// LeaseShard takes the shard for owner and gives it its partitions of every
-// aggregation. A live holder is an ErrShardTaken, after a grace of wait in
-// which a killed one's connection may end.
+// LeaseShard takes the shard for owner, who is going to write it, and gives it
+// its partitions of every aggregation. A shard nobody has written becomes one. A
+// live holder is an ErrShardTaken, after a grace of wait in which a killed one's
+// connection may end; a shard that was retired or moved is an
+// ErrShardClosed.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
-	if n := len([]rune(shardID)); n < 1 || n > MaxShardID {
-		return nil, fmt.Errorf("shard id %q has %d characters: 1 to %d are allowed", shardID, n, MaxShardID)
+	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
+		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
+		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, epoch = s.epoch + 1
+		WHERE s.retired_at IS NULL AND s.moved_to IS NULL
+		RETURNING number, epoch`)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return lease, err
+	}
+	closed, err := db.shard(ctx, shardID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, ErrShardClosed{ShardID: shardID, MovedTo: closed.MovedTo}
+}
+
+// lease locks the shard and then takes it by the statement, which returns its
+// number and epoch.
+func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition, take string) (*Lease, error) {
+	if err := CheckShardID(shardID); err != nil {
+		return nil, err
 	}
 	conn, err := db.sql.Conn(ctx)
 	if err != nil {
@@ -51,12 +99,9 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 		_ = conn.Close() // the error that matters is the lock's
 		return nil, err
 	}
-	err = conn.QueryRowContext(ctx, `
-		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
-		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, epoch = s.epoch + 1
-		RETURNING epoch`, shardID, owner).Scan(&lease.epoch)
+	err = conn.QueryRowContext(ctx, take, shardID, owner).Scan(&lease.number, &lease.epoch)
 	if err == nil {
-		err = lease.addPartitions(ctx, defs)
+		err = addPartitions(ctx, conn, shardID, defs)
 	}
 	if err != nil {
 		_ = lease.Close() // the error that matters is the first
@@ -66,7 +111,7 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 }
 
 // addPartitions gives the shard its part of every table; what is there stays.
-func (l *Lease) addPartitions(ctx context.Context, defs []*aggregation.Definition) error {
+func addPartitions(ctx context.Context, conn *sql.Conn, shardID string, defs []*aggregation.Definition) error {
 	var tables []string
 	var byTime []bool
 	for _, def := range defs {
@@ -74,8 +119,8 @@ func (l *Lease) addPartitions(ctx context.Context, defs []*aggregation.Definitio
 			tables, byTime = append(tables, TableName(def, level)), append(byTime, level < aggregation.Hours)
 		}
 	}
-	_, err := l.conn.ExecContext(ctx, `SELECT weir.add_partition(t, $1, by_time) FROM unnest($2::text[], $3::boolean[]) AS x (t, by_time)`,
-		l.ShardID, pq.Array(tables), pq.Array(byTime))
+	_, err := conn.ExecContext(ctx, `SELECT weir.add_partition(t, $1, by_time) FROM unnest($2::text[], $3::boolean[]) AS x (t, by_time)`,
+		shardID, pq.Array(tables), pq.Array(byTime))
 	if err != nil {
 		return fmt.Errorf("add its partitions (has `weir apply` run?): %w", err)
 	}
@@ -144,9 +189,9 @@ func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64
 		UPDATE weir.shard
 		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
 		    dead_letters = dead_letters + $5, flushed_at = now()
-		WHERE shard_id = $1 AND epoch = $2
+		WHERE shard_id = $1 AND epoch = $2 AND number = $6
 		RETURNING last_batch`,
-		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters).Scan(&batch)
+		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number).Scan(&batch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, ErrFenced)
 	}
@@ -154,35 +199,4 @@ func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64
 		return 0, fmt.Errorf("next batch of shard %s: %w", lease.ShardID, err)
 	}
 	return batch, nil
-}
-
-// Shard is the state of one shard.
-type Shard struct {
-	ShardID   string
-	Owner     string
-	LastBatch int64
-	FlushedAt time.Time // zero: never
-	Totals
-}
-
-// Shards lists all shards, by id.
-func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
-	rows, err := db.sql.QueryContext(ctx, `
-		SELECT shard_id, owner, last_batch, flushed_at, messages, events, dead_letters
-		FROM weir.shard ORDER BY shard_id`)
-	if err != nil {
-		return nil, fmt.Errorf("list shards: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	var shards []Shard
-	for rows.Next() {
-		var s Shard
-		var flushed sql.NullTime
-		if err := rows.Scan(&s.ShardID, &s.Owner, &s.LastBatch, &flushed, &s.Messages, &s.Events, &s.DeadLetters); err != nil {
-			return nil, fmt.Errorf("list shards: %w", err)
-		}
-		s.FlushedAt = flushed.Time
-		shards = append(shards, s)
-	}
-	return shards, rows.Err()
 }

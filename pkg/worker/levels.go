@@ -121,7 +121,8 @@ func (w *Worker) adopt(ctx context.Context) error {
 	for _, shard := range shards {
 		err := w.adoptShard(ctx, shard)
 		var taken store.ErrShardTaken
-		if err != nil && !errors.As(err, &taken) {
+		var gone store.ErrNoShard
+		if err != nil && !errors.As(err, &taken) && !errors.As(err, &gone) {
 			return err
 		}
 	}
@@ -129,26 +130,15 @@ func (w *Worker) adopt(ctx context.Context) error {
 }
 
 func (w *Worker) adoptShard(ctx context.Context, shard string) error {
-	lease, err := w.db.LeaseShard(ctx, shard, w.cfg.Owner+", rolling up", 0, w.catalog.Aggregations)
+	lease, err := w.db.HoldShard(ctx, shard, w.cfg.Owner+", rolling up", 0, w.catalog.Aggregations)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = lease.Close() }() // it ends with the connection anyway
-	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Kept(), nil)
+	groups, err := w.db.RollUp(ctx, lease, w.catalog.Kept())
 	if err != nil {
 		return err
 	}
-	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
-	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		number, err := tx.NextBatch(ctx, lease, store.Totals{})
-		if err != nil {
-			return err
-		}
-		return tx.WriteLevels(ctx, shard, number, levels)
-	})
-	if err != nil {
-		return fmt.Errorf("roll up shard %s: %w", shard, err)
-	}
-	w.log.Info("rolled up a shard without a worker", zap.String("shard", shard), zap.Int("rows", len(levels.Delta.Parts)))
+	w.log.Info("rolled up a shard without a worker", zap.String("shard", shard), zap.Int("groups", groups))
 	return nil
 }

@@ -13,6 +13,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,9 @@ import (
 // Config says who a worker is and how large its batches are.
 type Config struct {
 	// ShardID names the rows this worker writes: 1 to 20 characters, its own.
+	// "" takes the first shard of Pool that nobody holds.
 	ShardID string
+	Pool    []string
 	// Owner is who holds the shard, for people: host name and process.
 	Owner string
 	// A batch ends at Messages messages or Bytes bytes of bodies, or Linger
@@ -89,16 +92,25 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 	if cfg.Cadence == nil {
 		cfg.Cadence = DefaultCadence
 	}
-	return &Worker{
-		cfg: cfg, catalog: catalog, db: db, conn: conn,
-		log:     log.With(zap.String("shard_id", cfg.ShardID)),
-		local:   alert.NewLocal(catalog.Rules, cfg.ShardID),
+	w := &Worker{
+		cfg: cfg, catalog: catalog, db: db, conn: conn, log: log,
 		flushed: map[aggregation.Granularity]time.Time{},
 		guard:   aggregation.NewGuard(),
 
 		unstorable: map[uint64]string{},
 		wake:       make(chan struct{}, 1),
 	}
+	if cfg.ShardID != "" {
+		w.setShard(cfg.ShardID)
+	}
+	return w
+}
+
+// setShard says which shard it is that the worker writes.
+func (w *Worker) setShard(shardID string) {
+	w.cfg.ShardID = shardID
+	w.log = w.log.With(zap.String("shard_id", shardID))
+	w.local = alert.NewLocal(w.catalog.Rules, shardID)
 }
 
 const (
@@ -117,7 +129,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it had begun
 		}
-		return fmt.Errorf("start worker %s: %w", w.cfg.ShardID, err)
+		return fmt.Errorf("start worker %s: %w", cmp.Or(w.cfg.ShardID, "without a shard"), err)
 	}
 	defer w.consumer.Close()
 	defer func() { _ = w.lease.Close() }() // it ends with the connection anyway
@@ -165,14 +177,22 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 }
 
-// leaseShard leases the shard; after an error the former lease stays, so that
-// there is always one to check.
-func (w *Worker) leaseShard(ctx context.Context) error {
-	lease, err := w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
+// leaseShard leases the shard, or for the first time one of the pool; after an
+// error the former lease stays, so that there is always one to check.
+func (w *Worker) leaseShard(ctx context.Context) (err error) {
+	var lease *store.Lease
+	if w.cfg.ShardID == "" && len(w.cfg.Pool) > 0 {
+		lease, err = w.db.LeaseFromPool(ctx, w.cfg.Pool, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
+	} else {
+		lease, err = w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
+	}
 	if err != nil {
 		return err
 	}
 	w.lease = lease
+	if w.cfg.ShardID == "" {
+		w.setShard(lease.ShardID)
+	}
 	return nil
 }
 
@@ -295,7 +315,8 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	_ = w.lease.Close() // its connection is broken
 	err := w.leaseShard(ctx)
 	var taken store.ErrShardTaken
-	if errors.As(err, &taken) {
+	var closed store.ErrShardClosed
+	if errors.As(err, &taken) || errors.As(err, &closed) {
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
 	}
 	return nil // Postgres is still away: the next try finds out

@@ -94,10 +94,11 @@ func (r result) print(w io.Writer) error {
 	return nil
 }
 
-// scalar is what stands for a value in YAML: numbers as numbers, all else as text.
+// scalar is what stands for a value in YAML: numbers, true and false as such, all else as text.
 func scalar(value any) any {
-	if n, ok := value.(int); ok {
-		return n
+	switch value.(type) {
+	case int, bool:
+		return value
 	}
 	return format(value)
 }

@@ -34,8 +34,10 @@ type Config struct {
 	Stream   StreamConfig   `koanf:"stream"`
 	// Streams is a directory of definitions (*.yaml) that replaces the built-in pack.
 	// Empty: the built-in pack.
-	Streams string    `koanf:"streams"`
-	Log     LogConfig `koanf:"log"`
+	Streams string `koanf:"streams"`
+	// PartitionByID makes shard_id a column of answers, for every aggregation whose definition does not say.
+	PartitionByID bool      `koanf:"partition_by_id"`
+	Log           LogConfig `koanf:"log"`
 }
 
 // NATSConfig is the way to the NATS servers.
@@ -81,6 +83,10 @@ type WorkerConfig struct {
 	// ShardID is the shard the worker writes to: 1 to 20 characters. No two live workers may have the
 	// same. Not given: host name and process id.
 	ShardID string `koanf:"shard_id"`
+	// ShardPool, in place of a shard id, lets the worker take the first free one of so many shards, named
+	// ShardPoolName-1, ShardPoolName-2, …: for workers that have no lasting name. 0: no pool.
+	ShardPool     int    `koanf:"shard_pool"`
+	ShardPoolName string `koanf:"shard_pool_name"`
 	// BatchMessages is the most messages taken into one flush.
 	BatchMessages int `koanf:"batch_messages"`
 	// BatchBytes is the most bytes of messages asked of the stream for one flush.
@@ -128,7 +134,9 @@ func Default() Config {
 			Listen: "127.0.0.1:8080",
 			URL:    "http://127.0.0.1:8080",
 		},
+		PartitionByID: true,
 		Worker: WorkerConfig{
+			ShardPoolName: "pool",
 			BatchMessages: 2_000,
 			BatchBytes:    8 * MiB,
 			Linger:        250 * time.Millisecond,

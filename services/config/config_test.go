@@ -212,6 +212,17 @@ func TestLoad_RefusesWhatItDoesNotKnow(t *testing.T) {
 			[]string{"WEIR_WORKER_SHARD_ID="},
 			[]string{"WEIR_WORKER_SHARD_ID: worker.shard_id must not be empty; leave it out for a name made of host name and process id"},
 		},
+		{
+			"a shard and a pool of shards", "worker:\n  shard_pool: 3\n",
+			[]string{"WEIR_WORKER_SHARD_ID=a"},
+			[]string{"weir.yaml:2: worker.shard_pool must be left out where there is a worker.shard_id, and the other way round; WEIR_WORKER_SHARD_ID gives the id"},
+		},
+		{
+			"a pool of shards with too long names", "worker:\n  shard_pool: 100\n  shard_pool_name: seventeen-letters\n", nil,
+			[]string{`weir.yaml:3: worker.shard_pool_name must leave the shard ids at most 20 characters; "seventeen-letters-100" has more`},
+		},
+		{"a pool of too many", "", []string{"WEIR_WORKER_SHARD_POOL=1001"}, []string{"WEIR_WORKER_SHARD_POOL: worker.shard_pool must be 0 to 1000; it is 1001"}},
+		{"neither true nor false", "partition_by_id: yes\n", nil, []string{`weir.yaml:1: partition_by_id: "yes" is not true or false`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -336,6 +347,17 @@ func TestShardID_HasAtMost20Characters(t *testing.T) {
 	want := Problems{`--shard-id: worker.shard_id must have at most 20 characters; "123456789012345678901" has 21`}
 	if got := newBench(t, "--shard-id", "123456789012345678901").problems(); !slices.Equal(got, want) {
 		t.Errorf("problems = %q, want %q", got, want)
+	}
+}
+
+func TestShardPool_NamesItsShardsAndTakesThePlaceOfTheID(t *testing.T) {
+	t.Parallel()
+	c := newBench(t, "--shard-pool", "3").withEnv("WEIR_WORKER_SHARD_POOL_NAME=fold").config().Worker
+	if want := []string{"fold-1", "fold-2", "fold-3"}; !slices.Equal(c.Pool(), want) || c.ShardID != "" {
+		t.Errorf("got %q and the shard %q, want %q and none", c.Pool(), c.ShardID, want)
+	}
+	if c := newBench(t).config().Worker; len(c.Pool()) != 0 {
+		t.Errorf("without a pool: got %q", c.Pool())
 	}
 }
 

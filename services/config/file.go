@@ -74,7 +74,7 @@ func (r *fileReader) section(prefix string, node *yaml.Node) {
 		case r.isSection(name):
 			r.section(name+".", value)
 		default:
-			r.problem(key, "%s is not known%s", name, suggest(name, append(r.sections(), r.names...)))
+			r.problem(key, "%s is not known%s", name, Suggest(name, append(r.sections(), r.names...)))
 		}
 		seen[name] = true
 	}

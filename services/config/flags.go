@@ -18,8 +18,8 @@ const (
 	Listen      Group = "listen"      // --http ADDR: the role serves the API
 	API         Group = "api"         // --http URL: the role is a client of the API
 	Health      Group = "health"      // --health ADDR: the role can be asked for its health
-	Shard       Group = "shard"       // --shard-id
-	Definitions Group = "definitions" // --streams
+	Shard       Group = "shard"       // --shard-id, --shard-pool
+	Definitions Group = "definitions" // --streams, --partition-by-id
 	// Embedded is for a role that starts its own servers (up, demo): --postgres becomes an alternative to
 	// the private server, --http is a free port unless given, and the running instance is not looked at.
 	Embedded Group = "embedded" // --http ADDR, --postgres
@@ -60,8 +60,11 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			add("health", "http.health", "`address` to answer /healthz and /readyz at, host:port; by default none")
 		case Shard:
 			add("shard-id", "worker.shard_id", "`name` of the worker's shard, at most 20 characters; by default host name and process id")
+			add("shard-pool", "worker.shard_pool", "in place of --shard-id: take the first free of this `number` of shards, pool-1, pool-2, …")
 		case Definitions:
 			add("streams", "streams", "`directory` of definitions to use in place of the built-in ones")
+			add("partition-by-id", "partition_by_id", "`true` or false: shard_id is a column of answers, where a definition does not say; by default true")
+			cmd.Flags().Lookup("partition-by-id").NoOptDefVal = "true"
 		case Embedded:
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
 			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")

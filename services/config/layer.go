@@ -43,7 +43,7 @@ func envLayer(environ, names []string) (layer, []string) {
 		name, known := byVariable[variable]
 		if !known {
 			problems = append(problems, fmt.Sprintf("the environment variable %s is not known%s",
-				variable, suggest(variable, variables)))
+				variable, Suggest(variable, variables)))
 			continue
 		}
 		out[name] = given{value, variable}

@@ -118,6 +118,9 @@ func (r *result) settle() {
 		r.config.Postgres.MaxIdle = max(0, r.config.Postgres.MaxOpen)
 		r.origin[idle] = "default, lowered to postgres.max_open"
 	}
+	if r.config.Worker.ShardPool > 0 && r.origin["worker.shard_id"] == "" {
+		r.config.Worker.ShardID = ""
+	}
 }
 
 // invalid is what no role could work with, each with the place where the setting stands.
@@ -125,8 +128,12 @@ func (r *result) invalid() Problems {
 	var problems Problems
 	_ = errors.As(r.config.Validate(), &problems) // it returns nothing else
 	const shard = "worker.shard_id"
-	if r.config.Worker.ShardID == "" && r.origin[shard] != "" {
+	pool := r.config.Worker.ShardPool > 0
+	if r.config.Worker.ShardID == "" && r.origin[shard] != "" && !pool {
 		problems.add(shard + " must not be empty; leave it out for a name made of host name and process id")
+	}
+	if r.config.Worker.ShardID != "" && pool {
+		problems.add("worker.shard_pool must be left out where there is a worker.shard_id, and the other way round; %s gives the id", r.origin[shard])
 	}
 	for i, p := range problems {
 		name, _, _ := strings.Cut(p, " ")

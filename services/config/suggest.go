@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// suggest is "; did you mean …?" with the known name that is meant by name, as far as one can tell:
+// Suggest is "; did you mean …?" with the known name that is meant by name, as far as one can tell:
 // one that ends in it (shard_id: worker.shard_id), else the nearest by letters, else nothing.
-func suggest(name string, known []string) string {
+func Suggest(name string, known []string) string {
 	tail := strings.TrimPrefix(name, envPrefix)
 	tail = tail[strings.LastIndex(tail, ".")+1:]
 	best, least := "", max(2, len(name)/4)+1

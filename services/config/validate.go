@@ -111,6 +111,7 @@ func (c WorkerConfig) problems() Problems {
 	if !utf8.ValidString(c.ShardID) || strings.ContainsFunc(c.ShardID, unprintable) {
 		p.add("worker.shard_id must have printable characters and no spaces; it is %q", c.ShardID)
 	}
+	p = append(p, c.poolProblems()...)
 	p.atLeast("worker.batch_messages", c.BatchMessages, 1)
 	if c.BatchBytes < MiB {
 		p.add("worker.batch_bytes must be at least 1MiB, the size of the largest message; it is %s", c.BatchBytes)
@@ -120,6 +121,35 @@ func (c WorkerConfig) problems() Problems {
 	}
 	return p
 }
+
+// maxShardPool bounds a pool: each shard has a partition of every table.
+const maxShardPool = 1000
+
+func (c WorkerConfig) poolProblems() Problems {
+	var p Problems
+	if c.ShardPool < 0 || c.ShardPool > maxShardPool {
+		p.add("worker.shard_pool must be 0 to %d; it is %d", maxShardPool, c.ShardPool)
+		return p
+	}
+	if name := c.ShardPoolName; name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, unprintable) {
+		p.add("worker.shard_pool_name must have printable characters and no spaces; it is %q", name)
+	}
+	if last := c.poolShard(c.ShardPool); utf8.RuneCountInString(last) > maxShardID {
+		p.add("worker.shard_pool_name must leave the shard ids at most %d characters; %q has more", maxShardID, last)
+	}
+	return p
+}
+
+// Pool lists the shards of the pool; none without one.
+func (c WorkerConfig) Pool() []string {
+	pool := make([]string, c.ShardPool)
+	for i := range pool {
+		pool[i] = c.poolShard(i + 1)
+	}
+	return pool
+}
+
+func (c WorkerConfig) poolShard(n int) string { return c.ShardPoolName + "-" + strconv.Itoa(n) }
 
 func (c StreamConfig) problems() Problems {
 	var p Problems

@@ -99,6 +99,11 @@ func parse(text string, example any) (any, error) {
 			return nil, fmt.Errorf("%q is not a whole number", text)
 		}
 		return n, nil
+	case bool:
+		if text != "true" && text != "false" {
+			return nil, fmt.Errorf("%q is not true or false", text)
+		}
+		return text == "true", nil
 	case Bytes:
 		return parseBytes(text)
 	case time.Duration:

@@ -32,6 +32,7 @@ import (
 	"weir/services/purge"
 	"weir/services/query"
 	"weir/services/replay"
+	"weir/services/shard"
 	"weir/services/signals"
 	"weir/services/up"
 	"weir/services/version"
@@ -57,6 +58,7 @@ func commands() []*cobra.Command {
 		query.Command(),
 		alerts.Command(),
 		deadletters.Command(),
+		shard.Command(),
 		purge.Command(),
 		check.Command(),
 		config.Command(),

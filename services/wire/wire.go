@@ -29,7 +29,7 @@ func Catalog(cfg config.Config) (*definition.Catalog, error) {
 // CatalogWith is Catalog with options; it fills in where the files are.
 func CatalogWith(cfg config.Config, options definition.Options) (*definition.Catalog, error) {
 	var files fs.FS = streams.Files
-	options.Dir = "streams"
+	options.Dir, options.NotByID = "streams", !cfg.PartitionByID
 	if cfg.Streams != "" {
 		info, err := os.Stat(cfg.Streams)
 		if err != nil {

@@ -24,12 +24,18 @@ func Command() *cobra.Command {
 		Use:   "worker",
 		Short: "Fold events into one shard of the aggregates",
 		Long: `Take events from the stream, together with all other workers, and fold them into the aggregates, in a
-shard of its own. Any number of workers may run; each needs its own --shard-id. On SIGTERM the batch in hand
-is finished first. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS answer, and all is
-provisioned) at that address.`,
-		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1`,
-		Args:    cobra.NoArgs,
-		RunE:    run,
+shard of its own. Any number of workers may run; each needs its own --shard-id, one that lasts: a second live worker with
+the same one is refused. Workers that have no lasting name, as those of a Kubernetes Deployment, are all given the same
+--shard-pool N in its place, with N at least the most of them that run at once: each takes the first of the shards pool-1
+to pool-N that nobody holds, and one that starts anew takes another if its old one is still held. "weir shard" lists,
+retires, merges and renames shards.
+
+On SIGTERM the batch in hand is finished first. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS
+answer, and all is provisioned) at that address.`,
+		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1
+  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-pool 8`,
+		Args: cobra.NoArgs,
+		RunE: run,
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Health, config.Definitions)
 	return cmd
@@ -83,6 +89,7 @@ func Config(cfg config.Config) worker.Config {
 	}
 	return worker.Config{
 		ShardID:  cfg.Worker.ShardID,
+		Pool:     cfg.Worker.Pool(),
 		Owner:    fmt.Sprintf("%s process %d", host, os.Getpid()),
 		Messages: cfg.Worker.BatchMessages,
 		Bytes:    int(cfg.Worker.BatchBytes),

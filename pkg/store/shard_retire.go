@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"weir/pkg/aggregation"
+)
+
+// HoldShard leases a shard that exists for upkeep: a retired one too, and a
+// moved one stays moved. An unknown id is an ErrNoShard; a live holder is an
+// ErrShardTaken, after a grace of wait.
+func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
+	shard, err := db.shard(ctx, shardID)
+	if err != nil {
+		return nil, err
+	}
+	if shard.MovedTo != "" {
+		defs = nil // its tables are being dropped
+	}
+	lease, err := db.lease(ctx, shardID, owner, wait, defs,
+		`UPDATE weir.shard SET owner = $2, epoch = epoch + 1 WHERE shard_id = $1 RETURNING number, epoch`)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNoShard{ShardID: shardID}
+	}
+	return lease, err
+}
+
+// RollUp gives the coarser levels of a shard all that they lack, and returns
+// how many groups that was.
+func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Definition) (groups int, err error) {
+	cascade, err := db.LoadCascade(ctx, lease.ShardID, defs, nil)
+	if err != nil {
+		return 0, err
+	}
+	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
+	err = db.InTx(ctx, func(tx *Tx) error {
+		number, err := tx.NextBatch(ctx, lease, Totals{})
+		if err != nil {
+			return err
+		}
+		return tx.WriteLevels(ctx, lease.ShardID, number, levels)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
+	}
+	for i := range levels.Delta.Parts {
+		groups += levels.Delta.Parts[i].Len()
+	}
+	return groups, nil
+}
+
+// Upkeep is who works on shards, and on which aggregations.
+type Upkeep struct {
+	Owner string        // as a lease shows it, for people
+	Wait  time.Duration // for the connection of a killed worker to end
+	// Aggregations are all that the database has rows of.
+	Aggregations []*aggregation.Definition
+	// Patience is how long a move waits for older transactions to end before it
+	// leaves its empty tables for another time; 0 is 2 minutes.
+	Patience time.Duration
+}
+
+// hold leases a shard for upkeep.
+func (db *DB) hold(ctx context.Context, u Upkeep, shardID string) (*Lease, error) {
+	lease, err := db.HoldShard(ctx, shardID, u.Owner, u.Wait, u.Aggregations)
+	var taken ErrShardTaken
+	if errors.As(err, &taken) {
+		return nil, fmt.Errorf("shard %q is live, %s writes it: stop that worker first", shardID, taken.Owner)
+	}
+	return lease, err
+}
+
+// RetireShard completes the coarser levels of a shard that is not live and then
+// refuses everybody who wants to write it. Its rows stay and count in every
+// answer. It returns how many groups were rolled up. Doing it again is harmless.
+func (db *DB) RetireShard(ctx context.Context, u Upkeep, shardID string) (groups int, err error) {
+	lease, err := db.hold(ctx, u, shardID)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = lease.Close() }() // it ends with the connection anyway
+	if groups, err = db.RollUp(ctx, lease, u.Aggregations); err != nil {
+		return 0, err
+	}
+	_, err = lease.conn.ExecContext(ctx, `UPDATE weir.shard SET retired_at = coalesce(retired_at, now()) WHERE shard_id = $1`, shardID)
+	if err != nil {
+		return 0, fmt.Errorf("retire shard %s: %w", shardID, err)
+	}
+	return groups, nil
+}
+
+// UnretireShard lets a retired shard be written again.
+func (db *DB) UnretireShard(ctx context.Context, shardID string) error {
+	shard, err := db.shard(ctx, shardID)
+	if err != nil {
+		return err
+	}
+	if shard.RetiredAt.IsZero() {
+		return fmt.Errorf("shard %q is not retired", shardID)
+	}
+	if _, err := db.sql.ExecContext(ctx, `UPDATE weir.shard SET retired_at = NULL WHERE shard_id = $1`, shardID); err != nil {
+		return fmt.Errorf("unretire shard %s: %w", shardID, err)
+	}
+	return nil
+}
