@@ -1,13 +1,15 @@
-// Package api is `weir api`: the role that answers questions over HTTP.
+// Package api is `weir api`: the role that answers questions over HTTP and NATS.
 package api
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/definition"
 	"weir/pkg/query"
@@ -16,6 +18,7 @@ import (
 	"weir/services/config"
 	"weir/services/health"
 	"weir/services/httpserver"
+	"weir/services/version"
 	"weir/services/wire"
 )
 
@@ -23,8 +26,9 @@ import (
 func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "api",
-		Short: "Answer questions over HTTP",
-		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz. Any number may run.
+		Short: "Answer questions over HTTP and NATS",
+		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz; and
+the service weir-query over NATS, which answers the same questions at weir.query and weir.aggregations. Any number may run.
 On SIGTERM requests in hand are answered first.`,
 		Example: `  weir api --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --http 0.0.0.0:8080`,
 		Args:    cobra.NoArgs,
@@ -58,28 +62,62 @@ func run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", zap.String("url", httpserver.URL(listener)))
-	return httpserver.Serve(cmd.Context(), listener, Handler(catalog, db, conn, log))
+	log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
+	return Serve(cmd.Context(), listener, catalog, db, conn, log)
 }
 
-// Handler returns the HTTP API over what is given to it, with /healthz and
-// /readyz.
-func Handler(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) http.Handler {
+// Serve answers questions over HTTP, at the listener, and over NATS until ctx
+// ends, and then what is in hand.
+func Serve(
+	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger,
+) error {
+	roles, ctx := errgroup.WithContext(ctx)
+	server := questions(catalog, db, conn, log)
+	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(server, conn)) })
+	roles.Go(func() error { return conn.Serve(ctx, service(server, conn)) })
+	return roles.Wait()
+}
+
+// service is the API over NATS.
+func service(server query.Server, conn *stream.Conn) stream.Service {
+	return stream.Service{
+		Name: query.MessageService, Version: version.Semantic(), Description: "Answers questions to Weir's aggregations, as its HTTP API does",
+		Endpoints: []stream.Endpoint{
+			{Name: "query", Subject: query.QuestionSubject, Answer: func(ctx context.Context, request []byte) ([]byte, error) {
+				answer, problem, refused := server.Message(ctx, request, conn.MaxPayload())
+				if refused != nil {
+					return nil, &stream.Refusal{Code: refused.Status, Detail: refused.Detail, Body: problem}
+				}
+				return answer, nil
+			}},
+			{Name: "aggregations", Subject: query.CatalogueSubject, Answer: func(context.Context, []byte) ([]byte, error) {
+				return server.Catalogue(), nil
+			}},
+		},
+	}
+}
+
+// questions is what the API answers from.
+func questions(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) query.Server {
 	through := func(ctx context.Context) (time.Time, error) {
 		state, err := conn.State(ctx)
 		return state.CompleteThrough, err
 	}
-	questions := query.NewHandler(query.Server{
+	return query.Server{
 		Catalog: catalog,
 		DB:      db,
 		State:   through,
-		OnError: func(r *http.Request, err error) {
-			log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
+		OnError: func(request string, err error) {
+			log.Error("request failed", zap.String("request", request), zap.Error(err))
 		},
-	})
-	probes := health.Handler(wire.Ready(catalog, db, conn))
+	}
+}
+
+// handler is the HTTP API with /healthz and /readyz.
+func handler(server query.Server, conn *stream.Conn) http.Handler {
+	probes := health.Handler(wire.Ready(server.Catalog, server.DB, conn))
 	mux := http.NewServeMux()
-	mux.Handle("/", questions)
+	mux.Handle("/", query.NewHandler(server))
 	mux.Handle("/healthz", probes)
 	mux.Handle("/readyz", probes)
 	return mux
