@@ -291,7 +291,7 @@ func TestAsk_JoinsAndMissingMeasuresEqualTheOracle(t *testing.T) {
 		joinable("Calls", "app", berlin, "api", "app", "code"), joinable("Faults", "host", berlin, "host", "code", "api"),
 	}
 	db, raw := database(t)
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	leases := map[string]*store.Lease{}

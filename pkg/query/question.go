@@ -39,6 +39,9 @@
 // in no function, and not in the where of a grouped question. If select has a function and there
 // is no group_by, the selected bucket, shard_id and keys are grouped by.
 //
+// The name of an aggregation may be followed by a version, as in Calls@1, where
+// its definition changed so much that the rows from before stay apart.
+//
 // shard_id is a column as well; a question that mentions it is about natural
 // rows that are kept apart by shard.
 //
@@ -108,12 +111,22 @@ func Parse(catalog *definition.Catalog, name string, values url.Values) (*Questi
 func find(catalog *definition.Catalog, name string) (*aggregation.Definition, error) {
 	var names []string
 	for _, def := range catalog.Aggregations {
-		if strings.EqualFold(def.Name, name) {
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
 			return def, nil
 		}
 		names = append(names, def.Name)
 	}
+	for _, def := range slices.Backward(catalog.Earlier) { // the last version of what is not defined any more
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
+			return def, nil
+		}
+	}
 	return nil, fmt.Errorf("there is no aggregation %q%s; GET /api/v1/aggregations lists them", name, didYouMean(name, names))
+}
+
+// versioned is how one version of an aggregation is asked for: Calls@1.
+func versioned(def *aggregation.Definition) string {
+	return def.Name + "@" + strconv.Itoa(max(1, def.Version))
 }
 
 // parsing is a question under construction.

@@ -67,7 +67,7 @@ func BenchmarkWriteDelta(b *testing.B) {
 				Measures: []aggregation.Measure{{Name: "n", Op: aggregation.Count}, {Name: "ms", Op: aggregation.Sum, Arg: "ms", ArgKind: event.Int}, {Name: "label", Op: aggregation.Last, Arg: "label", ArgKind: event.String}},
 			}
 			defs := []*aggregation.Definition{def}
-			if err := db.Apply(b.Context(), defs); err != nil {
+			if err := db.Apply(b.Context(), defs, PlanOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			lease, err := db.LeaseShard(b.Context(), "b", "bench", time.Second, defs)

@@ -82,13 +82,13 @@ func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.De
 				continue
 			}
 			for _, shard := range shards {
-				p := Purged{Aggregation: def.Name, Level: level, ShardID: shard.ShardID, Before: now.Add(-keep).UTC()}
+				p := Purged{Aggregation: def.ID(), Level: level, ShardID: shard.ShardID, Before: now.Add(-keep).UTC()}
 				through, err := db.through(ctx, def, level, shard.ShardID)
 				if err == nil {
 					err = f(ctx, &p, tableOf(def, level), through)
 				}
 				if err != nil {
-					return all, fmt.Errorf("purge %s per %s of shard %s: %w", def.Name, level, shard.ShardID, err)
+					return all, fmt.Errorf("purge %s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err)
 				}
 				if p.Rows > 0 || p.Kept > 0 {
 					all = append(all, p)
@@ -109,7 +109,7 @@ func (db *DB) through(ctx context.Context, def *aggregation.Definition, level ag
 		}
 		var batch int64
 		err := db.sql.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
-			def.Name, coarse.String(), shardID).Scan(&batch)
+			def.ID(), coarse.String(), shardID).Scan(&batch)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return 0, err
 		}

@@ -108,7 +108,7 @@ func (q *Question) sources(ctx context.Context, tx *sql.Tx, joined bool) ([]sour
 
 // watermarks returns, by shard, up to which batch a level has everything.
 func watermarks(ctx context.Context, tx *sql.Tx, def *aggregation.Definition, level aggregation.Granularity) (map[string]int64, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT shard_id, batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2`, def.Name, level.String())
+	rows, err := tx.QueryContext(ctx, `SELECT shard_id, batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2`, def.ID(), level.String())
 	if err != nil {
 		return nil, fmt.Errorf("read watermarks: %w", err)
 	}

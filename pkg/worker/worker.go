@@ -137,13 +137,14 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // start takes what the worker needs to fold: its consumer and its shard.
 func (w *Worker) start(ctx context.Context) error {
-	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+	bound, earlier, missing, err := w.db.Bind(ctx, w.catalog.Aggregations)
 	if err != nil {
 		return err
 	}
 	if missing != "" {
 		return errors.New(missing)
 	}
+	w.catalog = w.catalog.Bound(bound, earlier)
 	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
 		return err
 	}
@@ -314,7 +315,7 @@ func (w *Worker) tend(ctx context.Context) error {
 		case <-adopt.C:
 			err = w.adopt(ctx)
 		case <-purge.C:
-			_, err = w.db.Purge(ctx, time.Now(), w.catalog.Aggregations)
+			_, err = w.db.Purge(ctx, time.Now(), w.catalog.Kept())
 		}
 		if err != nil && ctx.Err() == nil && !store.PurgeBusy(err) {
 			w.log.Warn("maintenance failed, trying again later", zap.Error(err))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,52 +73,85 @@ func Serve(
 	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger,
 ) error {
 	roles, ctx := errgroup.WithContext(ctx)
-	server := questions(catalog, db, conn, log)
-	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(server, conn)) })
-	roles.Go(func() error { return conn.Serve(ctx, service(server, conn)) })
+	questions := newBinding(catalog, db, conn, log)
+	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(questions, conn)) })
+	roles.Go(func() error { return conn.Serve(ctx, service(questions, conn)) })
 	return roles.Wait()
 }
 
 // service is the API over NATS.
-func service(server query.Server, conn *stream.Conn) stream.Service {
+func service(questions *binding, conn *stream.Conn) stream.Service {
 	return stream.Service{
 		Name: query.MessageService, Version: version.Semantic(), Description: "Answers questions to Weir's aggregations, as its HTTP API does",
 		Endpoints: []stream.Endpoint{
 			{Name: "query", Subject: query.QuestionSubject, Answer: func(ctx context.Context, request []byte) ([]byte, error) {
-				answer, problem, refused := server.Message(ctx, request, conn.MaxPayload())
+				answer, problem, refused := questions.get(ctx).Message(ctx, request, conn.MaxPayload())
 				if refused != nil {
 					return nil, &stream.Refusal{Code: refused.Status, Detail: refused.Detail, Body: problem}
 				}
 				return answer, nil
 			}},
-			{Name: "aggregations", Subject: query.CatalogueSubject, Answer: func(context.Context, []byte) ([]byte, error) {
-				return server.Catalogue(), nil
+			{Name: "aggregations", Subject: query.CatalogueSubject, Answer: func(ctx context.Context, _ []byte) ([]byte, error) {
+				return questions.get(ctx).Catalogue(), nil
 			}},
 		},
 	}
 }
 
-// questions is what the API answers from.
-func questions(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) query.Server {
-	through := func(ctx context.Context) (time.Time, error) {
-		state, err := conn.State(ctx)
-		return state.CompleteThrough, err
-	}
-	return query.Server{
+// binding answers with an unbound catalogue until the database has tables for
+// it: the API may be started before `weir apply`.
+type binding struct {
+	unbound answering
+	bound   atomic.Pointer[answering]
+}
+
+// answering is a catalogue's side of the API, and the same over HTTP.
+type answering struct {
+	query.Server
+
+	http http.Handler
+}
+
+func newBinding(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *binding {
+	server := query.Server{
 		Catalog: catalog,
 		DB:      db,
-		State:   through,
+		State: func(ctx context.Context) (time.Time, error) {
+			state, err := conn.State(ctx)
+			return state.CompleteThrough, err
+		},
 		OnError: func(request string, err error) {
 			log.Error("request failed", zap.String("request", request), zap.Error(err))
 		},
 	}
+	return &binding{unbound: answering{server, query.NewHandler(server)}}
+}
+
+func (b *binding) get(ctx context.Context) *answering {
+	if bound := b.bound.Load(); bound != nil {
+		return bound
+	}
+	server := b.unbound.Server
+	catalog, err := wire.Bind(ctx, server.Catalog, server.DB)
+	if err != nil { // the answer to each question says it better
+		return &b.unbound
+	}
+	server.Catalog = catalog
+	bound := &answering{server, query.NewHandler(server)}
+	b.bound.Store(bound)
+	return bound
+}
+
+func (b *binding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.get(r.Context()).http.ServeHTTP(w, r)
 }
 
 // handler is the HTTP API with /healthz and /readyz.
-func handler(server query.Server, conn *stream.Conn) http.Handler {
+func handler(questions *binding, conn *stream.Conn) http.Handler {
+	server := questions.unbound.Server
 	probes := health.Handler(wire.Ready(server.Catalog, server.DB, conn))
 	mux := http.NewServeMux()
-	mux.Handle("/", query.NewHandler(server))
+	mux.Handle("/", questions)
 	mux.Handle("/healthz", probes)
 	mux.Handle("/readyz", probes)
 	return mux

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/pkg/embedded/embeddedtest"
+	"weir/pkg/store"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -34,7 +35,7 @@ func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	server := httptest.NewServer(handler(questions(catalog, db, conn, zap.NewNop()), conn))
+	server := httptest.NewServer(handler(newBinding(catalog, db, conn, zap.NewNop()), conn))
 	t.Cleanup(server.Close)
 	status := func(path string) (int, string) {
 		response, err := http.Get(server.URL + path)
@@ -54,7 +55,7 @@ func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 	if code, body := status("/healthz"); code != http.StatusOK {
 		t.Errorf("healthz: got %d %s, want 200", code, body)
 	}
-	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := conn.PlanProvision(t.Context(), wire.Provision(cfg))

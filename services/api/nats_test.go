@@ -14,6 +14,7 @@ import (
 
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/query"
+	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
 	"weir/services/httpserver"
@@ -87,7 +88,7 @@ func TestServe_AnswersOverNATSAsOverHTTP(t *testing.T) {
 	}
 	const question = `"aggregation": "ApiVersionPerAppAgg", "within": "2026-01-01,2026-01-02", "per": "hours"`
 	same("{"+question+"}", http.StatusServiceUnavailable, "weir apply")
-	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	same("{"+question+"}", http.StatusOK, `{"columns":["bucket","apiContext",`)
