@@ -23,3 +23,8 @@ func (e *Error) ExitCode() int {
 
 // wrong is what the asker can mend.
 func wrong(err error) error { return &Error{http.StatusBadRequest, err.Error()} }
+
+// problem is the error as problem details (RFC 9457).
+func (e *Error) problem() map[string]any {
+	return map[string]any{"type": "about:blank", "title": http.StatusText(e.Status), "status": e.Status, "detail": e.Detail}
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -26,8 +27,17 @@ type Server struct {
 	State func(context.Context) (time.Time, error)
 	// Timeout bounds the work for one request; 0 is 30 s.
 	Timeout time.Duration
-	// OnError is told of every error that is not the asker's; nil drops them.
-	OnError func(r *http.Request, err error)
+	// OnError is told of every error that is not the asker's, and what was asked
+	// for: a path, or the subject of a message. nil drops them.
+	OnError func(request string, err error)
+}
+
+func (s Server) withDefaults() *Server {
+	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
+	if s.OnError == nil {
+		s.OnError = func(string, error) {}
+	}
+	return &s
 }
 
 // NewHandler returns the HTTP API:
@@ -46,11 +56,7 @@ type Server struct {
 // sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
 // where the answer takes too long.
 func NewHandler(server Server) http.Handler {
-	server.Timeout = cmp.Or(server.Timeout, 30*time.Second)
-	if server.OnError == nil {
-		server.OnError = func(*http.Request, error) {}
-	}
-	s := &server
+	s := server.withDefaults()
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/aggregations", s.get(s.aggregations))
 	mux.Handle("/api/v1/aggregations/{name}", s.get(s.aggregation))
@@ -93,6 +99,15 @@ func (s *Server) get(f func(w http.ResponseWriter, r *http.Request, values url.V
 
 // problem answers with an error.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	f := s.explain(r.URL.Path, err)
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(f.Status)
+	s.write(w, r, f.problem())
+}
+
+// explain says in a sentence what an error means to who asked; it reports those
+// that are not the asker's.
+func (s *Server) explain(request string, err error) *Error {
 	f := &Error{http.StatusInternalServerError, "something went wrong here; the log of the server says what"}
 	switch {
 	case errors.As(err, &f):
@@ -107,13 +122,9 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 		f = &Error{http.StatusBadRequest, "a number in the answer is too large for a float"}
 	}
 	if f.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		s.OnError(r, err)
+		s.OnError(request, err)
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(f.Status)
-	s.write(w, r, map[string]any{
-		"type": "about:blank", "title": http.StatusText(f.Status), "status": f.Status, "detail": f.Detail,
-	})
+	return f
 }
 
 // write sends a value as JSON.
@@ -121,7 +132,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, value any) {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil && r.Context().Err() == nil {
-		s.OnError(r, fmt.Errorf("send an answer: %w", err))
+		s.OnError(r.URL.Path, fmt.Errorf("send an answer: %w", err))
 	}
 }
 
@@ -145,34 +156,41 @@ func (s *Server) aggregation(w http.ResponseWriter, r *http.Request, values url.
 	if err != nil {
 		return err
 	}
-	// Asked before the snapshot is taken: what was complete then is in it.
-	through := s.completeThrough(r)
 	w.Header().Set("Content-Type", "application/json")
 	out := &reply{w: w}
 	buffer := bufio.NewWriterSize(out, 64<<10)
-	e := &encoder{w: buffer}
-	e.begin(question.Columns)
-	err = question.Each(r.Context(), s.DB, e.row)
-	if err == nil {
-		err = errors.Join(e.end(through), buffer.Flush())
+	if err = s.answer(r.Context(), r.URL.Path, question, buffer); err == nil {
+		err = buffer.Flush()
 	}
 	if err == nil || !out.started {
 		return err
 	}
 	// Part of the answer is sent: only breaking it off tells that it is not whole.
 	if r.Context().Err() == nil || store.TimedOut(err) {
-		s.OnError(r, err)
+		s.OnError(r.URL.Path, err)
 	}
 	panic(http.ErrAbortHandler)
 }
 
-func (s *Server) completeThrough(r *http.Request) time.Time {
+// answer writes the answer to a question as JSON.
+func (s *Server) answer(ctx context.Context, request string, question *Question, w io.Writer) error {
+	// Asked before the snapshot is taken: what was complete then is in it.
+	through := s.completeThrough(ctx, request)
+	e := &encoder{w: w}
+	e.begin(question.Columns)
+	if err := question.Each(ctx, s.DB, e.row); err != nil {
+		return err
+	}
+	return e.end(through)
+}
+
+func (s *Server) completeThrough(ctx context.Context, request string) time.Time {
 	if s.State == nil {
 		return time.Time{}
 	}
-	through, err := s.State(r.Context())
+	through, err := s.State(ctx)
 	if err != nil {
-		s.OnError(r, fmt.Errorf("ask how far the stream is folded: %w", err))
+		s.OnError(request, fmt.Errorf("ask how far the stream is folded: %w", err))
 		return time.Time{}
 	}
 	return through

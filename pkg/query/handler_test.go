@@ -147,7 +147,7 @@ func TestHandler_TellsWhatKeepsItFromAnswering(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	insert(t, raw, def, pack(def, traffic(6, 300, at), 10))
 	errs := make(chan error, 10)
-	report := func(_ *http.Request, err error) { errs <- err }
+	report := func(_ string, err error) { errs <- err }
 	question := "/api/v1/aggregations/Calls?within=2026-01-01,2026-01-02&per=hours"
 
 	slow := serve(t, db, def, func(s *query.Server) { s.OnError, s.Timeout = report, time.Nanosecond })
@@ -260,7 +260,7 @@ func TestHandler_BreaksOffAnAnswerThatFailsHalfWay(t *testing.T) {
 			array_agg(0.5), array_agg(0.5), array_agg(''::text), array_agg('2026-01-01Z'::timestamptz), array_agg(i), array_agg(i)
 		FROM generate_series(1::bigint, 200000) i`)
 	errs := make(chan error, 10)
-	base := serve(t, db, def, func(s *query.Server) { s.OnError = func(_ *http.Request, err error) { errs <- err } })
+	base := serve(t, db, def, func(s *query.Server) { s.OnError = func(_ string, err error) { errs <- err } })
 	response, err := http.Get(base + "/api/v1/aggregations/Calls?within=2026-01-01,2026-01-02&per=seconds")
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ type occurrence struct {
 // that every such aggregation has, and one that it has alone.
 func joinable(name, extra string, zone *time.Location, keys ...string) *aggregation.Definition {
 	def := &aggregation.Definition{
-		Name: name, Zone: zone,
+		Name: name, Zone: zone, PartitionByID: true,
 		Measures: []aggregation.Measure{
 			{Name: "n", Op: aggregation.Count},
 			{Name: "ms", Op: aggregation.Sum, Arg: "ms", ArgKind: event.Int},

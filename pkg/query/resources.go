@@ -71,11 +71,15 @@ func (s *Server) aggregations(w http.ResponseWriter, r *http.Request, values url
 	if err := only(values); err != nil {
 		return err
 	}
+	return s.json(w, r, s.catalogue())
+}
+
+func (s *Server) catalogue() map[string]any {
 	list := []Aggregation{}
 	for _, def := range s.Catalog.Aggregations {
 		list = append(list, describe(def))
 	}
-	return s.json(w, r, map[string]any{"aggregations": list})
+	return map[string]any{"aggregations": list}
 }
 
 // only refuses parameters other than those named.

@@ -1,14 +1,16 @@
-// Package api is `weir api`: the role that answers questions over HTTP.
+// Package api is `weir api`: the role that answers questions over HTTP and NATS.
 package api
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/definition"
 	"weir/pkg/query"
@@ -17,6 +19,7 @@ import (
 	"weir/services/config"
 	"weir/services/health"
 	"weir/services/httpserver"
+	"weir/services/version"
 	"weir/services/wire"
 )
 
@@ -24,8 +27,9 @@ import (
 func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "api",
-		Short: "Answer questions over HTTP",
-		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz. Any number may run.
+		Short: "Answer questions over HTTP and NATS",
+		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz; and
+the service weir-query over NATS, which answers the same questions at weir.query and weir.aggregations. Any number may run.
 On SIGTERM requests in hand are answered first.`,
 		Example: `  weir api --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --http 0.0.0.0:8080`,
 		Args:    cobra.NoArgs,
@@ -59,52 +63,93 @@ func run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", zap.String("url", httpserver.URL(listener)))
-	return httpserver.Serve(cmd.Context(), listener, Handler(catalog, db, conn, log))
+	log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
+	return Serve(cmd.Context(), listener, catalog, db, conn, log)
 }
 
-// binding serves with an unbound catalogue until the database has tables for
+// Serve answers questions over HTTP, at the listener, and over NATS until ctx
+// ends, and then what is in hand.
+func Serve(
+	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger,
+) error {
+	roles, ctx := errgroup.WithContext(ctx)
+	questions := newBinding(catalog, db, conn, log)
+	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(questions, conn)) })
+	roles.Go(func() error { return conn.Serve(ctx, service(questions, conn)) })
+	return roles.Wait()
+}
+
+// service is the API over NATS.
+func service(questions *binding, conn *stream.Conn) stream.Service {
+	return stream.Service{
+		Name: query.MessageService, Version: version.Semantic(), Description: "Answers questions to Weir's aggregations, as its HTTP API does",
+		Endpoints: []stream.Endpoint{
+			{Name: "query", Subject: query.QuestionSubject, Answer: func(ctx context.Context, request []byte) ([]byte, error) {
+				answer, problem, refused := questions.get(ctx).Message(ctx, request, conn.MaxPayload())
+				if refused != nil {
+					return nil, &stream.Refusal{Code: refused.Status, Detail: refused.Detail, Body: problem}
+				}
+				return answer, nil
+			}},
+			{Name: "aggregations", Subject: query.CatalogueSubject, Answer: func(ctx context.Context, _ []byte) ([]byte, error) {
+				return questions.get(ctx).Catalogue(), nil
+			}},
+		},
+	}
+}
+
+// binding answers with an unbound catalogue until the database has tables for
 // it: the API may be started before `weir apply`.
 type binding struct {
-	catalog *definition.Catalog
-	db      *store.DB
-	handler func(*definition.Catalog) http.Handler
-	bound   atomic.Pointer[http.Handler]
+	unbound answering
+	bound   atomic.Pointer[answering]
+}
+
+// answering is a catalogue's side of the API, and the same over HTTP.
+type answering struct {
+	query.Server
+
+	http http.Handler
+}
+
+func newBinding(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *binding {
+	server := query.Server{
+		Catalog: catalog,
+		DB:      db,
+		State: func(ctx context.Context) (time.Time, error) {
+			state, err := conn.State(ctx)
+			return state.CompleteThrough, err
+		},
+		OnError: func(request string, err error) {
+			log.Error("request failed", zap.String("request", request), zap.Error(err))
+		},
+	}
+	return &binding{unbound: answering{server, query.NewHandler(server)}}
+}
+
+func (b *binding) get(ctx context.Context) *answering {
+	if bound := b.bound.Load(); bound != nil {
+		return bound
+	}
+	server := b.unbound.Server
+	catalog, err := wire.Bind(ctx, server.Catalog, server.DB)
+	if err != nil { // the answer to each question says it better
+		return &b.unbound
+	}
+	server.Catalog = catalog
+	bound := &answering{server, query.NewHandler(server)}
+	b.bound.Store(bound)
+	return bound
 }
 
 func (b *binding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if bound := b.bound.Load(); bound != nil {
-		(*bound).ServeHTTP(w, r)
-		return
-	}
-	catalog, err := wire.Bind(r.Context(), b.catalog, b.db)
-	if err != nil { // the handler says it better, for each question
-		b.handler(b.catalog).ServeHTTP(w, r)
-		return
-	}
-	handler := b.handler(catalog)
-	b.bound.Store(&handler)
-	handler.ServeHTTP(w, r)
+	b.get(r.Context()).http.ServeHTTP(w, r)
 }
 
-// Handler returns the HTTP API over what is given to it, with /healthz and
-// /readyz.
-func Handler(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) http.Handler {
-	through := func(ctx context.Context) (time.Time, error) {
-		state, err := conn.State(ctx)
-		return state.CompleteThrough, err
-	}
-	questions := &binding{catalog: catalog, db: db, handler: func(catalog *definition.Catalog) http.Handler {
-		return query.NewHandler(query.Server{
-			Catalog: catalog,
-			DB:      db,
-			State:   through,
-			OnError: func(r *http.Request, err error) {
-				log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
-			},
-		})
-	}}
-	probes := health.Handler(wire.Ready(catalog, db, conn))
+// handler is the HTTP API with /healthz and /readyz.
+func handler(questions *binding, conn *stream.Conn) http.Handler {
+	server := questions.unbound.Server
+	probes := health.Handler(wire.Ready(server.Catalog, server.DB, conn))
 	mux := http.NewServeMux()
 	mux.Handle("/", questions)
 	mux.Handle("/healthz", probes)

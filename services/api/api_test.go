@@ -35,7 +35,7 @@ func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	server := httptest.NewServer(Handler(catalog, db, conn, zap.NewNop()))
+	server := httptest.NewServer(handler(newBinding(catalog, db, conn, zap.NewNop()), conn))
 	t.Cleanup(server.Close)
 	status := func(path string) (int, string) {
 		response, err := http.Get(server.URL + path)

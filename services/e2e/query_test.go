@@ -25,7 +25,7 @@ func TestQuery_PrintsWhatTheAPIAnswers(t *testing.T) {
 		t.Fatalf("got %+v, want five rows of bucket, apiName and calls", want)
 	}
 	command := append([]string{"query", "ApiVersionPerAppAgg"}, asked.flags...)
-	for _, from := range [][]string{{"--http", i.http}, {"--postgres", i.postgres}} {
+	for _, from := range [][]string{{"--http", i.http}, {"--postgres", i.postgres}, {"--nats", i.nats}} {
 		got := parseAnswer(t, weir(t, append(append(command, from...), "--json")...))
 		if !reflect.DeepEqual(got.Columns, want.Columns) || !reflect.DeepEqual(got.Rows, want.Rows) {
 			t.Errorf("--json %s: got %+v, want %+v", from[0], got, want)
@@ -41,6 +41,11 @@ func TestQuery_PrintsWhatTheAPIAnswers(t *testing.T) {
 		if !reflect.DeepEqual(table, want.text()) {
 			t.Errorf("table of %s: got %q, want %q", from[0], table, want.text())
 		}
+	}
+	joined := weir(t, "query", "ApiVersionPerAppAgg", "--join", "ApiFaultyInvocationAgg", "--join-type", "left", "--last", "3650d", "--per", "years", "--nats", i.nats, "--csv",
+		"--group-by", "", "--select", "totalRequestCount as calls, ApiFaultyInvocationAgg.totalFaultCount / totalRequestCount as error_rate")
+	if joined != "calls,error_rate\n5,0\n" {
+		t.Errorf("a join over NATS: got %q", joined)
 	}
 	t.Run("refuses", func(t *testing.T) { refusesWrongQuestions(t, i) })
 }

@@ -184,7 +184,7 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	for _, w := range workers {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
-	i.roles.Go(func() error { return httpserver.Serve(life, i.http, api.Handler(i.Catalog, i.DB, i.Conn, o.Log)) })
+	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, o.Log) })
 	if i.postgres != nil {
 		i.roles.Go(func() error {
 			select {

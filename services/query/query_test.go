@@ -99,3 +99,12 @@ func TestSetLast_BeginsWithTheBucketOfTheAggregationsZone(t *testing.T) {
 		}
 	}
 }
+
+func TestQuery_SaysWhoWouldAnswerOverNATS(t *testing.T) {
+	t.Parallel()
+	cmd := Command()
+	cmd.SetArgs([]string{"ApiVersionPerAppAgg", "--within", "2026-01-01,2026-01-02", "--per", "hours", "--nats", embeddedtest.NATS(t)})
+	if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "`weir api`") {
+		t.Errorf("got %v, want who would answer", err)
+	}
+}

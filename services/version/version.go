@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,17 @@ func Command() *cobra.Command {
 func String() string {
 	info, _ := debug.ReadBuildInfo()
 	return describe(release, info)
+}
+
+// Semantic is [String] as a semantic version, where one is asked for: that of a release, else 0.0.0 with the commit as
+// its build.
+func Semantic() string { return semantic(String()) }
+
+func semantic(version string) string {
+	if release := strings.TrimPrefix(version, "v"); strings.Count(release, ".") >= 2 {
+		return release
+	}
+	return "0.0.0+" + strings.ReplaceAll(version, "+", ".")
 }
 
 func describe(release string, info *debug.BuildInfo) string {

@@ -31,3 +31,14 @@ func TestDescribe_PrefersReleaseThenCommit(t *testing.T) {
 		})
 	}
 }
+
+func TestSemantic_IsAVersionOfEveryBuild(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{
+		"v1.2.3": "1.2.3", "v1.2.3-rc.1": "1.2.3-rc.1", "0123456789ab+dirty": "0.0.0+0123456789ab.dirty", "dev": "0.0.0+dev",
+	} {
+		if got := semantic(version); got != want {
+			t.Errorf("semantic(%q) = %q, want %q", version, got, want)
+		}
+	}
+}

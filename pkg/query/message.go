@@ -1,0 +1,121 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+// Where questions are asked over NATS. The requests and answers are those of
+// [Server.Message] and [Server.Catalogue].
+const (
+	MessageService    = "weir-query"
+	QuestionSubject   = "weir.query"
+	CatalogueSubject  = "weir.aggregations"
+	questionInMessage = `{"aggregation": "…", "within": "START,END", "per": "hours"}`
+)
+
+// Message answers a question that is a JSON object: the name of the aggregation
+// and the parameters of the package comment, texts all, numbers also as numbers:
+//
+//	{"aggregation": "ApiExeTime", "within": "2026-11-** **:**:**", "per": "hours", "limit": 10}
+//
+// The answer is that of GET /api/v1/aggregations/{name}. An error is the status
+// and the sentence that HTTP would give, and the problem that is its body; one
+// of its own is 413, for an answer of more than so many bytes.
+func (s Server) Message(ctx context.Context, request []byte, most int) (answer []byte, problem []byte, refused *Error) {
+	server := s.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, server.Timeout)
+	defer cancel()
+	out := &limited{most: most}
+	question, err := s.parseMessage(request)
+	if err == nil {
+		err = server.answer(ctx, QuestionSubject, question, out)
+	}
+	if err == nil {
+		return out.taken, nil, nil
+	}
+	refused = server.explain(QuestionSubject, err)
+	return nil, encode(refused.problem()), refused
+}
+
+// Catalogue lists what can be asked for, as GET /api/v1/aggregations does.
+func (s Server) Catalogue() []byte { return encode(s.catalogue()) }
+
+// encode writes what is known to be JSON.
+func encode(value any) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		panic(fmt.Sprintf("query: %v", err))
+	}
+	return out.Bytes()
+}
+
+func (s Server) parseMessage(request []byte) (*Question, error) {
+	var members map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(request))
+	decoder.UseNumber()
+	err := decoder.Decode(&members)
+	if err != nil || members == nil || decoder.More() {
+		return nil, wrong(errors.New("the request is no JSON object; a question is " + questionInMessage))
+	}
+	values := url.Values{}
+	for name, member := range members {
+		switch v := member.(type) {
+		case string:
+			values.Set(name, v)
+		case json.Number:
+			values.Set(name, v.String())
+		default:
+			return nil, wrong(fmt.Errorf("%s: write it as a text, as in %s", name, questionInMessage))
+		}
+	}
+	name := values.Get("aggregation")
+	if name == "" {
+		return nil, wrong(errors.New("aggregation is missing: say which one is asked, as in " + questionInMessage))
+	}
+	values.Del("aggregation")
+	return Parse(s.Catalog, name, values)
+}
+
+// NewMessage is the request of a question: the parameters of the package
+// comment.
+func NewMessage(aggregation string, values url.Values) []byte {
+	members := map[string]string{"aggregation": aggregation}
+	for name := range values {
+		members[name] = values.Get(name)
+	}
+	return encode(members)
+}
+
+// limited takes no more than so many bytes.
+type limited struct {
+	taken []byte
+	most  int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if len(l.taken)+len(p) > l.most {
+		return 0, &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf(
+			"the answer is larger than the %d bytes that this NATS server lets through: ask for less of it with limit and offset, or over HTTP", l.most)}
+	}
+	l.taken = append(l.taken, p...)
+	return len(p), nil
+}
+
+// ReadAnswer reads an answer as JSON, as HTTP and NATS give it.
+func ReadAnswer(body []byte) (*Answer, error) {
+	answer := &Answer{}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if err := decoder.Decode(answer); err != nil {
+		return nil, fmt.Errorf("read an answer: %w", err)
+	}
+	return answer, nil
+}
