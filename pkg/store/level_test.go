@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/event"
 )
 
@@ -155,12 +156,15 @@ type shardState struct {
 	cascade *aggregation.Cascade
 }
 
-// Whatever is flushed when, rolled back, forgotten in a crash, or rolled up by
-// somebody else: at every level the answer is that of a loop over all events,
-// as of the last commit.
+// Whatever is flushed when, rolled back, forgotten in a crash, rolled up by
+// somebody else, and meanwhile compacted, purged or moved here from another
+// shard by another process: at every level the answer is that of a loop over all
+// events, as of the last commit. Once all is flushed and compacted there is one
+// row per bucket and key.
 func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
+	address := embeddedtest.Postgres(t)
+	db, another := open(t, address), open(t, address)
 	var defs []*aggregation.Definition
 	for _, name := range []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Sao_Paulo"} {
 		zone, err := time.LoadLocation(name)
@@ -175,14 +179,8 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
 	rapid.Check(t, func(t *rapid.T) {
 		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
-		for _, level := range def.Granularities {
-			if _, err := db.sql.ExecContext(t.Context(), "TRUNCATE "+tableOf(def, level)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := db.sql.ExecContext(t.Context(), "DELETE FROM weir.watermark"); err != nil {
-			t.Fatal(err)
-		}
+		emptyTables(t, db, def)
+		keeper := housekeeper{db: another, def: def, purging: rapid.Bool().Draw(t, "purging")}
 		shards := []*shardState{{lease: leases[0]}, {lease: leases[1]}}
 		var committed []tried
 		for n := range rapid.IntRange(1, 10).Draw(t, "flushes") {
@@ -199,12 +197,25 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
 				s.cascade = nil
 			}
+			keeper.tidy(t)
 		}
-		for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(def.Granularities), 3, 3, rapid.ID).Draw(t, "per") {
-			if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
-				t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+		check := func() {
+			for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(keeper.kept()), 3, 3, rapid.ID).Draw(t, "per") {
+				if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
+					t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+				}
 			}
 		}
+		check()
+		for _, s := range shards {
+			s.flush(t, db, def, nil, def.Granularities, false)
+		}
+		if rapid.Bool().Draw(t, "moved") {
+			keeper.move(t)
+		}
+		keeper.compact(t)
+		keeper.wantOneRowPerKey(t)
+		check()
 	})
 }
 

@@ -58,6 +58,9 @@ func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.D
 	if err == nil {
 		err = lease.addPartitions(ctx, defs)
 	}
+	if err == nil {
+		err = addSpans(ctx, conn.ExecContext, shardID, defs)
+	}
 	if err != nil {
 		_ = lease.Close() // the error that matters is the first
 		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)

@@ -1,0 +1,13 @@
+package aggregation
+
+// Merge adds up the groups of one aggregation at one level, over all their
+// parts: the outcome has one group per bucket and key, save where an integer
+// sum would leave 64 bits (see Fold), and stands for the same events. Sketches
+// that are corrupted are an error.
+func Merge(def *Definition, level Granularity, delta Delta) (Delta, error) {
+	t := newTable(def, level)
+	if err := t.merge(delta.Parts, delta.Dict, delta.Dict); err != nil {
+		return Delta{}, err
+	}
+	return Delta{Parts: t.pack(nil), Dict: delta.Dict}, nil
+}
