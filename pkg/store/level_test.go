@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -120,7 +121,7 @@ func line(key string, measures ...any) string {
 }
 
 // answer asks for the same.
-func answer(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
+func answer(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
 	field := func(role Role, i int, kind event.Kind) Expr {
 		return Expr{Op: OpField, Kind: kind, Field: Field{Role: role, Index: i}}
 	}
@@ -232,25 +233,33 @@ func drawTried(t *rapid.T) tried {
 	}
 }
 
-func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) bool {
+func (s *shardState) flush(t testContext, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) bool {
+	err := s.tryFlush(t.Context(), db, def, events, due, rollBack)
+	if err != nil && !errors.Is(err, errRollBack) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) error {
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, err = db.LoadCascade(t.Context(), s.lease.ShardID, defs); err != nil {
-			t.Fatal(err)
+		if s.cascade, err = db.LoadCascade(ctx, s.lease.ShardID, defs); err != nil {
+			return err
 		}
 	}
 	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)})
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
-	err = db.InTx(t.Context(), func(tx *Tx) error {
-		number, err := tx.NextBatch(t.Context(), s.lease, Totals{})
+	err = db.InTx(ctx, func(tx *Tx) error {
+		number, err := tx.NextBatch(ctx, s.lease, Totals{})
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(t.Context(), s.lease.ShardID, number, delta); err != nil {
+		if err := tx.WriteDelta(ctx, s.lease.ShardID, number, delta); err != nil {
 			return err
 		}
-		if err := tx.WriteLevels(t.Context(), s.lease.ShardID, number-1, levels); err != nil {
+		if err := tx.WriteLevels(ctx, s.lease.ShardID, number-1, levels); err != nil {
 			return err
 		}
 		if rollBack {
@@ -258,15 +267,12 @@ func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, even
 		}
 		return nil
 	})
-	if errors.Is(err, errRollBack) {
-		return false
-	}
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	s.cascade.Commit(levels)
 	s.cascade.Add(delta)
-	return true
+	return nil
 }
 
 func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
