@@ -1,9 +1,9 @@
 package aggregation
 
-// Merge adds up the groups of one aggregation at one level, over all their
-// parts: the outcome has one group per bucket and key, save where an integer
-// sum would leave 64 bits (see Fold), and stands for the same events. Sketches
-// that are corrupted are an error.
+// Merge adds up the groups of one aggregation, of a level or of finer ones that
+// it is made of, over all their parts: the outcome has one group per bucket of
+// the level and key, save where an integer sum would leave 64 bits (see Fold),
+// and stands for the same events. Corrupted sketches are an error.
 func Merge(def *Definition, level Granularity, delta Delta) (Delta, error) {
 	t := newTable(def, level)
 	if err := t.merge(delta.Parts, delta.Dict, delta.Dict); err != nil {

@@ -43,7 +43,9 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 // before the first flush and after one whose outcome is not known.
 func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition) (*aggregation.Cascade, error) {
 	cascade := aggregation.NewCascade(defs)
-	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
+	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
+	// take what is read here.
+	err := db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
 		for _, def := range defs {
 			for _, level := range def.Granularities[1:] {
 				tail, err := loadTail(ctx, tx, shardID, def, level)

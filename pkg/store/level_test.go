@@ -120,8 +120,8 @@ func line(key string, measures ...any) string {
 	return fmt.Sprint(append([]any{key}, measures...)...)
 }
 
-// answer asks for the same.
-func answer(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
+// everything asks for all keys and measures of all time.
+func everything(def *aggregation.Definition, per aggregation.Granularity) *Question {
 	field := func(role Role, i int, kind event.Kind) Expr {
 		return Expr{Op: OpField, Kind: kind, Field: Field{Role: role, Index: i}}
 	}
@@ -136,8 +136,13 @@ func answer(t testContext, db *DB, def *aggregation.Definition, per aggregation.
 	for i, m := range def.Measures {
 		q.Select = append(q.Select, field(MeasureField, i, m.Kind()))
 	}
+	return q
+}
+
+// answer asks for the same.
+func answer(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
 	var lines []string
-	err := db.Ask(t.Context(), q, func(v []any) error {
+	err := db.Ask(t.Context(), everything(def, per), func(v []any) error {
 		bucket, _ := v[0].(time.Time)
 		lines = append(lines, line(fmt.Sprintf("%s %s %d", bucket.Format(time.RFC3339), v[1], v[2]), v[3:]...))
 		return nil

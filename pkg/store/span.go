@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"weir/pkg/aggregation"
@@ -55,6 +56,28 @@ func addSpans(ctx context.Context, exec func(context.Context, string, ...any) (s
 				return fmt.Errorf("add partitions by time to %s per %s: %w", def.Name, level, err)
 			}
 		}
+	}
+	return nil
+}
+
+// holdSpans keeps the partitions by time of the aggregations from being dropped
+// until the transaction ends. It must come before the transaction's first query,
+// which fixes what it sees: a partition that is dropped is gone also for those
+// who see a time before that, when a coarser level still lacked its rows.
+func holdSpans(ctx context.Context, tx *sql.Tx, defs []*aggregation.Definition) error {
+	var tables []string
+	for _, def := range defs {
+		for _, level := range def.Granularities {
+			if level < aggregation.Hours {
+				tables = append(tables, tableOf(def, level))
+			}
+		}
+	}
+	if len(tables) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `LOCK TABLE `+strings.Join(tables, ", ")+` IN ACCESS SHARE MODE`); err != nil {
+		return fmt.Errorf("hold its tables: %w", err)
 	}
 	return nil
 }

@@ -170,16 +170,21 @@ func TestSpans_WaitForNobodyForLong(t *testing.T) {
 	caughtUp(t, db, def, 1)
 	errDone := errors.New("done")
 	later := now.Add(48 * time.Hour)
-	err := db.inSnapshot(t.Context(), func(tx *sql.Tx) error {
-		var n int // a question that takes long
-		if err := tx.QueryRowContext(t.Context(), `SELECT count(*) FROM `+tableOf(def, def.Finest())).Scan(&n); err != nil {
-			return err
-		}
+	// A question that takes long, and has not even begun to read: what it is going
+	// to see must stay.
+	err := db.inSnapshot(t.Context(), defs, func(tx *sql.Tx) error {
 		if got := mustPurge(t, db, now.Add(3*time.Hour), def); got.Busy == 0 || got.Rows != 0 || got.Partitions != 0 {
 			t.Errorf("beside a question: purged %+v, want none but busy partitions", got)
 		}
 		mustExec(t, db, `SELECT weir.add_span('patient_seconds', 's', 1, $1)`, later)
 		mustFlush(t, db, lease, def, now.Add(time.Second))
+		if n := countIn(t, tx, def); n != 2 {
+			t.Errorf("the question sees %d rows, want 2", n)
+		}
+		mustFlush(t, db, lease, def, now.Add(2*time.Second))
+		if n := countIn(t, tx, def); n != 2 {
+			t.Errorf("the question, later, sees %d rows, want 2", n)
+		}
 		return errDone
 	})
 	if !errors.Is(err, errDone) {
@@ -195,8 +200,16 @@ func TestSpans_WaitForNobodyForLong(t *testing.T) {
 	if err := db.AddSpans(t.Context(), "s", defs); err != nil {
 		t.Errorf("with a longer retention: %v", err)
 	}
-	caughtUp(t, db, def, 2)
-	if got := mustPurge(t, db, now.AddDate(0, 1, 0), def); got.Busy > 0 || got.Partitions < 2 || got.Rows != 2 {
+	caughtUp(t, db, def, 3)
+	if got := mustPurge(t, db, now.AddDate(0, 1, 0), def); got.Busy > 0 || got.Partitions < 2 || got.Rows != 3 {
 		t.Errorf("after the question: purged %+v", got)
 	}
+}
+
+func countIn(t *testing.T, tx *sql.Tx, def *aggregation.Definition) (n int) {
+	t.Helper()
+	if err := tx.QueryRowContext(t.Context(), `SELECT count(*) FROM `+tableOf(def, def.Finest())).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
