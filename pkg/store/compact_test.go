@@ -33,10 +33,10 @@ func (h housekeeper) kept() []aggregation.Granularity {
 
 func (h housekeeper) tidy(t *rapid.T) {
 	t.Helper()
-	if rapid.IntRange(0, 2).Draw(t, "compaction") == 0 {
+	if rapid.IntRange(0, 4).Draw(t, "compaction") == 0 {
 		h.compact(t)
 	}
-	if h.purging && rapid.IntRange(0, 2).Draw(t, "purge") == 0 {
+	if h.purging && rapid.IntRange(0, 3).Draw(t, "purge") == 0 {
 		def := *h.def
 		def.Retention = map[aggregation.Granularity]time.Duration{def.Granularities[0]: 48 * time.Hour, def.Granularities[1]: 48 * time.Hour}
 		if _, err := h.db.Purge(t.Context(), time.Now(), []*aggregation.Definition{&def}); err != nil {
