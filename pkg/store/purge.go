@@ -30,7 +30,8 @@ var errBusy = errors.New("another process purges or compacts now: try again late
 // process was at one of them.
 func MaintenanceBusy(err error) bool { return errors.Is(err, errBusy) }
 
-// alone runs f as the only one in the database who purges or compacts.
+// alone runs f as the only one in the database who purges or compacts; who moves
+// rows takes the same lock.
 func (db *DB) alone(ctx context.Context, f func() error) error {
 	conn, err := db.sql.Conn(ctx)
 	if err != nil {
@@ -38,14 +39,14 @@ func (db *DB) alone(ctx context.Context, f func() error) error {
 	}
 	defer func() { _ = conn.Close() }() // back to the pool
 	var alone bool
-	if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.maintenance', 0))`).Scan(&alone); err != nil {
+	if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.purge', 0))`).Scan(&alone); err != nil {
 		return err
 	}
 	if !alone {
 		return errBusy
 	}
 	defer func() {
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtextextended('weir.maintenance', 0))`)
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtextextended('weir.purge', 0))`)
 	}()
 	return f()
 }
