@@ -31,14 +31,16 @@ const (
 // every ago are left alone.
 //
 // It goes bucket by bucket in short transactions that no flush waits for, and
-// by one process at a time, as Purge does. It returns how many groups it took
-// in.
+// by one process at a time, as Purge does. What cannot be compacted, because its
+// sketches are corrupted, stays as it is, and is part of the error. It returns
+// how many groups it took in.
 func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregation.Definition) (groups int64, err error) {
 	err = db.alone(ctx, func() error {
 		shards, err := db.Shards(ctx)
 		if err != nil {
 			return err
 		}
+		var failed error
 		for _, def := range defs {
 			for _, level := range def.Granularities {
 				if keep := def.Retention[level]; keep != aggregation.Forever && keep < worthCompacting {
@@ -49,12 +51,15 @@ func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregat
 					err := c.run(ctx, every, shard.LastBatch)
 					groups += c.groups
 					if err != nil {
-						return fmt.Errorf("%s per %s of shard %s: %w", def.Name, level, shard.ShardID, err)
+						failed = errors.Join(failed, fmt.Errorf("%s per %s of shard %s: %w", def.Name, level, shard.ShardID, err))
+					}
+					if ctx.Err() != nil || Unavailable(err) {
+						return failed
 					}
 				}
 			}
 		}
-		return nil
+		return failed
 	})
 	if err != nil {
 		return groups, fmt.Errorf("compact: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -117,6 +118,29 @@ func TestCompact_KeepsSumsThatOverflow(t *testing.T) {
 		got := ask[string](t, db, `SELECT concat_ws(' ', sum(bytes), sum(weir_events), count(*), max(weir_part), min(batch_no)) FROM weir_data.overflow_hours`)
 		if want := "27670116110564327418 3 3 2 3"; got != want {
 			t.Errorf("got sum, events, rows, last part and batch %s, want %s", got, want)
+		}
+	}
+}
+
+func TestCompact_GoesOnPastWhatIsCorrupted(t *testing.T) {
+	t.Parallel()
+	defs := []*aggregation.Definition{cascadeDef("Broken", time.UTC), cascadeDef("Sound", time.UTC)}
+	db := migrated(t, defs...)
+	lease := mustLease(t, db, "s", defs...)
+	for _, def := range defs {
+		s := &shardState{lease: lease}
+		for n := range 3 {
+			s.flush(t, db, def, []tried{{api: "x", at: 1, size: float64(n)}}, def.Granularities, false)
+		}
+		s.flush(t, db, def, nil, def.Granularities, false)
+	}
+	mustExec(t, db, `UPDATE weir_data.broken_hours SET sizes = '\x0563'`)
+	if _, err := db.Compact(t.Context(), 0, defs); err == nil || !strings.Contains(err.Error(), "Broken per hours of shard s") || !strings.Contains(err.Error(), "corrupted sketch") {
+		t.Errorf("got %v", err)
+	}
+	for table, want := range map[string]int{"broken_hours": 3, "broken_days": 1, "sound_seconds": 1, "sound_hours": 1} {
+		if got := ask[int](t, db, `SELECT count(*) FROM weir_data.`+table); got != want {
+			t.Errorf("%s has %d rows, want %d", table, got, want)
 		}
 	}
 }
