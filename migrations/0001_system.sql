@@ -111,12 +111,17 @@ CREATE TABLE weir.alert_outbox (
     alert_id text COLLATE "C" NOT NULL REFERENCES weir.alert (id)
 );
 
--- The definitions that the tables in weir_data were made for.
+-- The definitions that the tables in weir_data were made for. One name has
+-- several versions where a change did not fit into the tables that were there.
 CREATE TABLE weir.aggregation (
-    name       text COLLATE "C" PRIMARY KEY,
-    shape      text NOT NULL, -- columns and levels, as the tables have them
-    applied_at timestamptz NOT NULL DEFAULT now()
+    name       text COLLATE "C" NOT NULL,
+    version    integer NOT NULL CHECK (version >= 1),
+    current    boolean NOT NULL, -- the one that is defined now, or was last
+    definition jsonb NOT NULL,   -- columns, levels, zone, retention
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name, version)
 );
+CREATE UNIQUE INDEX aggregation_current ON weir.aggregation (name) WHERE current;
 
 -- add_partition gives one shard its part of one table: a partition of its
 -- own, which for fine levels is itself partitioned by time, so that purging

@@ -39,7 +39,7 @@ func NewCascade(defs []*Definition) *Cascade {
 		own := map[Granularity]*cascadeLevel{}
 		for _, g := range def.Granularities[1:] {
 			parent, _ := def.Parent(g)
-			own[g] = &cascadeLevel{parent: own[parent], table: newTable(def, g)}
+			own[g] = &cascadeLevel{parent: own[parent], table: newMergeTable(def, g)}
 			c.levels = append(c.levels, own[g])
 		}
 	}
@@ -128,7 +128,7 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 func (c *Cascade) Commit(f *Flush) {
 	for _, l := range c.levels {
 		if _, flushed := f.of[l]; flushed {
-			l.table = newTable(l.table.def, l.table.level)
+			l.table = newMergeTable(l.table.def, l.table.level)
 		} else if parts := f.of[l.parent]; l.parent != nil {
 			must(l.table.merge(parts, f.Delta.Dict, c.dict))
 		}
@@ -157,7 +157,7 @@ func (c *Cascade) compact() {
 	}
 	dict := event.NewDictionary()
 	for _, l := range c.levels {
-		t := newTable(l.table.def, l.table.level)
+		t := newMergeTable(l.table.def, l.table.level)
 		must(t.merge(l.table.pack(nil), c.dict, dict))
 		l.table = t
 	}
@@ -188,6 +188,11 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 				default:
 					x.measures[k] = take(m.ArgKind, p.Measures[k][i])
 				}
+			}
+			if p.Missing != nil {
+				t.probe[t.missing] = p.Missing[i]
+			} else {
+				t.probe[t.missing] = 0
 			}
 			x.events = p.Events[i]
 			if p.FirstTime != nil {

@@ -11,6 +11,7 @@ package aggregation
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"weir/pkg/event"
@@ -127,6 +128,12 @@ func (m Measure) Sketched() bool {
 	return m.Op == Distinct || m.Op == Quantile || m.Op == Deviation
 }
 
+// MaxMeasures is how many measures an aggregation may have: one bit each.
+const MaxMeasures = 64
+
+// MissingBit is the bit that measure i has in [Part].Missing.
+func MissingBit(i int) event.Cell { return event.Cell(uint64(1) << i) }
+
 // Input says how the events of one stream feed an aggregation. All numbers
 // are attribute indexes in that stream's schema.
 type Input struct {
@@ -142,7 +149,10 @@ const Forever time.Duration = 0
 
 // Definition is one aggregation. It is immutable once its catalogue is built.
 type Definition struct {
-	Name     string
+	Name string
+	// Version tells definitions of one name apart that cannot share tables; 0
+	// and 1 are the first.
+	Version  int
 	Doc      string
 	Keys     []Key
 	Measures []Measure
@@ -157,6 +167,15 @@ type Definition struct {
 	// primary key).
 	PartitionByID bool
 	Inputs        []Input
+}
+
+// ID names the definition among all that have tables: the name, from the
+// second version on with the version, as in Calls@2.
+func (d *Definition) ID() string {
+	if d.Version <= 1 {
+		return d.Name
+	}
+	return d.Name + "@" + strconv.Itoa(d.Version)
 }
 
 // Finest returns the finest granularity that is kept.

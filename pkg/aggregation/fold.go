@@ -26,6 +26,10 @@ type Part struct {
 	// Sketches holds, for the sketched measures that are stored, each group's
 	// sketch as one or more blocks ([Measure.Finish]); nil for all others.
 	Sketches [][][]byte
+	// Missing says which measures are not known of a group, because its rows were
+	// written before the measure was defined: bit i stands for measure i, whose
+	// cell or sketch then means nothing. nil: all are known.
+	Missing []event.Cell
 	// FirstTime and FirstSequence place the oldest event of each group, LastTime
 	// and LastSequence the newest; nil where no measure is a First, or a Last.
 	FirstTime, FirstSequence []event.Cell
@@ -127,6 +131,9 @@ func (t *table) part(bucket int64, rows []int32) Part {
 	}
 	for i := range t.def.Keys {
 		p.Keys = append(p.Keys, column(1+i))
+	}
+	if t.missing > 0 {
+		p.Missing = column(t.missing)
 	}
 	for i, m := range t.def.Measures {
 		cells := column(t.width + 1 + i)

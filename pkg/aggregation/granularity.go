@@ -155,6 +155,28 @@ func (g Granularity) Even(zone *time.Location) (width int64, ok bool) {
 	return 0, false
 }
 
+// EvenBetween reports whether the buckets that hold the times from first to
+// last, microseconds since 1970 UTC, are equally long although those of the
+// zone are not always, and if so their width and a time they are counted from.
+// That is so for hours where no clock change between the two is but for hours.
+func (g Granularity) EvenBetween(first, last int64, zone *time.Location) (width, origin int64, ok bool) {
+	width = g.width()
+	if width == 0 || g.unit() == hour && g.n() > 1 {
+		return 0, 0, false
+	}
+	origin = g.Truncate(first, zone)
+	for t := time.UnixMicro(first).In(zone); ; {
+		_, change := t.ZoneBounds()
+		if change.IsZero() || change.UnixMicro() > last {
+			return width, origin, true
+		}
+		if modulo(g.Truncate(change.UnixMicro(), zone)-origin, width) != 0 {
+			return 0, 0, false
+		}
+		t = change
+	}
+}
+
 // Truncate returns the start of the bucket that holds t. Both are
 // microseconds since 1970 UTC. Buckets are cut by local time, with two
 // exceptions: seconds and minutes, which are the same everywhere, and

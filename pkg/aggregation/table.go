@@ -19,19 +19,32 @@ type table struct {
 	def    *Definition
 	level  Granularity
 	stride int
-	width  int // cells that identify a group: bucket and keys
+	width  int // cells that identify a group: bucket and keys, and what is missing
 	rows   []event.Cell
 	// sketches are those of all rows.
 	sketches []sketch
 	slots    []int32 // row number + 1; 0 is free; the length is a power of two
 	probe    []event.Cell
 
+	missing     int   // where Part.Missing is, of tables that are merged into; 0 if all measures are known
 	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
 	intSums     []int // measures that are integer sums
 }
 
-func newTable(def *Definition, level Granularity) *table {
+// newTable returns a table for events, of which all measures are known.
+func newTable(def *Definition, level Granularity) *table { return makeTable(def, level, false) }
+
+// newMergeTable returns a table for groups of finer rows. Those that lack a
+// measure are kept apart from those that have it, so that what is known of the
+// one is not mixed with what is not known of the other.
+func newMergeTable(def *Definition, level Granularity) *table { return makeTable(def, level, true) }
+
+func makeTable(def *Definition, level Granularity, merges bool) *table {
 	t := &table{def: def, level: level, width: 1 + len(def.Keys)}
+	if merges {
+		t.missing = t.width
+		t.width++
+	}
 	t.stride = t.width + 1 + len(def.Measures)
 	if def.HasFirst() {
 		t.first = t.stride

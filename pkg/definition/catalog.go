@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"slices"
+
 	"weir/pkg/aggregation"
 	"weir/pkg/alert"
 	"weir/pkg/event"
@@ -11,7 +13,23 @@ import (
 type Catalog struct {
 	Streams      []*event.Schema
 	Aggregations []*aggregation.Definition
-	Rules        []*alert.Rule
+	// Earlier holds aggregations that are not defined any more but have rows, and
+	// earlier versions of those that are; only a bound catalogue has them.
+	Earlier []*aggregation.Definition
+	Rules   []*alert.Rule
+}
+
+// Bound returns the catalogue with the versions of its aggregations that the
+// database has tables for, and with what else has tables there.
+func (c *Catalog) Bound(aggregations, earlier []*aggregation.Definition) *Catalog {
+	bound := *c
+	bound.Aggregations, bound.Earlier = aggregations, earlier
+	return &bound
+}
+
+// Kept returns all aggregations that have rows: what is defined, and what was.
+func (c *Catalog) Kept() []*aggregation.Definition {
+	return append(slices.Clone(c.Aggregations), c.Earlier...)
 }
 
 // Stream returns the named stream's schema, or nil.

@@ -46,6 +46,16 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
+// ParseKind reads what String returns.
+func ParseKind(name string) (Kind, bool) {
+	for k := String; k <= Time; k++ {
+		if k.String() == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Numeric reports whether values of the kind can be added.
 func (k Kind) Numeric() bool { return k == Int || k == Float }
 

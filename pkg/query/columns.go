@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,10 @@ func (c column) expr() store.Expr {
 // columns are all columns of an aggregation: bucket, keys, measures, shard_id.
 type columns struct {
 	aggregation string
+	joined      string // the joined aggregation; "" for none
 	all         []column
+	// hints say of names in lower case that are no columns why they are not.
+	hints map[string]string
 }
 
 func columnsOf(def *aggregation.Definition) columns {
@@ -39,7 +43,7 @@ func columnsOf(def *aggregation.Definition) columns {
 		all = append(all, column{m.Name, m.Kind(), store.Field{Role: store.MeasureField, Index: i}, m.Sketched()})
 	}
 	all = append(all, column{name: "shard_id", kind: event.String, field: store.Field{Role: store.ShardField}})
-	return columns{def.Name, all}
+	return columns{aggregation: def.Name, all: all}
 }
 
 // of returns the field's column.
@@ -62,7 +66,7 @@ func (cs columns) find(name string) (column, bool) {
 	if len(found) == 1 {
 		return found[0], true
 	}
-	return column{}, false
+	return cs.qualified(name)
 }
 
 // column returns the named column as an expression.
@@ -75,12 +79,20 @@ func (cs columns) column(name string) (store.Expr, error) {
 }
 
 func (cs columns) unknown(name string) error {
+	bare := name[strings.LastIndex(name, ".")+1:]
+	if hint, ok := cs.hints[strings.ToLower(bare)]; ok {
+		return errors.New(hint)
+	}
 	names := make([]string, len(cs.all))
 	for i, c := range cs.all {
 		names[i] = c.name
 	}
-	return fmt.Errorf("%s has no column %q%s; its columns are %s",
-		cs.aggregation, name, didYouMean(name, names), strings.Join(names, ", "))
+	who, its := cs.aggregation, "its"
+	if cs.joined != "" {
+		who, its = who+" joined with "+cs.joined, "the"
+	}
+	return fmt.Errorf("%s has no column %q%s; %s columns are %s",
+		who, name, didYouMean(name, names), its, strings.Join(names, ", "))
 }
 
 // natural lists the columns that tell natural rows apart.

@@ -73,6 +73,13 @@ func (c compiler) node(n ast.Node) (store.Expr, error) {
 			return e, nil
 		}
 		return c.columns.column(n.Value)
+	case *ast.MemberNode: // AGGREGATION.column
+		of, ok := n.Node.(*ast.IdentifierNode)
+		name, ok2 := n.Property.(*ast.StringNode)
+		if !ok || !ok2 {
+			return store.Expr{}, notKnown(n)
+		}
+		return c.columns.column(of.Value + "." + name.Value)
 	case *ast.IntegerNode:
 		return constant(event.Int, int64(n.Value)), nil
 	case *ast.FloatNode:

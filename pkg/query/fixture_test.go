@@ -77,7 +77,7 @@ func database(t testing.TB, defs ...*aggregation.Definition) (*store.DB, *sql.DB
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := sql.Open("postgres", address)

@@ -14,6 +14,9 @@
 //	          2006-01-02 15:04:05[.000][ +05:30] (UTC without offset), a date, or
 //	          epoch milliseconds. Or one text with wildcards: 2019-06-** **:**:**
 //	per       granularity: seconds, minutes, hours, days, months, years
+//	join      another aggregation, whose rows are asked together: see Joins
+//	join_type full (default), inner, left or right: which rows of the answer
+//	          stay where one of the two aggregations has no events
 //	select    columns, fn(column), and arithmetic on them, each with an optional
 //	          name: bucket, sum(totalRequestCount) as total. fn is sum, min, max,
 //	          avg, count or last, over natural rows
@@ -36,8 +39,26 @@
 // in no function, and not in the where of a grouped question. If select has a function and there
 // is no group_by, the selected bucket, shard_id and keys are grouped by.
 //
+// The name of an aggregation may be followed by a version, as in Calls@1, where
+// its definition changed so much that the rows from before stay apart.
+//
 // shard_id is a column as well; a question that mentions it is about natural
 // rows that are kept apart by shard.
+//
+// # Joins
+//
+// With join a natural row has the measures of two aggregations. Its keys are
+// the group keys that have one name and one type in both; those that only one
+// of them has are no columns. Measures of the joined aggregation are written
+// after its name, those of the first may be:
+//
+//	GET /api/v1/aggregations/ApiVersionPerAppAgg?join=ApiFaultyInvocationAgg&per=hours&within=…
+//	    &group_by=bucket,apiContext
+//	    &select=bucket, apiContext, ApiFaultyInvocationAgg.totalFaultCount / totalRequestCount as error_rate
+//
+// Where one of the two has nothing for a row, its counts and sums are 0, its
+// distinct counts too, and its other measures null. All else is as for one
+// aggregation: bare measures are merged from their parts, on either side.
 package query
 
 import (
@@ -64,7 +85,7 @@ type Question struct {
 
 // parameters are those of a question, in the order of the package comment.
 func parameters() []string {
-	return []string{"within", "per", "select", "where", "group_by", "having", "order_by", "limit", "offset", "time"}
+	return []string{"within", "per", "join", "join_type", "select", "where", "group_by", "having", "order_by", "limit", "offset", "time"}
 }
 
 // Parse reads a question to the named aggregation. Its errors are of type
@@ -74,10 +95,11 @@ func Parse(catalog *definition.Catalog, name string, values url.Values) (*Questi
 	if err != nil {
 		return nil, wrong(err)
 	}
-	p := &parsing{columns: columnsOf(def), values: values}
+	p := &parsing{values: values}
 	p.plan.Aggregation = def
+	join := func() error { return p.join(catalog) }
 	for _, step := range []func() error{
-		p.known, p.interval, p.selection, p.conditions, p.order, p.natural, p.page,
+		p.known, join, p.interval, p.selection, p.conditions, p.order, p.natural, p.page,
 	} {
 		if err := step(); err != nil {
 			return nil, wrong(err)
@@ -89,12 +111,22 @@ func Parse(catalog *definition.Catalog, name string, values url.Values) (*Questi
 func find(catalog *definition.Catalog, name string) (*aggregation.Definition, error) {
 	var names []string
 	for _, def := range catalog.Aggregations {
-		if strings.EqualFold(def.Name, name) {
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
 			return def, nil
 		}
 		names = append(names, def.Name)
 	}
+	for _, def := range slices.Backward(catalog.Earlier) { // the last version of what is not defined any more
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
+			return def, nil
+		}
+	}
 	return nil, fmt.Errorf("there is no aggregation %q%s; GET /api/v1/aggregations lists them", name, didYouMean(name, names))
+}
+
+// versioned is how one version of an aggregation is asked for: Calls@1.
+func versioned(def *aggregation.Definition) string {
+	return def.Name + "@" + strconv.Itoa(max(1, def.Version))
 }
 
 // parsing is a question under construction.
@@ -125,12 +157,12 @@ func (p *parsing) interval() error {
 	if p.plan.From, p.plan.Until, err = parseWithin(p.values.Get("within")); err != nil {
 		return err
 	}
-	def := p.plan.Aggregation
-	var kept []string
-	for _, g := range def.Granularities {
-		kept = append(kept, g.String())
+	defs := []*aggregation.Definition{p.plan.Aggregation}
+	list := bothKeep(defs[0], nil)
+	if p.plan.Join != nil {
+		defs = append(defs, p.plan.Join.With)
+		list = bothKeep(defs[0], defs[1])
 	}
-	list := def.Name + " keeps " + strings.Join(kept, ", ")
 	per := p.values.Get("per")
 	if per == "" {
 		return fmt.Errorf("per is missing: give the granularity; %s", list)
@@ -138,8 +170,10 @@ func (p *parsing) interval() error {
 	if p.plan.Per, err = aggregation.ParseGranularity(per); err != nil {
 		return fmt.Errorf("per: %q is no granularity; %s", per, list)
 	}
-	if !def.Keeps(p.plan.Per) {
-		return fmt.Errorf("per: %s does not keep %s; %s", def.Name, p.plan.Per, list)
+	for _, def := range defs {
+		if !def.Keeps(p.plan.Per) {
+			return fmt.Errorf("per: %s does not keep %s; %s", def.Name, p.plan.Per, list)
+		}
 	}
 	return nil
 }
@@ -202,9 +236,9 @@ func (p *parsing) groupBy(items []item) error {
 
 // addMeasures selects the measures that are not selected yet.
 func (p *parsing) addMeasures() {
-	for i := range p.plan.Aggregation.Measures {
-		if f := (store.Field{Role: store.MeasureField, Index: i}); !slices.Contains(p.plan.Group, f) {
-			p.add(f)
+	for _, c := range p.columns.all {
+		if c.field.Role == store.MeasureField && !slices.Contains(p.plan.Group, c.field) {
+			p.add(c.field)
 		}
 	}
 }

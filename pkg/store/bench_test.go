@@ -68,7 +68,7 @@ func BenchmarkWriteDelta(b *testing.B) {
 				Measures: []aggregation.Measure{{Name: "n", Op: aggregation.Count}, {Name: "ms", Op: aggregation.Sum, Arg: "ms", ArgKind: event.Int}, {Name: "label", Op: aggregation.Last, Arg: "label", ArgKind: event.String}},
 			}
 			defs := []*aggregation.Definition{def}
-			if err := db.Apply(b.Context(), defs); err != nil {
+			if err := db.Apply(b.Context(), defs, PlanOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			lease, err := db.LeaseShard(b.Context(), "b", "bench", time.Second, defs)
@@ -123,7 +123,7 @@ func BenchmarkCompact(b *testing.B) {
 		b.Run(def.Name, func(b *testing.B) {
 			db := benchDB(b)
 			defs := []*aggregation.Definition{def}
-			if err := db.Apply(b.Context(), defs); err != nil {
+			if err := db.Apply(b.Context(), defs, PlanOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			lease, err := db.LeaseShard(b.Context(), "b", "bench", time.Second, defs)

@@ -51,7 +51,7 @@ func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregat
 					err := c.run(ctx, every, shard.LastBatch)
 					groups += c.groups
 					if err != nil {
-						failed = errors.Join(failed, fmt.Errorf("%s per %s of shard %s: %w", def.Name, level, shard.ShardID, err))
+						failed = errors.Join(failed, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err))
 					}
 					if ctx.Err() != nil || Unavailable(err) {
 						return failed
@@ -86,7 +86,7 @@ func (c *compaction) run(ctx context.Context, every time.Duration, lastBatch int
 	err := c.db.sql.QueryRowContext(ctx, `
 		SELECT batch_no, compacted_at > now() - $4 * interval '1 second' FROM weir.compacted
 		WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
-		c.def.Name, c.level.String(), c.shardID, every.Seconds()).Scan(&c.done, &fresh)
+		c.def.ID(), c.level.String(), c.shardID, every.Seconds()).Scan(&c.done, &fresh)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
@@ -111,7 +111,7 @@ func (c *compaction) run(ctx context.Context, every time.Duration, lastBatch int
 	_, err = c.db.sql.ExecContext(ctx, `
 		INSERT INTO weir.compacted (aggregation, level, shard_id, batch_no) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (aggregation, level, shard_id) DO UPDATE SET batch_no = excluded.batch_no, compacted_at = now()`,
-		c.def.Name, c.level.String(), c.shardID, c.through)
+		c.def.ID(), c.level.String(), c.shardID, c.through)
 	return err
 }
 

@@ -122,6 +122,41 @@ func TestCompact_KeepsSumsThatOverflow(t *testing.T) {
 	}
 }
 
+// Rows from before a measure was added stay apart from those that have it.
+func TestCompact_KeepsApartWhatLacksAMeasure(t *testing.T) {
+	t.Parallel()
+	def := calls("Lacks")
+	db := migrated(t, def)
+	lease := mustLease(t, db, "s", def)
+	for range 4 {
+		delta := oneCall(def, time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC))
+		hours := oneCall(def, time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)).Parts[0]
+		hours.Level = aggregation.Hours
+		delta.Parts = append(delta.Parts, hours)
+		if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range []string{"weir_data.lacks_seconds", "weir_data.lacks_hours"} {
+		mustExec(t, db, `ALTER TABLE `+table+` ALTER bytes DROP NOT NULL`)
+		mustExec(t, db, `UPDATE `+table+` SET bytes = NULL WHERE batch_no <= 2`)
+	}
+	mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Lacks', 'minutes', 4), ('s', 'Lacks', 'days', 4)`)
+	for range 2 {
+		if _, err := db.Compact(t.Context(), 0, []*aggregation.Definition{def}); err != nil {
+			t.Fatal(err)
+		}
+		for query, want := range map[string]string{
+			`SELECT string_agg(concat_ws(' ', weir_part, weir_events, coalesce(bytes::text, 'unknown')), ', ' ORDER BY weir_part) FROM weir_data.lacks_hours`: "0 2 unknown, 1 2 20",
+			`SELECT string_agg(concat_ws(' ', weir_events::text, bytes::text), ', ') FROM weir_data.lacks_seconds`:                                            "{2,2} {NULL,20}",
+		} {
+			if got := ask[string](t, db, query); got != want {
+				t.Errorf("%s: got %s, want %s", query, got, want)
+			}
+		}
+	}
+}
+
 func TestCompact_GoesOnPastWhatIsCorrupted(t *testing.T) {
 	t.Parallel()
 	defs := []*aggregation.Definition{cascadeDef("Broken", time.UTC), cascadeDef("Sound", time.UTC)}
@@ -194,7 +229,7 @@ func TestMaintenance_GoesOnBesideFlushingWorkers(t *testing.T) {
 	defs := []*aggregation.Definition{def}
 	address := embeddedtest.Postgres(t)
 	db := open(t, address)
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	const workers, flushes, events = 3, 40, 20

@@ -33,7 +33,7 @@ func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta
 			n++
 		}
 		if err := tx.copyParts(ctx, shardID, batch, parts[:n], delta.Dict); err != nil {
-			return fmt.Errorf("write %s per %s: %w", def.Name, level, err)
+			return fmt.Errorf("write %s per %s: %w", def.ID(), level, err)
 		}
 		parts = parts[n:]
 	}
@@ -129,6 +129,12 @@ type values struct {
 	column
 	cells    *[]event.Cell
 	sketches *[][]byte
+	missing  event.Cell // the bit of aggregation.Part.Missing that the column has; 0: it is always known
+}
+
+// unknown reports whether the value of group n is not known.
+func (v *values) unknown(p *aggregation.Part, n int) bool {
+	return p.Missing != nil && p.Missing[n]&v.missing != 0
 }
 
 // valuesOf lists where a part keeps the columns of its aggregation, columnsOf,
@@ -149,9 +155,9 @@ func valuesOf(p *aggregation.Part, columns []column) []values {
 		switch {
 		case !m.Stored():
 		case m.Sketched():
-			all = append(all, values{sketches: &p.Sketches[i]})
+			all = append(all, values{sketches: &p.Sketches[i], missing: aggregation.MissingBit(i)})
 		default:
-			cells(&p.Measures[i])
+			all = append(all, values{cells: &p.Measures[i], missing: aggregation.MissingBit(i)})
 		}
 	}
 	if def.HasFirst() {
@@ -179,10 +185,19 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 	out = e.begin(out, p)
 	for _, v := range valuesOf(p, e.columns) {
 		out = append(out, '\t', '{')
-		if v.sketched() {
-			out = sketchElements(out, *v.sketches)
-		} else {
-			out = e.elements(out, v.kind, *v.cells)
+		for n := range p.Len() {
+			if n > 0 {
+				out = append(out, ',')
+			}
+			switch {
+			case v.unknown(p, n):
+				out = append(out, "NULL"...)
+			case v.sketched():
+				out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
+				out = append(hex.AppendEncode(out, (*v.sketches)[n]), '"')
+			default:
+				out = e.element(out, v.kind, (*v.cells)[n])
+			}
 		}
 		out = append(out, '}')
 	}
@@ -204,6 +219,8 @@ func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
 		for _, v := range columns {
 			out = append(out, '\t')
 			switch {
+			case v.unknown(p, n):
+				out = append(out, `\N`...)
 			case v.sketched():
 				out = append(out, `\\x`...)
 				out = hex.AppendEncode(out, (*v.sketches)[n])
@@ -231,27 +248,6 @@ func (e *encoder) key(p *aggregation.Part, n int) [16]byte {
 		e.keyText = append(e.keyText, 0) // in no text
 	}
 	return md5.Sum(e.keyText)
-}
-
-func (e *encoder) elements(out []byte, kind event.Kind, cells []event.Cell) []byte {
-	for n, cell := range cells {
-		if n > 0 {
-			out = append(out, ',')
-		}
-		out = e.element(out, kind, cell)
-	}
-	return out
-}
-
-func sketchElements(out []byte, sketches [][]byte) []byte {
-	for n, sketch := range sketches {
-		if n > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, `"\\\\x`...) // escaped for the array, and for COPY
-		out = append(hex.AppendEncode(out, sketch), '"')
-	}
-	return out
 }
 
 // element appends a value inside an array.

@@ -25,7 +25,7 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 	n := len(flush.Levels)
 	names, levels := make([]string, n), make([]string, n)
 	for i, l := range flush.Levels {
-		names[i], levels[i] = l.Definition.Name, l.Level.String()
+		names[i], levels[i] = l.Definition.ID(), l.Level.String()
 	}
 	_, err := tx.tx.ExecContext(ctx, `
 		INSERT INTO weir.watermark (shard_id, batch_no, aggregation, level)
@@ -50,10 +50,10 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 			for _, level := range def.Granularities[1:] {
 				tail, err := loadTail(ctx, tx, shardID, def, level)
 				if err != nil {
-					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
+					return fmt.Errorf("%s per %s: %w", def.ID(), level, err)
 				}
 				if err := cascade.AddTail(level, tail); err != nil {
-					return fmt.Errorf("%s per %s: %w", def.Name, level, err)
+					return fmt.Errorf("%s per %s: %w", def.ID(), level, err)
 				}
 			}
 		}
@@ -102,7 +102,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), 0)
-		ORDER BY bucket`, groupColumns(def, parent), tableOf(def, parent)), shardID, def.Name, level.String())
+		ORDER BY bucket`, groupColumns(def, parent), tableOf(def, parent)), shardID, def.ID(), level.String())
 }
 
 // readGroups asks for rows of a level, bucket and groupColumns in the order of
@@ -169,22 +169,39 @@ func (r *tailReader) row(rows *sql.Rows) error {
 		})
 		r.last = valuesOf(&r.delta.Parts[len(parts)], r.columns)
 	}
+	missing := event.Cell(0)
 	for i, c := range r.last {
+		if raw[i] == nil { // the row is older than the column
+			missing |= c.missing
+			c.append(0, nil)
+			continue
+		}
 		if c.sketched() {
 			blocks, ok := raw[i].([]byte)
 			if !ok {
 				return fmt.Errorf("column %s: unexpected %T for a sketch", c.name, raw[i])
 			}
-			*c.sketches = append(*c.sketches, blocks)
+			c.append(0, blocks)
 			continue
 		}
 		cell, err := r.cell(c.kind, raw[i])
 		if err != nil {
 			return fmt.Errorf("column %s: %w", c.name, err)
 		}
-		*c.cells = append(*c.cells, cell)
+		c.append(cell, nil)
 	}
+	part := &r.delta.Parts[len(r.delta.Parts)-1]
+	part.Missing = append(part.Missing, missing)
 	return nil
+}
+
+// append adds one group's value to the column.
+func (v *values) append(cell event.Cell, sketch []byte) {
+	if v.sketched() {
+		*v.sketches = append(*v.sketches, sketch)
+	} else {
+		*v.cells = append(*v.cells, cell)
+	}
 }
 
 func (r *tailReader) cell(kind event.Kind, raw any) (event.Cell, error) {

@@ -179,7 +179,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 		}
 		defs = append(defs, cascadeDef("Calls_"+name[len(name)-3:], zone))
 	}
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}

@@ -145,13 +145,13 @@ func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.De
 				continue
 			}
 			for _, shard := range shards {
-				p := Purged{Aggregation: def.Name, Level: level, ShardID: shard.ShardID, Before: now.Add(-keep).UTC()}
+				p := Purged{Aggregation: def.ID(), Level: level, ShardID: shard.ShardID, Before: now.Add(-keep).UTC()}
 				err := db.eachStretch(ctx, def, &p, f)
 				if p.Rows > 0 || p.Kept > 0 || p.Partitions > 0 || p.Busy > 0 {
 					all = append(all, p)
 				}
 				if err != nil {
-					return all, fmt.Errorf("%s per %s of shard %s: %w", def.Name, level, shard.ShardID, err)
+					return all, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err)
 				}
 			}
 		}
@@ -197,7 +197,7 @@ func (db *DB) through(ctx context.Context, def *aggregation.Definition, level ag
 // it has nothing yet.
 func (db *DB) watermark(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, shardID string) (batch int64, err error) {
 	err = db.sql.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
-		def.Name, level.String(), shardID).Scan(&batch)
+		def.ID(), level.String(), shardID).Scan(&batch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}

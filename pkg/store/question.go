@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"strings"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
@@ -19,11 +20,19 @@ import (
 // measure has a value only per group: it stands neither in Group, nor in Where,
 // nor in an aggregate function.
 //
+// A question may be about two aggregations: see [Join].
+//
+// A measure that was added to an aggregation has no value in rows that are
+// older. Whatever merges rows leaves out those without a value, an average also
+// their number of events; where no row has one, the measure is absent.
+//
 // Who makes a Question has checked the kinds: DB.Ask trusts them, and puts
 // nothing but placeholders where a Question has text or numbers.
 type Question struct {
 	Aggregation *aggregation.Definition
-	Per         aggregation.Granularity
+	// Join is the second aggregation; nil for none.
+	Join *Join
+	Per  aggregation.Granularity
 	// From and Until select the natural rows whose bucket starts in
 	// [From, Until), microseconds since 1970 UTC.
 	From, Until int64
@@ -39,6 +48,22 @@ type Question struct {
 	Offset int
 }
 
+// Join makes a question one about two aggregations. A natural row then is one
+// bucket with one value of every key that both have, and holds the measures of
+// both. Where one of the two has nothing there, its counts and sums are 0 and
+// its other measures absent.
+type Join struct {
+	// With is the second aggregation. It keeps Per and cuts its buckets by the
+	// same zone.
+	With *aggregation.Definition
+	// Keys are those that both have: by number of a key of the first, the number
+	// of the same key of the second. A question mentions no others.
+	Keys map[int]int
+	// NeedFirst and NeedSecond leave out the rows of the answer for which the
+	// first or the second aggregation has no events.
+	NeedFirst, NeedSecond bool
+}
+
 // Role says which part of a row a Field is.
 type Role uint8
 
@@ -46,7 +71,7 @@ type Role uint8
 const (
 	BucketField  Role = iota + 1 // start of the bucket, a Time
 	ShardField                   // shard_id, a String; needs PerShard
-	KeyField                     // group key number Index
+	KeyField                     // group key number Index of Question.Aggregation
 	MeasureField                 // measure number Index
 )
 
@@ -54,6 +79,8 @@ const (
 type Field struct {
 	Role  Role
 	Index int
+	// Joined says of a measure that it is one of Question.Join.With.
+	Joined bool
 }
 
 // Order is one term of the order of rows. Absent values come last.
@@ -143,7 +170,47 @@ func (q *Question) overGroups() []*Expr {
 func (q *Question) grouped(f Field) bool { return slices.Contains(q.Group, f) }
 
 // measure returns the field's measure; the field must be one.
-func (q *Question) measure(f Field) aggregation.Measure { return q.Aggregation.Measures[f.Index] }
+func (q *Question) measure(f Field) aggregation.Measure {
+	return q.definition(f.Joined).Measures[f.Index]
+}
+
+// definition returns the first aggregation or the joined one.
+func (q *Question) definition(joined bool) *aggregation.Definition {
+	if joined {
+		return q.Join.With
+	}
+	return q.Aggregation
+}
+
+// sides lists the values of Field.Joined that a field of the question can have.
+func (q *Question) sides() []bool {
+	if q.Join == nil {
+		return []bool{false}
+	}
+	return []bool{false, true}
+}
+
+// keys lists the keys that tell natural rows apart.
+func (q *Question) keys() []int {
+	var keys []int
+	for i := range q.Aggregation.Keys {
+		if q.Join != nil {
+			if _, ok := q.Join.Keys[i]; !ok {
+				continue
+			}
+		}
+		keys = append(keys, i)
+	}
+	return keys
+}
+
+// key returns what an aggregation of the question calls the key number i.
+func (q *Question) key(i int, joined bool) string {
+	if joined {
+		return q.Join.With.Keys[q.Join.Keys[i]].Name
+	}
+	return q.Aggregation.Keys[i].Name
+}
 
 // direct reports whether the groups can be made from stored rows in one step.
 // They cannot where something depends on how the natural rows are cut: their
@@ -198,23 +265,26 @@ func (q *Question) merges(e *Expr) bool {
 
 // parts is which columns of the stored rows a question needs.
 type parts struct {
-	keys, measures map[int]bool
-	shard          bool
-	age, oldest    bool
+	keys        []int   // ascending
+	measures    []Field // that have a column of their own, in the order of their places
+	shard       bool
+	age, oldest bool
 }
 
 // parts collects the columns that the question mentions, itself or through
 // the natural rows it is about.
 func (q *Question) parts() parts {
-	p := parts{keys: map[int]bool{}, measures: map[int]bool{}, shard: q.PerShard}
+	p := parts{shard: q.PerShard}
 	add := func(f Field) {
 		switch f.Role {
 		case KeyField:
-			p.keys[f.Index] = true
+			p.keys = append(p.keys, f.Index)
 		case MeasureField:
-			p.measures[q.Aggregation.Column(f.Index)] = true
 			p.age = p.age || q.measure(f).Op == aggregation.Last
 			p.oldest = p.oldest || q.measure(f).Op == aggregation.First
+			if f = q.stored(f); q.measure(f).Stored() {
+				p.measures = append(p.measures, f)
+			}
 		case BucketField, ShardField:
 		}
 	}
@@ -236,9 +306,18 @@ func (q *Question) parts() parts {
 		})
 	}
 	if !q.direct() {
-		for i := range q.Aggregation.Keys {
-			p.keys[i] = true
-		}
+		p.keys = q.keys()
 	}
+	slices.Sort(p.keys)
+	p.keys = slices.Compact(p.keys)
+	slices.SortFunc(p.measures, func(a, b Field) int { return strings.Compare(a.column("m"), b.column("m")) })
+	p.measures = slices.Compact(p.measures)
 	return p
+}
+
+// stored returns the field of the measure that holds what this one is computed
+// from.
+func (q *Question) stored(f Field) Field {
+	f.Index = q.definition(f.Joined).Column(f.Index)
+	return f
 }

@@ -26,9 +26,13 @@ import (
 // where that is too small, a *big.Int, a float64, a bool, a time.Time in UTC,
 // or nil where there is none (a division by zero). They may be kept.
 func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error) error {
-	err := db.inSnapshot(ctx, []*aggregation.Definition{q.Aggregation}, func(tx *sql.Tx) error {
+	defs := []*aggregation.Definition{q.Aggregation}
+	if q.Join != nil {
+		defs = append(defs, q.Join.With)
+	}
+	err := db.inSnapshot(ctx, defs, func(tx *sql.Tx) error {
 		s, err := q.span(ctx, tx)
-		if err != nil || s.empty() {
+		if err != nil {
 			return err
 		}
 		f := q.finishing()

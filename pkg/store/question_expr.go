@@ -106,6 +106,9 @@ func (st *statement) aggregate(e *Expr) string {
 	if e.Op == OpCount {
 		return "count(*)"
 	}
+	if f := e.Args[0].Field; st.question.merges(e) && f.Role == MeasureField {
+		return st.measureField(f)
+	}
 	switch arg := st.row(&e.Args[0]); e.Op {
 	case OpSum:
 		return "sum(" + operand(arg, e.Kind) + ")"
@@ -116,7 +119,7 @@ func (st *statement) aggregate(e *Expr) string {
 	case OpMax:
 		return least("max", arg, e.Kind)
 	case OpLast:
-		return newest(arg, e.Kind)
+		return lastOf(arg, e.Kind)
 	default:
 		panic(fmt.Sprintf("store: op %d is no function", e.Op))
 	}

@@ -175,10 +175,14 @@ func (f *finishing) page(values []any, row func([]any) error) error {
 	return row(values)
 }
 
-// finish turns joined sketches into the measure's value.
+// finish turns joined sketches into the measure's value. No sketches at all
+// are no value; sketches of nothing are a distinct count of 0.
 func finish(m aggregation.Measure, raw any) (any, error) {
+	if raw == nil {
+		return nil, nil
+	}
 	blocks, ok := raw.([]byte)
-	if raw != nil && !ok {
+	if !ok {
 		return nil, fmt.Errorf("unexpected %T for a sketch", raw)
 	}
 	cell, ok, err := m.Finish(blocks)

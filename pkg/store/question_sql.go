@@ -11,7 +11,6 @@ import (
 	"github.com/lib/pq"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/event"
 )
 
 // The SQL of a question has one shape, whatever is asked:
@@ -19,16 +18,21 @@ import (
 //	SELECT … FROM (rows) r WHERE … GROUP BY … HAVING … ORDER BY …
 //
 // rows are stored rows, one per group and batch, or natural rows, which are
-// stored rows merged. Both have the same columns, so all else is the same
-// over both:
+// stored rows merged. Their columns:
 //
 //	bucket, shard_id
 //	k0, k1, …   group keys
 //	n           number of events
 //	m0, m1, …   measures as stored: sum, min, max, oldest or newest value, or
-//	            sketches, which are merged by joining them (see finishing)
+//	            sketches, which are merged by joining them (see finishing); of
+//	            natural rows, the oldest and newest values are arrays: see moment
+//	e0, e1, …   of natural rows only: the events an average is over
 //	age         text that sorts as the rows' newest events do
 //	oldest      the same of their oldest events
+//
+// In a join the second aggregation's rows are stored rows as well, one UNION
+// ALL further. Its columns are jn, jm0, … and je0, …; a stored row has 0 and
+// NULL in those of the other aggregation, which merging leaves out.
 //
 // Texts compare byte by byte: the tables' columns have the collation C.
 type statement struct {
@@ -36,6 +40,20 @@ type statement struct {
 	parts    parts
 	sql      strings.Builder
 	args     []any
+}
+
+// column names the column of a measure: letter and number, after a j if the
+// measure is the joined aggregation's.
+func (f Field) column(letter string) string {
+	return prefixed(f.Joined, letter) + strconv.Itoa(f.Index)
+}
+
+// prefixed names a column that each aggregation has.
+func prefixed(joined bool, letter string) string {
+	if joined {
+		return "j" + letter
+	}
+	return letter
 }
 
 // statement writes the question as SQL. The kinds of the columns it returns
@@ -73,39 +91,65 @@ func (q *Question) statement(s span) (text string, args []any) {
 // so on down to the finest. Which tables, and which part of them, is decided
 // here and nowhere else.
 func (st *statement) stored(s span) {
-	def := st.question.Aggregation
 	for i, source := range s.sources {
 		if i > 0 {
 			st.printf("\n\tUNION ALL ")
 		}
-		packed := source.level == def.Finest()
-		st.printf("SELECT %s AS bucket", st.bucket(s, source.level))
-		if st.parts.shard {
-			st.printf(", shard_id")
-		}
-		for _, i := range slices.Sorted(maps.Keys(st.parts.keys)) {
-			st.printf(", %s AS k%d", groupColumn(ident(def.Keys[i].Name), packed), i)
-		}
-		st.printf(", %s AS n", groupColumn(colEvents, packed))
-		for _, i := range slices.Sorted(maps.Keys(st.parts.measures)) {
-			if m := def.Measures[i]; m.Stored() {
-				st.printf(", %s AS m%d", groupColumn(ident(m.Name), packed), i)
-			}
-		}
-		if st.parts.age {
-			st.printf(", %s AS age", age(def, packed))
-		}
-		if st.parts.oldest {
-			st.printf(", %s AS oldest", moment(colFirstAt, colFirstSeq, packed))
-		}
-		from := s.from
-		if source.level == st.question.Per && s.starts != nil {
-			from = s.starts[0] // its rows carry the label, which may lie before the edge
-		}
-		st.printf("\n\tFROM %s WHERE bucket >= %s AND bucket < %s", tableOf(def, source.level),
-			st.arg(instant(from), "timestamptz"), st.arg(instant(s.until), "timestamptz"))
-		st.past(source.past)
+		st.source(s, source)
 	}
+}
+
+func (st *statement) source(s span, source source) {
+	q := st.question
+	def := q.definition(source.joined)
+	packed := source.level == def.Finest()
+	st.printf("SELECT %s AS bucket", st.bucket(s, source.level))
+	if st.parts.shard {
+		st.printf(", shard_id")
+	}
+	for _, i := range st.parts.keys {
+		st.printf(", %s AS k%d", groupColumn(ident(q.key(i, source.joined)), packed), i)
+	}
+	for _, joined := range q.sides() {
+		n := "0::bigint"
+		if joined == source.joined {
+			n = groupColumn(colEvents, packed)
+		}
+		st.printf(", %s AS %s", n, prefixed(joined, "n"))
+	}
+	for _, f := range st.parts.measures {
+		m := q.measure(f)
+		value := "NULL::" + storedType(m)
+		if f.Joined == source.joined {
+			value = groupColumn(ident(m.Name), packed)
+		}
+		st.printf(", %s AS %s", value, f.column("m"))
+	}
+	if st.parts.age {
+		st.printf(", %s AS age", age(def, packed))
+	}
+	if st.parts.oldest {
+		oldest := `NULL::text COLLATE "C"`
+		if def.HasFirst() {
+			oldest = moment(colFirstAt, colFirstSeq, packed)
+		}
+		st.printf(", %s AS oldest", oldest)
+	}
+	from, until := s.from, s.until
+	if source.level == q.Per {
+		from, until = q.From, q.Until
+	}
+	st.printf("\n\tFROM %s WHERE bucket >= %s AND bucket < %s", tableOf(def, source.level),
+		st.arg(instant(from), "timestamptz"), st.arg(instant(until), "timestamptz"))
+	st.past(source.past)
+}
+
+// storedType is the type of a measure's column.
+func storedType(m aggregation.Measure) string {
+	if m.Sketched() {
+		return "bytea"
+	}
+	return sqlType(m.ArgKind)
 }
 
 // past limits the rows to those past the watermark of their shard.
@@ -126,9 +170,13 @@ func (st *statement) past(watermarks map[string]int64) {
 // 9999. Where an aggregation keeps no newest event the bucket has to do.
 func age(def *aggregation.Definition, packed bool) string {
 	if !def.HasLast() {
-		return `(extract(epoch FROM bucket)::bigint + 2000000000000000000)::text COLLATE "C"`
+		return bucketAge("bucket")
 	}
 	return moment(colLastAt, colLastSeq, packed)
+}
+
+func bucketAge(bucket string) string {
+	return fmt.Sprintf(`((extract(epoch FROM %s) * 1000000)::bigint + 2000000000000000000)::text COLLATE "C"`, bucket)
 }
 
 // moment is age of the event whose time and sequence two columns hold.
@@ -149,7 +197,7 @@ func (st *statement) bucket(s span, level aggregation.Granularity) string {
 	case level == st.question.Per:
 		return "bucket"
 	case s.width > 0:
-		return fmt.Sprintf("date_bin('%d microseconds', bucket, 'epoch')", s.width)
+		return fmt.Sprintf("date_bin('%d microseconds', bucket, %s)", s.width, st.arg(instant(s.origin), "timestamptz"))
 	case s.edges != nil:
 		return fmt.Sprintf("(%s)[width_bucket(bucket, %s)]",
 			st.arg(instants(s.starts), "timestamptz[]"), st.arg(instants(s.edges), "timestamptz[]"))
@@ -167,71 +215,30 @@ func instants(times []int64) pq.StringArray {
 
 // natural merges stored rows into natural rows.
 func (st *statement) natural(s span) {
-	def := st.question.Aggregation
 	by := []string{"r.bucket"}
 	if st.parts.shard {
 		by = append(by, "r.shard_id")
 	}
-	for i := range def.Keys {
+	for _, i := range st.parts.keys {
 		by = append(by, fmt.Sprintf("r.k%d", i))
 	}
-	st.printf("SELECT %s, sum(r.n) AS n", strings.Join(by, ", "))
-	for _, i := range slices.Sorted(maps.Keys(st.parts.measures)) {
-		if def.Measures[i].Stored() {
-			st.printf(", %s AS m%d", st.merged(i), i)
+	st.printf("SELECT %s", strings.Join(by, ", "))
+	for _, joined := range st.question.sides() {
+		n := prefixed(joined, "n")
+		st.printf(", sum(r.%s) AS %[1]s", n)
+	}
+	for _, f := range st.parts.measures {
+		st.printf(", %s AS %s", st.merged(f, true), f.column("m"))
+		if st.question.measure(f).Op == aggregation.Avg {
+			st.printf(", %s AS %s", averaged(f, true), f.column("e"))
 		}
 	}
 	if st.parts.age {
 		st.printf(", max(r.age) AS age")
 	}
-	if st.parts.oldest {
-		st.printf(", min(r.oldest) AS oldest")
-	}
 	st.printf("\n\tFROM (")
 	st.stored(s)
 	st.printf(") r\n\tGROUP BY %s", strings.Join(by, ", "))
-}
-
-// merged returns the stored part of measure i, which has a column of its own,
-// over several rows.
-func (st *statement) merged(i int) string {
-	column := fmt.Sprintf("r.m%d", i)
-	switch m := st.question.Aggregation.Measures[i]; m.Op {
-	case aggregation.Count, aggregation.Sum, aggregation.Avg:
-		return "sum(" + column + ")"
-	case aggregation.Min:
-		return least("min", column, m.ArgKind)
-	case aggregation.Max:
-		return least("max", column, m.ArgKind)
-	case aggregation.Last:
-		return newest(column, m.ArgKind)
-	case aggregation.First:
-		return oldest(column, m.ArgKind)
-	case aggregation.Distinct, aggregation.Quantile, aggregation.Deviation:
-		return "string_agg(" + column + ", ''::bytea)"
-	}
-	panic("store: measure without op")
-}
-
-// least returns the extreme value of a column. Postgres has no min and max of
-// booleans.
-func least(function, column string, kind event.Kind) string {
-	if kind == event.Bool {
-		return map[string]string{"min": "bool_and", "max": "bool_or"}[function] + "(" + column + ")"
-	}
-	return function + "(" + column + ")"
-}
-
-// newest returns the value that a column has in the newest row. The greatest
-// array is that with the greatest age; it needs no sorting and no memory, and
-// among equal ages the value itself decides.
-func newest(column string, kind event.Kind) string {
-	return fmt.Sprintf("(max(ARRAY[r.age, %s::text]))[2]::%s", column, castType(kind))
-}
-
-// oldest returns the value that a column has in the oldest row.
-func oldest(column string, kind event.Kind) string {
-	return fmt.Sprintf("(min(ARRAY[r.oldest, %s::text]))[2]::%s", column, castType(kind))
 }
 
 func (st *statement) groupBy() {
@@ -245,6 +252,12 @@ func (st *statement) groupBy() {
 	}
 	// One row over nothing is no row.
 	st.printf("GROUP BY %s HAVING count(*) > 0", strings.Join(by, ", "))
+	if q.Join != nil && q.Join.NeedFirst {
+		st.printf(" AND sum(r.n) > 0")
+	}
+	if q.Join != nil && q.Join.NeedSecond {
+		st.printf(" AND sum(r.jn) > 0")
+	}
 	if q.Having != nil {
 		st.printf(" AND %s", st.group(q.Having))
 	}
@@ -266,45 +279,6 @@ func (st *statement) orderBy() {
 	}
 	st.printf("\n")
 }
-
-// rowField returns a column's value in one natural row.
-func (st *statement) rowField(f Field) string {
-	switch f.Role {
-	case BucketField:
-		return "r.bucket"
-	case ShardField:
-		return "r.shard_id"
-	case KeyField:
-		return fmt.Sprintf("r.k%d", f.Index)
-	case MeasureField:
-	}
-	switch st.question.measure(f).Op { //nolint:exhaustive // all others are as stored
-	case aggregation.Count:
-		return "r.n"
-	case aggregation.Avg:
-		return ratio(fmt.Sprintf("r.m%d", f.Index), "r.n")
-	}
-	return fmt.Sprintf("r.m%d", f.Index)
-}
-
-// groupField returns a column's one value for a group.
-func (st *statement) groupField(f Field, kind event.Kind) string {
-	switch {
-	case st.question.grouped(f):
-		return st.rowField(f)
-	case f.Role != MeasureField:
-		return newest(st.rowField(f), kind)
-	}
-	switch st.question.measure(f).Op { //nolint:exhaustive // all others are as stored
-	case aggregation.Count:
-		return "sum(r.n)"
-	case aggregation.Avg:
-		return ratio(st.merged(f.Index), "sum(r.n)")
-	}
-	return st.merged(st.question.Aggregation.Column(f.Index))
-}
-
-func ratio(a, b string) string { return fmt.Sprintf("(%s::float8 / %s::float8)", a, b) }
 
 // arg adds an argument and returns its placeholder.
 func (st *statement) arg(value any, sqlType string) string {

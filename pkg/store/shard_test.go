@@ -28,7 +28,7 @@ func TestLeaseShard_RefusesASecondLiveHolder(t *testing.T) {
 	t.Parallel()
 	address := embeddedtest.Postgres(t)
 	db, other := open(t, address), open(t, address)
-	if err := db.Apply(t.Context(), nil); err != nil {
+	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := db.LeaseShard(t.Context(), "s", "host-a/4711", 0, nil)
@@ -70,7 +70,7 @@ func TestLeaseShard_TakenOverFromADeadHolderFencesIt(t *testing.T) {
 	t.Parallel()
 	address := embeddedtest.Postgres(t)
 	db, other := open(t, address), open(t, address)
-	if err := db.Apply(t.Context(), nil); err != nil {
+	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	old := mustLease(t, db, "s")
@@ -136,7 +136,7 @@ func TestLeaseShard_ManyAtOnceWhileAnotherFlushes(t *testing.T) {
 	address := embeddedtest.Postgres(t)
 	defs := []*aggregation.Definition{calls("LeaseOne"), calls("LeaseTwo"), calls("LeaseThree")}
 	db := open(t, address)
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	writer := mustLease(t, db, "writer", defs...)

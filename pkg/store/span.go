@@ -53,7 +53,7 @@ func addSpans(ctx context.Context, exec func(context.Context, string, ...any) (s
 			_, err := exec(ctx, `SELECT weir.add_span($1, $2, $3, at) FROM unnest(ARRAY[now(), now() + $4 * interval '1 second']) AS at`,
 				TableName(def, level), shardID, hours, spanAhead.Seconds())
 			if err != nil {
-				return fmt.Errorf("add partitions by time to %s per %s: %w", def.Name, level, err)
+				return fmt.Errorf("add partitions by time to %s per %s: %w", def.ID(), level, err)
 			}
 		}
 	}

@@ -30,7 +30,7 @@ func open(t *testing.T, address string) *DB {
 func migrated(t *testing.T, defs ...*aggregation.Definition) *DB {
 	t.Helper()
 	db := open(t, embeddedtest.Postgres(t))
-	if err := db.Apply(t.Context(), defs); err != nil {
+	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return db
@@ -228,7 +228,7 @@ func TestInTx_RollsBackWhateverFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), []*aggregation.Definition{def}); err != nil {
+	if err := db.Apply(t.Context(), []*aggregation.Definition{def}, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	lease := mustLease(t, db, "s1", def)

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 
@@ -30,7 +28,7 @@ const (
 // TableName returns the name, within weir_data, of the table that holds one
 // level of an aggregation.
 func TableName(def *aggregation.Definition, level aggregation.Granularity) string {
-	return ident(def.Name) + "_" + strings.ReplaceAll(level.String(), " ", "_")
+	return ident(def.ID()) + "_" + strings.ReplaceAll(level.String(), " ", "_")
 }
 
 // ident is how a defined name appears in SQL: lower case, so that people can
@@ -98,15 +96,37 @@ func columnsOf(def *aggregation.Definition) []column {
 	return columns
 }
 
-// createTable returns the DDL of one level: packed rows at the finest, a row
-// per group at the others. compression is what the server offers for long
-// values: lz4, or storage without compression; pglz would cost more than all
-// the rest of the write path.
-func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4 bool) string {
-	option := " COMPRESSION lz4"
-	if !lz4 {
-		option = " STORAGE EXTERNAL"
+// storedType is the column's type in a packed table or in one with a row per
+// group. Long values are compressed with lz4, or where the server lacks it not
+// at all: pglz would cost more than all the rest of the write path.
+func (c column) storedType(packed, lz4 bool) string {
+	sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
+	if packed {
+		sqlType += "[]"
 	}
+	switch {
+	case !packed && !c.sketched():
+	case lz4:
+		sqlType += " COMPRESSION lz4"
+	default:
+		sqlType += " STORAGE EXTERNAL"
+	}
+	if collate != "" {
+		sqlType += " COLLATE " + collate
+	}
+	return sqlType
+}
+
+// parallel is the constraint that a column of a packed row has one element per
+// group: unnest would pad a short one silently.
+func parallel(def *aggregation.Definition, c column) string {
+	return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", pq.QuoteIdentifier(c.name), pq.QuoteIdentifier(columnsOf(def)[0].name))
+}
+
+// createTable returns the DDL of one level: packed rows at the finest, a row
+// per group at the others. With partial, rows may lack measures: the level is
+// added to others that have rows from before a measure was.
+func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4, partial bool) string {
 	packed := level == def.Finest()
 	var b strings.Builder
 	table := tableOf(def, level)
@@ -118,172 +138,17 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {
-		sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
-		if packed {
-			sqlType += "[]"
+		null := " NOT NULL"
+		if partial && i > len(def.Keys) { // after the keys and the number of events
+			null = ""
 		}
-		if packed || c.sketched() {
-			sqlType += option
-		}
-		if collate != "" {
-			collate = " COLLATE " + collate
-		}
-		fmt.Fprintf(&b, "\t%s %s%s NOT NULL,\n", pq.QuoteIdentifier(c.name), sqlType, collate)
+		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)
 		if packed && i > 0 {
-			// All arrays of a row are parallel: unnest would pad a short one silently.
-			fmt.Fprintf(&b, "\tCHECK (cardinality(%s) = cardinality(%s)),\n", pq.QuoteIdentifier(c.name), pq.QuoteIdentifier(columnsOf(def)[0].name))
+			fmt.Fprintf(&b, "\t%s,\n", parallel(def, c))
 		}
 	}
 	fmt.Fprintf(&b, "\tPRIMARY KEY (%s)\n) PARTITION BY LIST (%s);\n", strings.Join(key, ", "), colShard)
 	// The rows past a watermark are the newest, and lie together.
 	fmt.Fprintf(&b, "CREATE INDEX ON %s USING brin (%s) WITH (pages_per_range = 16, autosummarize = on)", table, colBatch)
 	return b.String()
-}
-
-// Change is one step of a plan.
-type Change struct {
-	// Text says it to a person: "create table …".
-	Text string
-	sql  []string
-}
-
-// Plan returns what [DB.Apply] would do to make the tables that the
-// definitions need; nothing if all is there. A defined aggregation whose
-// tables have another shape is an error: its rows would mean something else.
-func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition) ([]Change, error) {
-	migrated, err := db.Migrated(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var changes []Change
-	if !migrated {
-		changes = append(changes, Change{Text: "migrate Weir's own tables (schema weir)"})
-	}
-	tables, err := planTables(ctx, db.sql, defs)
-	return append(changes, tables...), err
-}
-
-// querier is a pool or one transaction of it.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) ([]Change, error) {
-	shapes, err := readShapes(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	var changes []Change
-	var lz4 bool
-	err = q.QueryRowContext(ctx, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`).Scan(&lz4)
-	if err != nil {
-		return nil, fmt.Errorf("ask for lz4 support: %w", err)
-	}
-	for _, def := range defs {
-		want := shape(def)
-		have, ok := shapes[def.Name]
-		switch {
-		case ok && have == want:
-			continue
-		case ok:
-			return nil, fmt.Errorf("aggregation %s is defined differently from the tables it has:\n  tables:     %s\n  definition: %s\nGive the changed aggregation a new name; the old rows stay", def.Name, have, want)
-		}
-		var change Change
-		var levels []string
-		for _, level := range def.Granularities {
-			levels = append(levels, strings.TrimPrefix(TableName(def, level), ident(def.Name)+"_"))
-			change.sql = append(change.sql, createTable(def, level, lz4))
-		}
-		change.Text = fmt.Sprintf("create aggregation %s (tables weir_data.%s_{%s})", def.Name, ident(def.Name), strings.Join(levels, ","))
-		change.sql = append(change.sql, fmt.Sprintf(`INSERT INTO weir.aggregation (name, shape) VALUES (%s, %s)`,
-			pq.QuoteLiteral(def.Name), pq.QuoteLiteral(want)))
-		changes = append(changes, change)
-	}
-	return changes, nil
-}
-
-// Apply carries out the plan, all of it or nothing. Any number of processes
-// may call it at once: an advisory lock lets one after another.
-func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition) error {
-	if err := db.Migrate(ctx); err != nil {
-		return err
-	}
-	return db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.apply', 0))`); err != nil {
-			return fmt.Errorf("wait for another apply: %w", err)
-		}
-		changes, err := planTables(ctx, tx.tx, defs)
-		if err != nil {
-			return err
-		}
-		for _, change := range changes {
-			for _, statement := range change.sql {
-				if _, err := tx.tx.ExecContext(ctx, statement); err != nil {
-					return fmt.Errorf("%s: %w", change.Text, err)
-				}
-			}
-		}
-		return nil
-	})
-}
-
-// readShapes reads what the existing tables were made for; nothing before the
-// first migration.
-func readShapes(ctx context.Context, q querier) (map[string]string, error) {
-	shapes := map[string]string{}
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
-		return shapes, err
-	}
-	rows, err := q.QueryContext(ctx, `SELECT name, shape FROM weir.aggregation`)
-	if err != nil {
-		return nil, fmt.Errorf("read the applied definitions: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var name, shape string
-		if err := rows.Scan(&name, &shape); err != nil {
-			return nil, fmt.Errorf("read the applied definitions: %w", err)
-		}
-		shapes[name] = shape
-	}
-	return shapes, rows.Err()
-}
-
-// Missing returns a sentence that says what `weir apply` has still to do, or
-// "" if the tables are as the definitions need them.
-func (db *DB) Missing(ctx context.Context, defs []*aggregation.Definition) (string, error) {
-	changes, err := db.Plan(ctx, defs)
-	if err != nil || len(changes) == 0 {
-		return "", err
-	}
-	more := ""
-	if len(changes) > 1 {
-		more = fmt.Sprintf(", and %d more", len(changes)-1)
-	}
-	return fmt.Sprintf("Postgres is not provisioned for these definitions (%s%s): run `weir apply`", changes[0].Text, more), nil
-}
-
-// shape is what the tables of an aggregation depend on, as one line.
-func shape(def *aggregation.Definition) string {
-	var keys, measures, levels []string
-	for _, k := range def.Keys {
-		keys = append(keys, k.Name+" "+k.Kind.String())
-	}
-	for _, m := range def.Measures {
-		if m.Shares != "" { // nothing is stored of it
-			continue
-		}
-		text := m.Name + " " + m.Op.String()
-		if m.Stored() {
-			text += " " + m.ArgKind.String()
-		}
-		measures = append(measures, text)
-	}
-	for _, g := range def.Granularities {
-		levels = append(levels, g.String())
-	}
-	return fmt.Sprintf("by (%s) select (%s) every (%s) zone %s",
-		strings.Join(keys, ", "), strings.Join(measures, ", "), strings.Join(levels, ", "), def.Zone)
 }

@@ -62,7 +62,7 @@ func newHarnessOn(t *testing.T, s servers) *harness {
 	}
 	h := &harness{t: t, catalog: catalog, servers: s, failed: make(chan error, 16)}
 	h.db, h.sql, h.conn = h.openDB(), h.openSQL(), h.connect()
-	if err := h.db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := h.db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.conn.Provision(t.Context(), stream.Provision{AckWait: s.ackWait}); err != nil {

@@ -25,7 +25,7 @@ const (
 // is not known what the last flush did.
 func (w *Worker) loadCascade(ctx context.Context) (err error) {
 	if w.cascade == nil {
-		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Aggregations)
+		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept())
 	}
 	return err
 }
@@ -98,16 +98,22 @@ func (w *Worker) rollUp(ctx context.Context, all bool) error {
 
 // granularities lists the coarser levels of all aggregations.
 func (w *Worker) granularities() (all []aggregation.Granularity) {
-	for _, def := range w.catalog.Aggregations {
+	for _, def := range w.catalog.Kept() {
 		all = append(all, def.Granularities[1:]...)
 	}
 	return all
 }
 
 // adopt rolls up shards that have no worker any more, so that their coarser
-// levels are complete and their finer rows may go one day.
+// levels are complete and their finer rows may go one day. A worker whose
+// definitions were overtaken keeps away: it would leave out what it does not
+// know.
 func (w *Worker) adopt(ctx context.Context) error {
-	shards, err := w.db.Abandoned(ctx, adoptAfter, w.catalog.Aggregations)
+	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+	if err != nil || missing != "" {
+		return err
+	}
+	shards, err := w.db.Abandoned(ctx, adoptAfter, w.catalog.Kept())
 	if err != nil {
 		return err
 	}
@@ -127,7 +133,7 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 		return err
 	}
 	defer func() { _ = lease.Close() }() // it ends with the connection anyway
-	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Aggregations)
+	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Kept())
 	if err != nil {
 		return err
 	}
@@ -152,9 +158,9 @@ func (w *Worker) maintain(ctx context.Context) error {
 	if err := w.db.AddSpans(ctx, w.cfg.ShardID, w.catalog.Aggregations); err != nil {
 		return err
 	}
-	if _, err := w.db.Purge(ctx, time.Now(), w.catalog.Aggregations); err != nil {
+	if _, err := w.db.Purge(ctx, time.Now(), w.catalog.Kept()); err != nil {
 		return err
 	}
-	_, err := w.db.Compact(ctx, compactEvery, w.catalog.Aggregations)
+	_, err := w.db.Compact(ctx, compactEvery, w.catalog.Kept())
 	return err
 }

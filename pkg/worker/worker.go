@@ -137,13 +137,14 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // start takes what the worker needs to fold: its consumer and its shard.
 func (w *Worker) start(ctx context.Context) error {
-	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+	bound, earlier, missing, err := w.db.Bind(ctx, w.catalog.Aggregations)
 	if err != nil {
 		return err
 	}
 	if missing != "" {
 		return errors.New(missing)
 	}
+	w.catalog = w.catalog.Bound(bound, earlier)
 	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
 		return err
 	}

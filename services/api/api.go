@@ -4,6 +4,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,6 +63,30 @@ func run(cmd *cobra.Command, _ []string) error {
 	return httpserver.Serve(cmd.Context(), listener, Handler(catalog, db, conn, log))
 }
 
+// binding serves with an unbound catalogue until the database has tables for
+// it: the API may be started before `weir apply`.
+type binding struct {
+	catalog *definition.Catalog
+	db      *store.DB
+	handler func(*definition.Catalog) http.Handler
+	bound   atomic.Pointer[http.Handler]
+}
+
+func (b *binding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if bound := b.bound.Load(); bound != nil {
+		(*bound).ServeHTTP(w, r)
+		return
+	}
+	catalog, err := wire.Bind(r.Context(), b.catalog, b.db)
+	if err != nil { // the handler says it better, for each question
+		b.handler(b.catalog).ServeHTTP(w, r)
+		return
+	}
+	handler := b.handler(catalog)
+	b.bound.Store(&handler)
+	handler.ServeHTTP(w, r)
+}
+
 // Handler returns the HTTP API over what is given to it, with /healthz and
 // /readyz.
 func Handler(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) http.Handler {
@@ -69,14 +94,16 @@ func Handler(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *
 		state, err := conn.State(ctx)
 		return state.CompleteThrough, err
 	}
-	questions := query.NewHandler(query.Server{
-		Catalog: catalog,
-		DB:      db,
-		State:   through,
-		OnError: func(r *http.Request, err error) {
-			log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
-		},
-	})
+	questions := &binding{catalog: catalog, db: db, handler: func(catalog *definition.Catalog) http.Handler {
+		return query.NewHandler(query.Server{
+			Catalog: catalog,
+			DB:      db,
+			State:   through,
+			OnError: func(r *http.Request, err error) {
+				log.Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
+			},
+		})
+	}}
 	probes := health.Handler(wire.Ready(catalog, db, conn))
 	mux := http.NewServeMux()
 	mux.Handle("/", questions)

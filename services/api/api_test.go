@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/pkg/embedded/embeddedtest"
+	"weir/pkg/store"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -54,7 +55,7 @@ func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 	if code, body := status("/healthz"); code != http.StatusOK {
 		t.Errorf("healthz: got %d %s, want 200", code, body)
 	}
-	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := conn.PlanProvision(t.Context(), wire.Provision(cfg))

@@ -19,22 +19,35 @@ import (
 // Command is `weir apply`.
 func Command() *cobra.Command {
 	var planOnly bool
+	var options store.PlanOptions
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Provision JetStream and Postgres for the definitions",
 		Long: `Compare what the definitions need with what JetStream and Postgres have, print the plan, and carry it out.
-Running it again changes nothing. What is there is kept: streams and tables are never recreated.`,
+Running it again changes nothing. What is there is kept: streams and tables are never recreated.
+
+An aggregation whose definition changed keeps its tables where they can serve both: a measure or a coarser level that
+was added goes into them while workers write, a measure that was removed is not filled any more. Other group keys,
+another zone, another finest level or a measure that is computed otherwise make a new version of the aggregation beside
+the old one, whose rows stay and can be asked for by version (Calls@1). Restart the workers with the new definitions
+afterwards, one by one: until then each folds by those it has.
+
+Nothing is dropped unless --destroy says so: with it, what is not defined any more goes with its rows (aggregations,
+measures, levels, earlier versions); --destroy=NAME,NAME@1 names what may go.`,
 		Example: `  weir apply --plan --streams ./streams
+  weir apply --plan --destroy
   weir apply --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly, options) },
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Definitions)
 	cmd.Flags().BoolVar(&planOnly, "plan", false, "only print what would be done")
+	cmd.Flags().StringSliceVar(&options.Destroy, "destroy", nil, "drop what is not defined any more with its rows; of the named aggregations only, if any are named")
+	cmd.Flags().Lookup("destroy").NoOptDefVal = store.Everything
 	return cmd
 }
 
-func run(cmd *cobra.Command, planOnly bool) error {
+func run(cmd *cobra.Command, planOnly bool, options store.PlanOptions) error {
 	cfg, err := config.Load(cmd)
 	if err != nil {
 		return err
@@ -55,40 +68,46 @@ func run(cmd *cobra.Command, planOnly bool) error {
 	}
 	defer conn.Close()
 	if planOnly {
-		_, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn)
+		_, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn)
 		return err
 	}
-	return Provision(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn)
+	return Provision(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn)
 }
 
 // Provision prints the plan to out and carries it out.
-func Provision(ctx context.Context, out io.Writer, cfg config.Config, catalog *definition.Catalog, db *store.DB, conn *stream.Conn) error {
-	streams, err := plan(ctx, out, cfg, catalog, db, conn)
+func Provision(ctx context.Context, out io.Writer, cfg config.Config, catalog *definition.Catalog, options store.PlanOptions, db *store.DB, conn *stream.Conn) error {
+	streams, err := plan(ctx, out, cfg, catalog, options, db, conn)
 	if err != nil {
 		return err
 	}
-	if err := db.Apply(ctx, catalog.Aggregations); err != nil {
+	if err := db.Apply(ctx, catalog.Aggregations, options); err != nil {
 		return err
 	}
 	return streams.Apply(ctx)
 }
 
-func plan(ctx context.Context, out io.Writer, cfg config.Config, catalog *definition.Catalog, db *store.DB, conn *stream.Conn) (stream.Plan, error) {
+func plan(ctx context.Context, out io.Writer, cfg config.Config, catalog *definition.Catalog, options store.PlanOptions, db *store.DB, conn *stream.Conn) (stream.Plan, error) {
 	streams, err := conn.PlanProvision(ctx, wire.Provision(cfg))
 	if err != nil {
 		return stream.Plan{}, err
 	}
-	changes, err := db.Plan(ctx, catalog.Aggregations)
+	changes, err := db.Plan(ctx, catalog.Aggregations, options)
 	if err != nil {
 		return stream.Plan{}, err
 	}
 	for _, line := range streams.Lines() {
 		_, _ = fmt.Fprintln(out, "nats:     ", line)
 	}
+	todo := false
 	for _, change := range changes {
-		_, _ = fmt.Fprintln(out, "postgres: ", change.Text)
+		what := "postgres:  "
+		if change.Note {
+			what = "note:      "
+		}
+		todo = todo || !change.Note
+		_, _ = fmt.Fprintln(out, what+change.Text)
 	}
-	if len(changes) == 0 {
+	if !todo {
 		_, _ = fmt.Fprintln(out, "postgres:  unchanged")
 	}
 	return streams, nil

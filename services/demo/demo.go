@@ -105,7 +105,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 	defer func() { err = errors.Join(err, instance.Close()) }()
 	defer instance.Announce()()
 
-	d := &demo{options: o, instance: instance, catalog: catalog, view: newView(out, instance, plan.lines)}
+	d := &demo{options: o, instance: instance, catalog: instance.Catalog, view: newView(out, instance, plan.lines)}
 	for n := range gateways {
 		d.sources = append(d.sources, fmt.Sprintf("gw-%d-%s", n+1, run))
 	}

@@ -53,6 +53,7 @@ type Instance struct {
 	Shards                        []string // of the workers
 	DB                            *store.DB
 	Conn                          *stream.Conn
+	Catalog                       *definition.Catalog // of the options, bound to the tables
 
 	options  Options
 	lock     *embedded.DirLock
@@ -90,7 +91,11 @@ func (i *Instance) start(ctx context.Context) error {
 	if err := i.connect(ctx); err != nil {
 		return err
 	}
-	if err := apply.Provision(ctx, i.options.Plan, i.options.Settings, i.options.Catalog, i.DB, i.Conn); err != nil {
+	if err := apply.Provision(ctx, i.options.Plan, i.options.Settings, i.options.Catalog, store.PlanOptions{}, i.DB, i.Conn); err != nil {
+		return err
+	}
+	var err error
+	if i.Catalog, err = wire.Bind(ctx, i.options.Catalog, i.DB); err != nil {
 		return err
 	}
 	return i.startRoles(ctx)
@@ -170,7 +175,7 @@ func (i *Instance) startRoles(ctx context.Context) error {
 		cfg := workerrole.Config(o.Settings)
 		cfg.ShardID = cmp.Or(o.ShardPrefix, "w") + strconv.Itoa(n+1)
 		i.Shards = append(i.Shards, cfg.ShardID)
-		workers[n] = worker.New(cfg, o.Catalog, i.DB, conn, o.Log)
+		workers[n] = worker.New(cfg, i.Catalog, i.DB, conn, o.Log)
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	i.stop = stop
@@ -179,7 +184,7 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	for _, w := range workers {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
-	i.roles.Go(func() error { return httpserver.Serve(life, i.http, api.Handler(o.Catalog, i.DB, i.Conn, o.Log)) })
+	i.roles.Go(func() error { return httpserver.Serve(life, i.http, api.Handler(i.Catalog, i.DB, i.Conn, o.Log)) })
 	if i.postgres != nil {
 		i.roles.Go(func() error {
 			select {

@@ -51,11 +51,14 @@ func run(cmd *cobra.Command, dryRun bool) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
+	if catalog, err = wire.Bind(cmd.Context(), catalog, db); err != nil {
+		return err
+	}
 	purge := db.Purge
 	if dryRun {
 		purge = db.Purgeable
 	}
-	purged, err := purge(cmd.Context(), time.Now(), catalog.Aggregations)
+	purged, err := purge(cmd.Context(), time.Now(), catalog.Kept())
 	if err != nil {
 		return wire.Explain(err)
 	}

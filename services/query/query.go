@@ -167,15 +167,19 @@ func (a asker) ask(ctx context.Context, values url.Values) (*query.Answer, error
 	if a.catalog == nil {
 		return a.client.Ask(ctx, a.aggregation, values)
 	}
-	question, err := query.Parse(a.catalog, a.aggregation, values)
-	if err != nil {
-		return nil, err
-	}
 	db, err := wire.Store(ctx, a.cfg, "query")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = db.Close() }()
+	catalog, err := wire.Bind(ctx, a.catalog, db)
+	if err != nil {
+		return nil, err
+	}
+	question, err := query.Parse(catalog, a.aggregation, values)
+	if err != nil {
+		return nil, err
+	}
 	answer, err := question.Ask(ctx, db)
 	return answer, wire.Explain(err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/query"
+	"weir/pkg/store"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -30,7 +31,7 @@ func TestQuery_PrintsTheSameFromTheAPIAndTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(query.NewHandler(query.Server{Catalog: catalog, DB: db}))

@@ -60,7 +60,7 @@ func newSystem(t *testing.T, v *vector, catalog *definition.Catalog) *system {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.conn.Close)
-	if err := s.db.Apply(t.Context(), catalog.Aggregations); err != nil {
+	if err := s.db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.conn.Provision(t.Context(), stream.Provision{AckWait: 2 * time.Second}); err != nil {

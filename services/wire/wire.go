@@ -54,6 +54,19 @@ func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, erro
 	})
 }
 
+// Bind finds the tables of the definitions; an error says what is to be done
+// where there are none.
+func Bind(ctx context.Context, catalog *definition.Catalog, db *store.DB) (*definition.Catalog, error) {
+	bound, earlier, missing, err := db.Bind(ctx, catalog.Aggregations)
+	if err != nil {
+		return nil, err
+	}
+	if missing != "" {
+		return nil, errors.New(missing)
+	}
+	return catalog.Bound(bound, earlier), nil
+}
+
 // Explain says of an error of the database that it is not provisioned, where it
 // is that, and what to do.
 func Explain(err error) error {

@@ -1,0 +1,288 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/event"
+)
+
+// record is what weir.aggregation knows of one version of an aggregation: what
+// its tables were made for.
+type record struct {
+	Name    string `json:"-"`
+	Version int    `json:"-"`
+	Current bool   `json:"-"`
+
+	Keys      []recordKey       `json:"keys"`
+	Measures  []recordMeasure   `json:"measures"`
+	Levels    []string          `json:"every"`
+	Zone      string            `json:"zone"`
+	Retention map[string]string `json:"retention,omitempty"` // by level; none: for ever
+	ByShard   bool              `json:"partition_by_id"`
+}
+
+type recordKey struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+}
+
+type recordMeasure struct {
+	Name    string  `json:"name"`
+	Op      string  `json:"op"`
+	Arg     string  `json:"arg,omitempty"` // for people
+	Kind    string  `json:"kind,omitempty"`
+	Percent float64 `json:"percent,omitempty"`
+	Shares  string  `json:"shares,omitempty"`
+	// Idle: it is not defined any more, but its column is still there.
+	Idle bool `json:"idle,omitempty"`
+}
+
+func recordOf(def *aggregation.Definition) record {
+	r := record{Name: def.Name, Version: max(1, def.Version), Current: true, Zone: def.Zone.String(), ByShard: def.PartitionByID, Retention: map[string]string{}}
+	for _, k := range def.Keys {
+		r.Keys = append(r.Keys, recordKey{k.Name, k.Kind.String()})
+	}
+	for _, m := range def.Measures {
+		out := recordMeasure{Name: m.Name, Op: m.Op.String(), Arg: m.Arg, Percent: m.Percent, Shares: m.Shares}
+		if m.Op != aggregation.Count {
+			out.Kind = m.ArgKind.String()
+		}
+		r.Measures = append(r.Measures, out)
+	}
+	for _, g := range def.Granularities {
+		r.Levels = append(r.Levels, g.String())
+		if keep := def.Retention[g]; keep != aggregation.Forever {
+			r.Retention[g.String()] = keep.String()
+		}
+	}
+	return r
+}
+
+// definition returns what can be asked for and kept of the record's tables; it
+// has no inputs.
+func (r *record) definition() (*aggregation.Definition, error) {
+	def := &aggregation.Definition{Name: r.Name, Version: r.Version, PartitionByID: r.ByShard, Retention: map[aggregation.Granularity]time.Duration{}}
+	var err error
+	if def.Zone, err = time.LoadLocation(r.Zone); err != nil {
+		return nil, err
+	}
+	for _, k := range r.Keys {
+		kind, ok := event.ParseKind(k.Kind)
+		if !ok {
+			return nil, fmt.Errorf("unknown kind %q", k.Kind)
+		}
+		def.Keys = append(def.Keys, aggregation.Key{Name: k.Name, Kind: kind})
+	}
+	for _, m := range r.fed() {
+		op, ok := aggregation.ParseOp(m.Op)
+		kind, _ := event.ParseKind(m.Kind) // a count has none
+		if !ok {
+			return nil, fmt.Errorf("unknown measure %q", m.Op)
+		}
+		def.Measures = append(def.Measures, aggregation.Measure{Name: m.Name, Op: op, Arg: m.Arg, ArgKind: kind, Percent: m.Percent, Shares: m.Shares})
+	}
+	for _, text := range r.Levels {
+		level, err := aggregation.ParseGranularity(text)
+		if err != nil {
+			return nil, err
+		}
+		def.Granularities = append(def.Granularities, level)
+		if keep, limited := r.Retention[text]; limited {
+			if def.Retention[level], err = time.ParseDuration(keep); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return def, nil
+}
+
+// fed lists the measures that are defined.
+func (r *record) fed() []recordMeasure {
+	return slices.DeleteFunc(slices.Clone(r.Measures), func(m recordMeasure) bool { return m.Idle })
+}
+
+// measure finds a measure by the name of its column; nil if there is none.
+func (r *record) measure(name string) *recordMeasure {
+	for i := range r.Measures {
+		if ident(r.Measures[i].Name) == ident(name) {
+			return &r.Measures[i]
+		}
+	}
+	return nil
+}
+
+// same reports whether both are stored, and computed, alike.
+func (m recordMeasure) same(o recordMeasure) bool {
+	return m.Op == o.Op && m.Kind == o.Kind && m.Percent == o.Percent && ident(m.Shares) == ident(o.Shares)
+}
+
+// sameGroups reports whether the two cut events into the same groups.
+func (r *record) sameGroups(o *record) bool {
+	return r.Zone == o.Zone && slices.EqualFunc(r.Keys, o.Keys, func(a, b recordKey) bool {
+		return ident(a.Name) == ident(b.Name) && a.Kind == b.Kind
+	})
+}
+
+// serves reports whether a worker or reader with the wanted definition can use
+// the tables of the record as they are: nothing it writes has no place, and
+// nothing is kept there that it does not know.
+func (r *record) serves(want *record) bool {
+	if !r.sameGroups(want) || !slices.Equal(r.Levels, want.Levels) {
+		return false
+	}
+	for _, m := range want.Measures {
+		if have := r.measure(m.Name); have == nil || have.Idle || !have.same(m) {
+			return false
+		}
+	}
+	return len(r.fed()) == len(want.Measures)
+}
+
+// records reads what has tables, by name and version; nothing before the first
+// migration.
+func records(ctx context.Context, q querier) (all []record, err error) {
+	var there bool
+	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return nil, err
+	}
+	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation ORDER BY name, version`)
+	if err != nil {
+		return nil, fmt.Errorf("read the applied definitions: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var r record
+		var text []byte
+		err := rows.Scan(&r.Name, &r.Version, &r.Current, &text)
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the applied definitions: %w", err)
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// querier is a pool or one transaction of it.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Bind finds the tables of the definitions: bound are the same definitions with
+// their versions, earlier is all else that has tables, earlier versions and
+// aggregations that are not defined any more, as the tables tell. missing is a
+// sentence that says what `weir apply` has still to do, or "".
+func (db *DB) Bind(ctx context.Context, defs []*aggregation.Definition) (bound, earlier []*aggregation.Definition, missing string, err error) {
+	migrated, err := db.Migrated(ctx)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	all, err := records(ctx, db.sql)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	var lacking []string
+	if !migrated {
+		lacking = append(lacking, "Weir's own tables")
+	}
+	used := map[string]bool{}
+	for _, def := range defs {
+		want := recordOf(def)
+		r := find(all, func(r *record) bool { return r.Name == def.Name && r.serves(&want) })
+		if r == nil {
+			lacking = append(lacking, "aggregation "+def.Name)
+			continue
+		}
+		copied := *def
+		copied.Version = r.Version
+		bound, used[copied.ID()] = append(bound, &copied), true
+	}
+	for i := range all {
+		def, err := all[i].definition()
+		if err != nil {
+			return nil, nil, "", fmt.Errorf("read the applied definition of %s: %w", all[i].Name, err)
+		}
+		if !used[def.ID()] {
+			earlier = append(earlier, def)
+		}
+	}
+	return bound, earlier, unprovisioned(lacking), nil
+}
+
+// find returns the record that fits, the current one before others and later
+// versions before earlier ones; nil if none does.
+func find(all []record, fits func(*record) bool) (best *record) {
+	for i := range all {
+		r := &all[i]
+		if fits(r) && (best == nil || !best.Current && cmp.Compare(r.Version, best.Version) > 0 || r.Current) {
+			best = r
+		}
+	}
+	return best
+}
+
+func unprovisioned(lacking []string) string {
+	if len(lacking) == 0 {
+		return ""
+	}
+	more := ""
+	if len(lacking) > 1 {
+		more = fmt.Sprintf(" and %d more", len(lacking)-1)
+	}
+	return fmt.Sprintf("Postgres is not provisioned for these definitions (%s%s): run `weir apply`", lacking[0], more)
+}
+
+// Missing returns a sentence that says what `weir apply` has still to do, or
+// "" if the tables are as the definitions need them.
+func (db *DB) Missing(ctx context.Context, defs []*aggregation.Definition) (string, error) {
+	_, _, missing, err := db.Bind(ctx, defs)
+	return missing, err
+}
+
+// differences says to a person how a definition changed.
+func differences(have, want *record) string {
+	var texts []string
+	note := func(what, a, b string) {
+		if a != b {
+			texts = append(texts, fmt.Sprintf("%s %s, was %s", what, b, a))
+		}
+	}
+	keys := func(r *record) string {
+		var names []string
+		for _, k := range r.Keys {
+			names = append(names, k.Name+" "+k.Kind)
+		}
+		return "(" + strings.Join(names, ", ") + ")"
+	}
+	note("group by", keys(have), keys(want))
+	note("every", strings.Join(have.Levels, ", "), strings.Join(want.Levels, ", "))
+	note("zone", have.Zone, want.Zone)
+	for _, m := range want.Measures {
+		if old := have.measure(m.Name); old != nil && !old.same(m) {
+			note("measure "+m.Name, old.text(), m.text())
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (m recordMeasure) text() string {
+	text := m.Op
+	if m.Percent != 0 {
+		text = fmt.Sprintf("%s %g", text, m.Percent)
+	}
+	if m.Kind != "" {
+		text += " of " + m.Kind
+	}
+	return text
+}
