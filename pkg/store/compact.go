@@ -174,7 +174,7 @@ func (c *compaction) merge(ctx context.Context, buckets []string) error {
 			), gone AS (
 				DELETE FROM %[2]s WHERE %[3]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
 			)
-			SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupColumns(c.def, c.level)),
+			SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(c.def, c.level)),
 			c.shardID, pq.Array(buckets), buckets[0], buckets[len(buckets)-1], c.through)
 		if err != nil {
 			return err

@@ -26,7 +26,7 @@ func (p *planner) extend(def *aggregation.Definition, have, want *record) (done 
 	}
 	merged := *want
 	merged.Version = have.Version
-	e := extension{def: &versioned, have: have, lz4: p.lz4, drop: p.mayDrop(def.Name)}
+	e := extension{def: p.plan(def, have.Version), have: have, lz4: p.lz4, drop: p.mayDrop(def.Name), views: p.dropped}
 	for _, m := range have.Measures {
 		if e.drop || slices.ContainsFunc(want.Measures, func(w recordMeasure) bool { return ident(w.Name) == ident(m.Name) }) {
 			continue
@@ -39,7 +39,7 @@ func (p *planner) extend(def *aggregation.Definition, have, want *record) (done 
 		return false, err
 	}
 	e.columns()
-	p.add(fmt.Sprintf("change aggregation %s: %s", def.Name, strings.Join(e.texts, "; ")), append(e.sql, merged.save()...)...)
+	p.add(def.Name, fmt.Sprintf("change aggregation %s: %s", def.Name, strings.Join(e.texts, "; ")), append(e.sql, merged.save()...)...)
 	return true, nil
 }
 
@@ -68,6 +68,12 @@ type extension struct {
 	drop  bool
 	texts []string
 	sql   []string
+	views map[string]bool // that are dropped, to be made anew after all, by the names of their tables
+}
+
+func (e *extension) dropView(level aggregation.Granularity) {
+	e.sql = append(e.sql, dropView(e.def, level))
+	e.views[TableName(e.def, level)] = true
 }
 
 // measures says what becomes of them; their columns come after.
@@ -110,6 +116,12 @@ func (e *extension) levels(want *record) error {
 			return err
 		}
 		e.texts = append(e.texts, fmt.Sprintf("DROP level %s with its rows", level))
+		for _, coarser := range e.def.Granularities { // their views read it
+			if coarser > g {
+				e.dropView(coarser)
+			}
+		}
+		e.dropView(g)
 		e.sql = append(append(e.sql, "DROP TABLE "+tableOf(e.def, g)), forget(e.def, level)...)
 	}
 	return nil
@@ -144,6 +156,7 @@ func (e *extension) columns() {
 			switch {
 			case has(after, c):
 			case e.drop:
+				e.dropView(level)
 				steps = append(steps, "DROP COLUMN "+pq.QuoteIdentifier(c.name))
 			default:
 				steps = append(steps, "ALTER COLUMN "+pq.QuoteIdentifier(c.name)+" DROP NOT NULL")

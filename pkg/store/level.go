@@ -102,10 +102,10 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), 0)
-		ORDER BY bucket`, groupColumns(def, parent), tableOf(def, parent)), shardID, def.ID(), level.String())
+		ORDER BY bucket`, groupList(def, parent), tableOf(def, parent)), shardID, def.ID(), level.String())
 }
 
-// readGroups asks for rows of a level, bucket and groupColumns in the order of
+// readGroups asks for rows of a level, bucket and groupList in the order of
 // buckets, and turns them back into parts.
 func readGroups(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, query string, args ...any) (aggregation.Delta, error) {
 	delta := aggregation.Delta{Dict: event.NewDictionary()}
@@ -123,8 +123,8 @@ func readGroups(ctx context.Context, q querier, def *aggregation.Definition, lev
 	return delta, rows.Err()
 }
 
-// groupColumns lists an aggregation's columns, one value per group.
-func groupColumns(def *aggregation.Definition, level aggregation.Granularity) string {
+// groupList lists an aggregation's columns, one value per group.
+func groupList(def *aggregation.Definition, level aggregation.Granularity) string {
 	var selected []string
 	for _, c := range columnsOf(def) {
 		selected = append(selected, groupColumn(c.name, level == def.Finest()))

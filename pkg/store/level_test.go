@@ -209,6 +209,8 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(keeper.kept()), levels, levels, rapid.ID).Draw(t, "per") {
 				if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
 					t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+				} else if got := viewed(t, db, def, per); got != want {
+					t.Fatalf("the view per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
 				}
 			}
 		}

@@ -20,6 +20,7 @@ type Change struct {
 	Text string
 	// Note: there is nothing to do, it is only worth knowing.
 	Note bool
+	of   string // the aggregation's name
 	sql  []string
 }
 
@@ -100,7 +101,7 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition, 
 	if err != nil {
 		return nil, err
 	}
-	p := planner{records: all, destroy: options.Destroy}
+	p := planner{records: all, destroy: options.Destroy, dropped: map[string]bool{}}
 	err = q.QueryRowContext(ctx, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`).Scan(&p.lz4)
 	if err != nil {
 		return nil, fmt.Errorf("ask for lz4 support: %w", err)
@@ -113,7 +114,9 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition, 
 		}
 	}
 	p.removed(defined)
-	return p.changes, nil
+	views, err := planViews(ctx, q, p.planned, p.dropped)
+	p.views(views)
+	return p.changes, err
 }
 
 // planner finds out what to do.
@@ -122,10 +125,33 @@ type planner struct {
 	records []record
 	destroy []string
 	changes []Change
+	dropped map[string]bool           // views, by the names of their tables
+	planned []*aggregation.Definition // the definitions, in the versions that they then have
 }
 
-func (p *planner) add(text string, sql ...string) {
-	p.changes = append(p.changes, Change{Text: text, sql: sql})
+// plan notes which version of an aggregation its definition has after the plan.
+func (p *planner) plan(def *aggregation.Definition, version int) *aggregation.Definition {
+	versioned := *def
+	versioned.Version = version
+	p.planned = append(p.planned, &versioned)
+	return &versioned
+}
+
+func (p *planner) add(of, text string, sql ...string) {
+	p.changes = append(p.changes, Change{Text: text, of: of, sql: sql})
+}
+
+// views adds what has to be done to the views, with the tables where these
+// change anyway.
+func (p *planner) views(changes []Change) {
+	for _, view := range changes {
+		at := slices.IndexFunc(p.changes, func(c Change) bool { return c.of == view.of && !c.Note })
+		if at < 0 {
+			p.changes = append(p.changes, view)
+			continue
+		}
+		p.changes[at].sql = append(p.changes[at].sql, view.sql...)
+	}
 }
 
 // mayDrop reports whether what is removed of the aggregation may be dropped.
@@ -136,6 +162,7 @@ func (p *planner) mayDrop(name string) bool {
 func (p *planner) define(def *aggregation.Definition) error {
 	want := recordOf(def)
 	if r := find(p.records, func(r *record) bool { return r.Name == def.Name && r.serves(&want) }); r != nil && (len(r.fed()) == len(r.Measures) || !p.mayDrop(def.Name)) {
+		p.plan(def, r.Version)
 		p.refresh(r, &want)
 		return nil
 	}
@@ -159,24 +186,23 @@ func (p *planner) define(def *aggregation.Definition) error {
 
 // create makes tables of their own for the definition.
 func (p *planner) create(def *aggregation.Definition, version int, changed string) {
-	versioned := *def
-	versioned.Version = version
+	versioned := p.plan(def, version)
 	var levels, sql []string
 	for _, level := range def.Granularities {
-		levels = append(levels, strings.TrimPrefix(TableName(&versioned, level), ident(versioned.ID())+"_"))
-		sql = append(sql, createTable(&versioned, level, p.lz4, false))
+		levels = append(levels, strings.TrimPrefix(TableName(versioned, level), ident(versioned.ID())+"_"))
+		sql = append(sql, createTable(versioned, level, p.lz4, false))
 	}
-	want := recordOf(&versioned)
+	want := recordOf(versioned)
 	sql = append(sql,
 		fmt.Sprintf(`UPDATE weir.aggregation SET current = false WHERE name = %s`, pq.QuoteLiteral(def.Name)),
 		fmt.Sprintf(`INSERT INTO weir.aggregation (name, version, current, definition) VALUES (%s, %d, true, %s)`,
 			pq.QuoteLiteral(def.Name), version, pq.QuoteLiteral(want.text())))
 	tables := fmt.Sprintf("(tables weir_data.%s_{%s})", ident(versioned.ID()), strings.Join(levels, ","))
 	if version == 1 {
-		p.add(fmt.Sprintf("create aggregation %s %s", def.Name, tables), sql...)
+		p.add(def.Name, fmt.Sprintf("create aggregation %s %s", def.Name, tables), sql...)
 		return
 	}
-	p.add(fmt.Sprintf("create version %d of aggregation %s, which cannot share the tables of the one before: %s %s; the rows of version %d stay, as %s@%[5]d",
+	p.add(def.Name, fmt.Sprintf("create version %d of aggregation %s, which cannot share the tables of the one before: %s %s; the rows of version %d stay, as %s@%[5]d",
 		version, def.Name, changed, tables, version-1, def.Name), sql...)
 }
 
@@ -223,7 +249,7 @@ func (p *planner) refresh(r, want *record) {
 		what = append(what, "its measures are written otherwise")
 	}
 	if len(what) > 0 {
-		p.add(fmt.Sprintf("change aggregation %s: %s", r.Name, strings.Join(what, "; ")), updated.save()...)
+		p.add(r.Name, fmt.Sprintf("change aggregation %s: %s", r.Name, strings.Join(what, "; ")), updated.save()...)
 	}
 }
 
@@ -264,11 +290,14 @@ func (p *planner) inUse(r *record) bool {
 func (p *planner) drop(def *aggregation.Definition) {
 	var sql []string
 	for _, level := range def.Granularities {
+		sql = append(sql, dropView(def, level))
+	}
+	for _, level := range def.Granularities {
 		sql = append(sql, "DROP TABLE "+tableOf(def, level))
 	}
 	sql = append(sql, forget(def, "")...)
 	sql = append(sql, fmt.Sprintf(`DELETE FROM weir.aggregation WHERE name = %s AND version = %d`, pq.QuoteLiteral(def.Name), max(1, def.Version)))
-	p.add(fmt.Sprintf("DROP aggregation %s with all its rows", def.ID()), sql...)
+	p.add(def.ID(), fmt.Sprintf("DROP aggregation %s with all its rows", def.ID()), sql...)
 }
 
 // forget removes what is known of a level's rows, or of all levels'.
