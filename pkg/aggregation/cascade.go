@@ -2,6 +2,7 @@ package aggregation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"weir/pkg/event"
@@ -24,6 +25,7 @@ func (d *Definition) Parent(level Granularity) (Granularity, bool) {
 // It belongs to one goroutine.
 type Cascade struct {
 	dict   *event.Dictionary
+	guard  *Guard
 	levels []*cascadeLevel // of all aggregations, in the order of definition, finer before coarser
 }
 
@@ -32,18 +34,28 @@ type cascadeLevel struct {
 	table  *table
 }
 
-// NewCascade returns a cascade with nothing in it.
-func NewCascade(defs []*Definition) *Cascade {
-	c := &Cascade{dict: event.NewDictionary()}
+// NewCascade returns a cascade with nothing in it. The guard is the shard's; nil
+// is one that has seen nothing.
+func NewCascade(defs []*Definition, guard *Guard) *Cascade {
+	if guard == nil {
+		guard = NewGuard()
+	}
+	c := &Cascade{dict: event.NewDictionary(), guard: guard}
 	for _, def := range defs {
 		own := map[Granularity]*cascadeLevel{}
 		for _, g := range def.Granularities[1:] {
 			parent, _ := def.Parent(g)
-			own[g] = &cascadeLevel{parent: own[parent], table: newMergeTable(def, g)}
+			own[g] = &cascadeLevel{parent: own[parent], table: c.newTable(def, g)}
 			c.levels = append(c.levels, own[g])
 		}
 	}
 	return c
+}
+
+func (c *Cascade) newTable(def *Definition, level Granularity) *table {
+	t := newMergeTable(def, level)
+	t.gate = c.guard.gate(def, level, c.dict)
+	return t
 }
 
 // Add takes in a delta that is committed at the finest level.
@@ -118,6 +130,7 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 		}
 		f.of[l] = t.pack(nil)
 		f.Delta.Parts = append(f.Delta.Parts, f.of[l]...)
+		f.Delta.Other = t.others(f.Delta.Other)
 		f.Levels = append(f.Levels, FlushedLevel{t.def, t.level})
 	}
 	return f
@@ -128,7 +141,7 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 func (c *Cascade) Commit(f *Flush) {
 	for _, l := range c.levels {
 		if _, flushed := f.of[l]; flushed {
-			l.table = newMergeTable(l.table.def, l.table.level)
+			l.table = c.newTable(l.table.def, l.table.level)
 		} else if parts := f.of[l.parent]; l.parent != nil {
 			must(l.table.merge(parts, f.Delta.Dict, c.dict))
 		}
@@ -155,13 +168,17 @@ func (c *Cascade) compact() {
 	if c.dict.Len() < worthwhile || c.dict.Len() < 4*c.Groups() {
 		return
 	}
-	dict := event.NewDictionary()
+	old := c.dict
+	c.dict = event.NewDictionary()
 	for _, l := range c.levels {
-		t := newMergeTable(l.table.def, l.table.level)
-		must(t.merge(l.table.pack(nil), c.dict, dict))
+		t := newMergeTable(l.table.def, l.table.level) // admits what was admitted
+		must(t.merge(l.table.pack(nil), old, c.dict))
+		if l.table.gate != nil {
+			t.gate = c.guard.gate(t.def, t.level, c.dict)
+			t.gate.events = l.table.gate.events
+		}
 		l.table = t
 	}
-	c.dict = dict
 }
 
 // merge adds the groups of parts of the same aggregation, at the same level or
@@ -206,6 +223,9 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 			}
 		}
 	}
+	if t.gate != nil {
+		t.gate.commit() // what is merged is committed at a finer level
+	}
 	return nil
 }
 
@@ -221,6 +241,11 @@ func must(err error) {
 func (t *table) clone() *table {
 	c := *t
 	c.rows, c.slots, c.probe = slices.Clone(t.rows), slices.Clone(t.slots), slices.Clone(t.probe)
+	if t.gate != nil {
+		gate := *t.gate
+		gate.events = maps.Clone(gate.events)
+		c.gate = &gate
+	}
 	c.sketches = make([]sketch, len(t.sketches))
 	for k, m := range t.def.Measures {
 		if !m.Sketched() || !m.Stored() {

@@ -166,7 +166,10 @@ type Definition struct {
 	// PartitionByID gives every worker rows of its own (SHARD_ID in the
 	// primary key).
 	PartitionByID bool
-	Inputs        []Input
+	// MaxGroups caps the groups of a bucket in each shard; those beyond it are
+	// folded into [OtherGroup]. 0 is no cap. It needs a key that is a text.
+	MaxGroups int
+	Inputs    []Input
 }
 
 // ID names the definition among all that have tables: the name, from the

@@ -12,6 +12,8 @@ import (
 type Delta struct {
 	Parts []Part
 	Dict  *event.Dictionary
+	// Other lists where groups were folded into [OtherGroup].
+	Other []Other
 }
 
 // Part is all groups of one bucket of one aggregation at one level, as parallel
@@ -49,13 +51,24 @@ func (p *Part) Len() int { return len(p.Events) }
 //
 // An integer sum that would leave 64 bits continues in a second group of the
 // same key: groups of equal keys add up when they are read, in wider numbers.
-func Fold(defs []*Definition, batch []*event.Columns) Delta {
+//
+// The guard is the shard's; [Guard.Commit] tells it what becomes of the delta.
+// Nil is one that has seen nothing, so that caps hold for this batch alone.
+func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
+	if guard == nil {
+		guard = NewGuard()
+	}
+	guard.rollBack()
 	delta := Delta{}
+	if len(batch) == 0 {
+		return delta
+	}
 	for _, columns := range batch {
 		delta.Dict = columns.Dict
 	}
 	for _, def := range defs {
 		t := newTable(def, def.Finest())
+		t.gate = guard.gate(def, t.level, delta.Dict)
 		for _, input := range def.Inputs {
 			for _, columns := range batch {
 				if columns.Schema.Name != input.Stream {
@@ -65,6 +78,7 @@ func Fold(defs []*Definition, batch []*event.Columns) Delta {
 			}
 		}
 		delta.Parts = t.pack(delta.Parts)
+		delta.Other = t.others(delta.Other)
 	}
 	return delta
 }

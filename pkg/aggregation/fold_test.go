@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func definition(finest Granularity, zone *time.Location) *Definition {
 			{Name: "newest", Op: Last, Arg: "ms", ArgKind: event.Int},
 			{Name: "oldest", Op: First, Arg: "ms", ArgKind: event.Int},
 		},
-		Granularities: []Granularity{finest, Years}, Zone: zone,
+		Granularities: []Granularity{finest, Years}, Zone: zone, MaxGroups: DefaultMaxGroups,
 		Inputs: []Input{{Stream: "request", Where: 4, Keys: []int{0, 1}, Args: []int{-1, 2, 3, 2, 2, 2, 2}}},
 	}
 }
@@ -172,7 +173,7 @@ func TestFold_EqualsTheOracleForAnySplit(t *testing.T) {
 		var deltas []Delta
 		for rest := calls; len(rest) > 0; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "batch")
-			deltas = append(deltas, Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())}))
+			deltas = append(deltas, Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())}, nil))
 			rest = rest[n:]
 		}
 		want := text(oracle(calls, func(at int64) int64 { return finest.Truncate(at, zone) }))
@@ -193,7 +194,7 @@ func TestFold_FirstAndLastAreTheSameForAnyOrder(t *testing.T) {
 		def := definition(Days, time.UTC)
 		want := text(oracle(calls, func(at int64) int64 { return Days.Truncate(at, time.UTC) }))
 		shuffled := rapid.Permutation(calls).Draw(t, "order")
-		if got := text(merged(Fold([]*Definition{def}, []*event.Columns{columnsOf(shuffled, event.NewDictionary())}))); got != want {
+		if got := text(merged(Fold([]*Definition{def}, []*event.Columns{columnsOf(shuffled, event.NewDictionary())}, nil))); got != want {
 			t.Fatalf("got\n%s\nwant\n%s", got, want)
 		}
 	})
@@ -211,7 +212,7 @@ func TestFold_IntegerSumsNeverOverflow(t *testing.T) {
 	if want.IsInt64() {
 		t.Fatal("the test must leave 64 bits")
 	}
-	got := merged(Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}))
+	got := merged(Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil))
 	for _, g := range got {
 		if g.total.Cmp(want) != 0 || g.n != 5000 || g.last != most {
 			t.Errorf("got %s, want total %s", g, want)
@@ -228,7 +229,7 @@ func TestTable_GrowsAndFindsEveryGroup(t *testing.T) {
 	for i := range 20_000 {
 		calls = append(calls, call{api: fmt.Sprint("api", i%10_000), at: int64(i%3) * 1_000_000, sequence: uint64(i), counted: true})
 	}
-	delta := Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
+	delta := Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil)
 	want := oracle(calls, func(at int64) int64 { return Seconds.Truncate(at, time.UTC) })
 	if got := merged(delta); text(got) != text(want) || len(delta.Parts) != 3 {
 		t.Errorf("%d groups in %d parts, want %d in 3", len(got), len(delta.Parts), len(want))
@@ -284,11 +285,29 @@ func BenchmarkFold(b *testing.B) {
 	for i := range 20_000 {
 		calls = append(calls, call{api: fmt.Sprint("api", i%97), app: fmt.Sprint("app", i%13), at: int64(i) * 50, sequence: uint64(i), ms: int64(i % 777), counted: true})
 	}
-	defs := []*Definition{definition(Seconds, time.UTC)}
 	columns := []*event.Columns{columnsOf(calls, event.NewDictionary())}
-	b.ReportAllocs()
-	for b.Loop() {
-		Fold(defs, columns)
+	def := definition(Seconds, time.UTC)
+	for _, c := range []struct {
+		name  string
+		cap   int
+		guard func() *Guard
+	}{
+		{"no cap", 0, func() *Guard { return nil }},
+		{"groups known", DefaultMaxGroups, sync.OnceValue(NewGuard)},
+		{"groups new", DefaultMaxGroups, NewGuard},
+		{"half beyond the cap", 97 * 13 / 2, sync.OnceValue(NewGuard)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			def.MaxGroups = c.cap
+			b.ReportAllocs()
+			for b.Loop() {
+				guard := c.guard()
+				Fold([]*Definition{def}, columns, guard)
+				if guard != nil {
+					guard.Commit()
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/event")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/event")
 }

@@ -335,7 +335,7 @@ func BenchmarkFold_Measures(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				Fold([]*Definition{def}, columns)
+				Fold([]*Definition{def}, columns, nil)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/event")
 		})

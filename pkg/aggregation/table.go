@@ -29,6 +29,8 @@ type table struct {
 	missing     int   // where Part.Missing is, of tables that are merged into; 0 if all measures are known
 	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
 	intSums     []int // measures that are integer sums
+
+	gate *gate // holds the table to MaxGroups; nil does not
 }
 
 // newTable returns a table for events, of which all measures are known.
@@ -68,7 +70,8 @@ func (t *table) len() int { return len(t.rows) / t.stride }
 
 func (t *table) row(i int) []event.Cell { return t.rows[i*t.stride : (i+1)*t.stride] }
 
-// group returns the row number of the group in t.probe, made new where needed.
+// group returns the row number of the group in t.probe, made new where needed;
+// -1 where the gate does not admit it.
 func (t *table) group() (i int, fresh bool) {
 	mask := uint64(len(t.slots) - 1)
 	at := hash(t.probe) & mask
@@ -78,6 +81,9 @@ func (t *table) group() (i int, fresh bool) {
 			return i, false
 		}
 		at = (at + 1) & mask
+	}
+	if t.gate != nil && !t.gate.admits(t.probe) {
+		return -1, false
 	}
 	n := t.len()
 	t.rows = append(t.rows, t.probe...)
@@ -108,6 +114,10 @@ func (m moment) before(o moment) bool {
 // put adds to the group in t.probe. Only blocks can be wrong.
 func (t *table) put(x *contribution) error {
 	i, fresh := t.group()
+	if i < 0 {
+		t.gate.divert(t.probe, x.events)
+		i, fresh = t.group()
+	}
 	if t.overflows(t.row(i), x) {
 		t.split(i)
 		fresh = true

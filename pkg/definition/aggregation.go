@@ -38,6 +38,7 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 	for _, key := range text.groupBy {
 		r.addKey(def, streams, key, columns)
 	}
+	def.MaxGroups = r.maxGroups(def, text)
 	if len(text.columns) == 0 {
 		r.bad(text.name.Node, "select is missing: the columns to compute, as in \"total: count()\"")
 	}
@@ -158,6 +159,28 @@ func (r reader) addKey(def *aggregation.Definition, streams []*stream, key scala
 	for i := range at {
 		def.Inputs[i].Keys = append(def.Inputs[i].Keys, at[i])
 	}
+}
+
+// maxGroups reads the cap of groups per bucket and shard. Without a text key
+// there is none: no key could say "others".
+func (r reader) maxGroups(def *aggregation.Definition, text aggregationText) int {
+	capped := slices.ContainsFunc(def.Keys, func(k aggregation.Key) bool { return k.Kind == event.String })
+	s := text.maxGroups
+	switch {
+	case !s.given() && capped:
+		return aggregation.DefaultMaxGroups
+	case !s.given() || s.Value == "all":
+		return 0
+	}
+	var n int32
+	switch {
+	case s.Tag != "!!int" || s.Decode(&n) != nil || n < 1:
+		r.bad(s.Node, "max_groups must be a whole number from 1 to 2147483647, or all for no cap, it is %s", describe(s.Node))
+	case !capped && len(def.Keys) == len(text.groupBy): // all keys are known
+		r.bad(s.Node, "max_groups needs a group key that is a string, to hold %s for the groups beyond it: leave it out, or group by a text",
+			aggregation.OtherGroup)
+	}
+	return int(n)
 }
 
 func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pair, columns map[string]bool) {

@@ -42,9 +42,9 @@ func build(documents []*document, l *language, all *problems) *Catalog {
 
 func (b *builder) addStream(d *document, l *language) {
 	if !d.stream.given() {
-		for _, s := range []scalar{d.time, d.future} {
+		for _, s := range []scalar{d.time, d.future, d.past} {
 			if s.given() {
-				d.bad(s.Node, "time and future belong to a stream: name it with \"stream: …\"")
+				d.bad(s.Node, "time, future and past belong to a stream: name it with \"stream: …\"")
 			}
 		}
 		if len(d.attributes) > 0 {

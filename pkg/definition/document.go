@@ -6,16 +6,18 @@ import "go.yaml.in/yaml/v3"
 // nothing checked yet but the form.
 type document struct {
 	reader
-	stream, doc, time, future scalar
-	attributes                []attributeText
-	derived                   []derivedText
-	aggregations              []aggregationText
-	rules                     []ruleText
+	stream, doc, time scalar
+	future, past      scalar
+	attributes        []attributeText
+	derived           []derivedText
+	aggregations      []aggregationText
+	rules             []ruleText
 }
 
 type attributeText struct {
 	name                                   scalar
 	kind, unit, standard, min, doc, needed scalar
+	ifEmpty                                scalar
 	malformed                              bool // and reported
 }
 
@@ -26,6 +28,7 @@ type pair struct{ name, value scalar }
 
 type aggregationText struct {
 	name, doc, where, zone, partition scalar
+	maxGroups                         scalar
 	from, groupBy, every              []scalar
 	columns, retention                []pair
 }
@@ -54,6 +57,7 @@ func readDocument(r reader, data []byte) *document {
 		"description": r.scalar("description", &d.doc),
 		"time":        r.scalar("time", &d.time),
 		"future":      r.scalar("future", &d.future),
+		"past":        r.scalar("past", &d.past),
 		"attributes": func(n *yaml.Node) {
 			r.within("attributes").entries(n, func(key, value *yaml.Node) {
 				d.attributes = append(d.attributes, readAttribute(r, key, value))
@@ -94,6 +98,7 @@ func readAttribute(r reader, key, value *yaml.Node) attributeText {
 		"type":        r.scalar("type", &a.kind),
 		"unit":        r.scalar("unit", &a.unit),
 		"default":     r.scalar("default", &a.standard),
+		"if_empty":    r.scalar("if_empty", &a.ifEmpty),
 		"required":    r.scalar("required", &a.needed),
 		"min":         r.scalar("min", &a.min),
 		"description": r.scalar("description", &a.doc),
@@ -128,6 +133,7 @@ func readAggregation(r reader, key, value *yaml.Node) aggregationText {
 		"retention":       r.pairs("retention", &a.retention),
 		"zone":            r.scalar("zone", &a.zone),
 		"partition_by_id": r.scalar("partition_by_id", &a.partition),
+		"max_groups":      r.scalar("max_groups", &a.maxGroups),
 	})
 	return a
 }

@@ -96,6 +96,7 @@ func TestExpressions_GiveValuesOfTheInferredKind(t *testing.T) {
 		{"browser(s)", event.String, `"Other"`},
 		{"country('192.0.2.1')", event.String, `"Unknown"`},
 		{"city(s)", event.String, `"Unknown"`},
+		{"template('/a/7?x')", event.String, `"/a/{id}"`},
 		{"upper(browser(s))", event.String, `"OTHER"`},
 	} {
 		t.Run(c.expression, func(t *testing.T) {

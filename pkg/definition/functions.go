@@ -52,6 +52,7 @@ func newFunctions(geoIP string) (functions, error) {
 		"city": newMemo(func(ip string) string {
 			return lookUp(places, ip, []any{"city", "names", "en"})
 		}),
+		"template": newMemo(template),
 	}, nil
 }
 
@@ -69,6 +70,11 @@ func lookUp(places *maxminddb.Reader, ip string, paths ...[]any) string {
 		}
 	}
 	return unknownPlace
+}
+
+// cleaned replaces what Postgres cannot hold.
+func cleaned(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // memo remembers the results of a slow function for the texts of late. Two
@@ -97,7 +103,7 @@ func (m *memo) get(text string) string {
 	m.mu.RUnlock()
 	if !ok {
 		// A cut text or a foreign file may give what Postgres cannot hold.
-		result = strings.ReplaceAll(strings.ToValidUTF8(m.compute(text), "\uFFFD"), "\x00", "\uFFFD")
+		result = cleaned(m.compute(text))
 	}
 	if len(text) > longestAgent { // not worth its memory
 		return result

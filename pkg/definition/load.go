@@ -11,10 +11,13 @@
 //	stream: request              # token of the subject events.<stream>.<source>
 //	description: one call that a gateway has served
 //	time: requestTimestamp       # event time; omitted: the time of arrival
-//	future: 24 hours             # how far ahead of arrival an event time may lie
+//	future: 24 hours             # how far ahead of arrival an event time may lie; default: all
+//	past: 90 days                # how far behind it; default: all
 //	attributes:                  # what gateways send
 //	  requestTimestamp: {type: time, unit: ms}
 //	  apiName:          {type: string, default: None}
+//	  resource:         {type: string, if_empty: template(path)}
+//	  path:             string
 //	  responseTime:     {type: int, min: 0}
 //	derived:                     # what Weir computes, in this order
 //	  fast: responseTime < 100
@@ -28,6 +31,7 @@
 //	    retention: {seconds: 5 minutes, years: all}
 //	    zone: Europe/Paris       # default UTC
 //	    partition_by_id: true    # default
+//	    max_groups: 5000         # per bucket and shard, or all; default 1000000
 //	rules:
 //	  slow-call:
 //	    class: event             # one event decides
@@ -51,8 +55,16 @@
 // as a number are s, ms (default), us and ns. An attribute that an event lacks
 // has its default; where none is given that is "None" for a string, as WSO2
 // fills it, 0, false, or the start of 1970. "required: true" rejects the event
-// instead; the event time is always required. Durations are counts of seconds,
+// instead; the event time is always required. Where a string is missing or
+// empty, if_empty computes it from other attributes that are sent. An event
+// whose time lies outside future and past, both measured from the time at which
+// the stream took its message, is rejected. Durations are counts of seconds,
 // minutes, hours, days, weeks, months (30 days) and years (365 days).
+//
+// Groups beyond max_groups in a bucket of a shard are folded into one whose
+// string keys are "__other__" and whose other keys are 0, false or the start of
+// 1970; totals stay right at every level ([weir/pkg/aggregation.Guard]). An aggregation
+// that groups by no string has no cap.
 //
 // # Expressions
 //
@@ -60,12 +72,32 @@
 // expressions over the attributes of the stream. An int stays an int but for
 // division and powers, which give floats; a time is an int, milliseconds since
 // 1970. Added are os(userAgent) and browser(userAgent), the family names of
-// ua-parser, and country(ip) and city(ip), English names of a GeoIP file
-// ([Options]); an attribute may have the name of a function, which that name
+// ua-parser, country(ip) and city(ip), English names of a GeoIP file
+// ([Options]), and template(path), see below; an attribute may have the name of a function, which that name
 // then hides. What depends on more than the event (now, and the functions
 // that walk a map in random order) is left out, so that the same event always
 // gives the same values. An expression that fails on an event, or gives a
 // value that cannot be stored (no number, not finite, not UTF-8), rejects it.
+//
+// # Templates of paths
+//
+// template(path) is the path without query and fragment, with {id} for each
+// segment that names one thing:
+//
+//   - a number: decimal digits only;
+//   - a UUID: 8-4-4-4-12 hexadecimal digits;
+//   - a hash: 16 or more hexadecimal digits, perhaps after 0x;
+//   - a ULID: 26 digits of its alphabet, all in upper or all in lower case;
+//   - a date: 2026-11-22, perhaps with a time as in 2026-11-22T10:00:00Z;
+//   - several of these with commas between;
+//   - any of these before the ending of a file, 2 to 5 letters and digits that
+//     begin with a letter, which stays: {id}.json;
+//   - anything longer than 64 bytes.
+//
+// Parameters of a segment (";jsessionid=…") are dropped. All else stays as it
+// is: 1.0, v2, user-42, short ids in base64, which no rule tells from names. A
+// template has at most 256 bytes; of longer ones the last segments are left
+// out, and "/…" stands for them. The template of a template is itself.
 package definition
 
 import (

@@ -82,7 +82,7 @@ func list(c *definition.Catalog) string {
 		}
 	}
 	for _, a := range c.Aggregations {
-		fmt.Fprintf(&b, "aggregation %s: zone %s, partition_by_id %t\n", a.Name, a.Zone, a.PartitionByID)
+		fmt.Fprintf(&b, "aggregation %s: zone %s, partition_by_id %t, max_groups %d\n", a.Name, a.Zone, a.PartitionByID, a.MaxGroups)
 		for _, in := range a.Inputs {
 			fmt.Fprintf(&b, "  from %s where %s\n", in.Stream, name(c.Stream(in.Stream), in.Where))
 			checkInput(&b, c, a, in)
@@ -120,6 +120,8 @@ func attribute(a *event.Attribute) string {
 		return fmt.Sprintf("%s %s of %s, required", a.Name, a.Kind, a.Unit)
 	case a.Min != nil:
 		return fmt.Sprintf("%s %s, default %d, min %g", a.Name, a.Kind, a.Default.Cell, *a.Min)
+	case a.IfEmpty != nil:
+		return fmt.Sprintf("%s %s, computed if empty", a.Name, a.Kind)
 	case a.Kind == event.String:
 		return fmt.Sprintf("%s %s, default %q", a.Name, a.Kind, a.Default.Text)
 	}
@@ -160,6 +162,18 @@ func TestDefaultPack_FillsWhatOlderGatewaysDoNotSend(t *testing.T) {
 			"request", `{"requestTimestamp":1600000000123,"responseCode":503,"throttledOut":true}`,
 			"apiName=None userAgent= browser=Other operatingSystem=Other country=Unknown city=Unknown regionalID=default " +
 				"quotaExceededValue=1 responseTime=0 _2xx=0 _4xx=0 _5xx=1 responseCount=1 faultCount=0",
+		},
+		{
+			"request", `{"requestTimestamp":1600000000123,"apiResourcePath":"/menu/7?x","apiResourceTemplate":""}`,
+			"apiResourcePath=/menu/7?x apiResourceTemplate=/menu/{id}",
+		},
+		{
+			"request", `{"requestTimestamp":1600000000123,"apiResourceTemplate":"/menu/7","apiResourcePath":"/menu/8"}`,
+			"apiResourceTemplate=/menu/7",
+		},
+		{
+			"fault", `{"requestTimestamp":1600000000123,"apiResourcePath":"/menu/7"}`,
+			"apiResourceTemplate=/menu/{id}",
 		},
 		{
 			"fault", `{"requestTimestamp":1600000000123,"apiName":"a","errorCode":"101503"}`,

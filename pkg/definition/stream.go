@@ -22,16 +22,19 @@ type stream struct {
 	language *language
 	schema   *event.Schema
 	// later are the derived attributes that are not compiled yet, with their
-	// lines; broken are attributes that a problem was reported for.
+	// lines; broken are attributes that a problem was reported for; filled are
+	// those with an if_empty.
 	later  map[string]int
 	broken map[string]bool
+	filled map[string]bool
 	// current is the derived attribute that is being compiled.
 	current string
 }
 
 func newStream(d *document, l *language) *stream {
 	s := &stream{
-		reader: d.reader, language: l, later: map[string]int{}, broken: map[string]bool{},
+		reader: d.reader, language: l,
+		later: map[string]int{}, broken: map[string]bool{}, filled: map[string]bool{},
 		schema: &event.Schema{Name: d.stream.Value, Doc: d.doc.text(), EventTime: -1},
 	}
 	if !streamName.MatchString(s.schema.Name) {
@@ -47,6 +50,9 @@ func newStream(d *document, l *language) *stream {
 		s.addAttribute(text)
 	}
 	s.setTime(d)
+	for _, text := range d.attributes {
+		s.setIfEmpty(text)
+	}
 	for _, text := range d.derived {
 		s.addDerived(text)
 	}
@@ -94,7 +100,12 @@ func (s *stream) addAttribute(text attributeText) {
 		least := r.float("min", text.min)
 		a.Min = &least
 	}
-	r.setDefault(&a, text.standard, text.name.Node)
+	if text.ifEmpty.given() {
+		s.filled[a.Name] = true
+		r.checkIfEmpty(a, text)
+	} else {
+		r.setDefault(&a, text.standard, text.name.Node)
+	}
 	if len(*s.problems) > before {
 		s.broken[a.Name] = true
 		return
@@ -175,20 +186,31 @@ func (r reader) setDefault(a *event.Attribute, s scalar, place *yaml.Node) {
 	}
 }
 
+// bound reads how far an event time may lie from its arrival; 0 is no bound.
+func (s *stream) bound(name string, text scalar, d *document) time.Duration {
+	if !text.given() {
+		return 0
+	}
+	if !d.time.given() {
+		s.bad(text.Node, "%s bounds an event time, and the stream has none: set time", name)
+	}
+	if text.Value == "all" {
+		return 0
+	}
+	length, err := parseDuration(text.Value)
+	switch {
+	case err != nil:
+		s.bad(text.Node, "%s: %v", name, err)
+	case length == 0:
+		s.bad(text.Node, "%s must be longer than nothing: leave it out for no bound", name)
+	}
+	return length
+}
+
 // setTime finds the event time among the sent attributes.
 func (s *stream) setTime(d *document) {
-	if d.future.given() {
-		future, err := parseDuration(d.future.Value)
-		switch {
-		case err != nil:
-			s.bad(d.future.Node, "future: %v", err)
-		case future == 0:
-			s.bad(d.future.Node, "future must be longer than nothing: leave it out for no bound")
-		case !d.time.given():
-			s.bad(d.future.Node, "future bounds an event time, and the stream has none: set time")
-		}
-		s.schema.Future = future
-	}
+	s.schema.Future = s.bound("future", d.future, d)
+	s.schema.Past = s.bound("past", d.past, d)
 	if !d.time.given() || s.broken[d.time.Value] {
 		return
 	}
@@ -235,7 +257,7 @@ func (s *stream) addDerived(text derivedText) {
 		s.broken[text.name.Value] = true
 		return
 	}
-	e, err := s.compile(text.value.Value)
+	e, err := s.compile(text.value.Value, s.schema.Attributes)
 	if err != nil {
 		r.reportAt(text.value.Node, err)
 		s.broken[text.name.Value] = true
@@ -262,6 +284,8 @@ func (s *stream) unknown(name string) error {
 		return errReported
 	case name == s.current:
 		return fmt.Errorf("%q is computed from itself: an expression uses the attributes before it", name)
+	case s.filled[name]:
+		return fmt.Errorf("%q has an if_empty itself: such an expression uses attributes that are taken as they are sent", name)
 	case slices.Contains(impure(), name):
 		return fmt.Errorf("%s is left out: an expression must give the same value whenever it runs on the same event", name)
 	case later:
@@ -281,15 +305,18 @@ func (s *stream) names() []string {
 	return names
 }
 
-func (s *stream) compile(text string) (expression, error) {
+// compile prepares an expression over attributes of the stream, all or the
+// first of them.
+func (s *stream) compile(text string, attributes []event.Attribute) (expression, error) {
 	if name := strings.TrimSpace(text); identifier.MatchString(name) {
-		if at := s.schema.Index(name); at >= 0 { // also keeps a time a time
-			return expression{kind: s.schema.Attributes[at].Kind, derive: func(c *event.Columns, row int) (event.Cell, error) {
+		at := slices.IndexFunc(attributes, func(a event.Attribute) bool { return a.Name == name })
+		if at >= 0 { // also keeps a time a time
+			return expression{kind: attributes[at].Kind, derive: func(c *event.Columns, row int) (event.Cell, error) {
 				return c.Cells[at][row], nil
 			}}, nil
 		}
 	}
-	e, err := s.language.compile(text, s.schema.Attributes)
+	e, err := s.language.compile(text, attributes)
 	var unknown *nameError
 	if !errors.As(err, &unknown) {
 		return e, err
@@ -320,7 +347,7 @@ func (s *stream) resolve(text string) (int, event.Kind, error) {
 	if at := s.schema.Index(hiddenPrefix + text); at >= 0 {
 		return at, s.schema.Attributes[at].Kind, nil
 	}
-	e, err := s.compile(text)
+	e, err := s.compile(text, s.schema.Attributes)
 	if err != nil {
 		return -1, 0, err
 	}

@@ -203,35 +203,61 @@ func (d *Decoder) readAttribute(into *Columns, at, row int) error {
 }
 
 // complete gives the row the defaults of what was not sent, its event time,
-// and its derived attributes.
+// what stands for empty texts, and its derived attributes.
 func (c *Columns) complete(row int, origin Origin) error {
-	for at := range c.Schema.Attributes {
-		attribute := &c.Schema.Attributes[at]
-		if len(c.Cells[at]) == row {
-			cell, err := c.missing(attribute, row)
+	sent, filled := 0, false
+	for ; sent < len(c.Schema.Attributes) && c.Schema.Attributes[sent].Derive == nil; sent++ {
+		attribute := &c.Schema.Attributes[sent]
+		if len(c.Cells[sent]) == row {
+			cell, err := c.missing(attribute)
 			if err != nil {
 				return err
 			}
-			c.Cells[at] = append(c.Cells[at], cell)
+			c.Cells[sent] = append(c.Cells[sent], cell)
 		}
-		if at == c.Schema.EventTime {
-			if err := c.setTime(row, int64(c.Cells[at][row]), origin.Stored); err != nil {
+		if sent == c.Schema.EventTime {
+			if err := c.setTime(row, int64(c.Cells[sent][row]), origin.Stored); err != nil {
 				return fmt.Errorf("%s: %w", attribute.Name, err)
 			}
 		}
+		filled = filled || attribute.IfEmpty != nil && c.Text(sent, row) == ""
+	}
+	if filled {
+		if err := c.fill(row, sent); err != nil {
+			return err
+		}
+	}
+	for at := sent; at < len(c.Schema.Attributes); at++ {
+		attribute := &c.Schema.Attributes[at]
+		cell, err := attribute.Derive(c, row)
+		if err != nil {
+			return fmt.Errorf("%s: %w", attribute.Name, err)
+		}
+		c.Cells[at] = append(c.Cells[at], cell)
+	}
+	return nil
+}
+
+// fill gives the row, complete in the attributes that are sent, the texts that
+// stand for empty ones.
+func (c *Columns) fill(row, sent int) error {
+	for at := range sent {
+		attribute := &c.Schema.Attributes[at]
+		if attribute.IfEmpty == nil || c.Text(at, row) != "" {
+			continue
+		}
+		cell, err := attribute.IfEmpty(c, row)
+		if err != nil {
+			return fmt.Errorf("%s: %w", attribute.Name, err)
+		}
+		c.Cells[at][row] = cell
 	}
 	return nil
 }
 
 // missing returns the value of an attribute that was not sent.
-func (c *Columns) missing(attribute *Attribute, row int) (Cell, error) {
+func (c *Columns) missing(attribute *Attribute) (Cell, error) {
 	switch {
-	case attribute.Derive != nil:
-		cell, err := attribute.Derive(c, row)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", attribute.Name, err)
-		}
-		return cell, nil
 	case attribute.Required:
 		return 0, fmt.Errorf("%s is missing", attribute.Name)
 	case attribute.Kind == String:
@@ -248,6 +274,10 @@ func (c *Columns) setTime(row int, t, stored int64) error {
 	if bound := c.Schema.Future.Microseconds(); bound > 0 && t > stored+bound {
 		return fmt.Errorf("%s lies more than %s after the time at which the stream took the message (%s)",
 			formatTime(t), c.Schema.Future, formatTime(stored))
+	}
+	if bound := c.Schema.Past.Microseconds(); bound > 0 && t < stored-bound {
+		return fmt.Errorf("%s lies more than %s before the time at which the stream took the message (%s)",
+			formatTime(t), c.Schema.Past, formatTime(stored))
 	}
 	c.Times[row] = t
 	return nil

@@ -99,6 +99,9 @@ type Attribute struct {
 	// taken where it is missing or null.
 	Required bool
 	Default  Value
+	// IfEmpty computes a text from the other attributes that are sent, where the
+	// event has none or an empty one; nil leaves it.
+	IfEmpty Eval
 	// Min, when set, is the smallest number accepted (durations and sizes: 0).
 	Min *float64
 	// Derive computes the attribute; nil for those that gateways send.
@@ -118,6 +121,9 @@ type Schema struct {
 	// Future bounds how far an event's time may lie after the time its
 	// message was stored; 0 means no bound.
 	Future time.Duration
+	// Past bounds how far an event's time may lie before the time its message
+	// was stored; 0 means no bound.
+	Past time.Duration
 
 	index map[string]int
 }

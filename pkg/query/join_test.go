@@ -87,7 +87,7 @@ func fold(def *aggregation.Definition, events []occurrence) aggregation.Delta {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
 	}
-	return aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c})
+	return aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil)
 }
 
 // filler writes what the workers of one shard would of one aggregation.
@@ -103,7 +103,7 @@ type filler struct {
 func (f *filler) flush(t *rapid.T, events []occurrence, due []aggregation.Granularity) {
 	defs := []*aggregation.Definition{f.def}
 	if f.cascade == nil {
-		f.cascade = aggregation.NewCascade(defs)
+		f.cascade = aggregation.NewCascade(defs, nil)
 	}
 	delta := fold(f.def, events)
 	f.cascade.Add(delta)

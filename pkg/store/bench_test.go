@@ -168,7 +168,7 @@ func benchRows(b *testing.B, db *DB, lease *Lease, def *aggregation.Definition, 
 			if err != nil {
 				return err
 			}
-			months, err := aggregation.Merge(def, aggregation.Months, aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}))
+			months, err := aggregation.Merge(def, aggregation.Months, aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil))
 			if err != nil {
 				return err
 			}

@@ -40,9 +40,10 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 
 // LoadCascade reads what the coarser levels of a shard lack: the rows of each
 // level's parent past the level's watermark. Call it under the shard's lease,
-// before the first flush and after one whose outcome is not known.
-func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition) (*aggregation.Cascade, error) {
-	cascade := aggregation.NewCascade(defs)
+// before the first flush and after one whose outcome is not known. The guard is
+// the shard's; nil is one that has seen nothing.
+func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (*aggregation.Cascade, error) {
+	cascade := aggregation.NewCascade(defs, guard)
 	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
 	// take what is read here.
 	err := db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {

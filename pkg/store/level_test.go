@@ -252,11 +252,11 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, err = db.LoadCascade(ctx, s.lease.ShardID, defs); err != nil {
+		if s.cascade, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
 			return err
 		}
 	}
-	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)})
+	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{})
@@ -293,18 +293,18 @@ func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}))
+		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}, nil))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.LoadCascade(t.Context(), "a", defs); err != nil {
+	if _, err := db.LoadCascade(t.Context(), "a", defs, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.LoadCascade(t.Context(), "a", defs)
+	_, err = db.LoadCascade(t.Context(), "a", defs, nil)
 	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
 		t.Errorf("got error %v, want one about a corrupted sketch", err)
 	}

@@ -133,7 +133,7 @@ func sketchOf(m aggregation.Measure, parts [][]float64) []byte {
 			c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
 			c.Cells[0] = append(c.Cells[0], event.FloatCell(v))
 		}
-		for _, part := range aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}).Parts {
+		for _, part := range aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil).Parts {
 			blocks = append(blocks, part.Sketches[0][0]...)
 		}
 	}

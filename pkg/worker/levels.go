@@ -25,7 +25,7 @@ const (
 // is not known what the last flush did.
 func (w *Worker) loadCascade(ctx context.Context) (err error) {
 	if w.cascade == nil {
-		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept())
+		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
 	}
 	return err
 }
@@ -56,6 +56,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 	if errors.Is(err, store.ErrClaimed) {
 		return err // rolled back, and nothing is lost
 	}
+	w.guard.Commit() // also what may be committed: its groups count
 	if err != nil {
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
@@ -63,6 +64,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 	w.local.Commit()
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)
+	w.others.note(time.Now(), w.log, slices.Concat(delta.Other, levels.Delta.Other)...)
 	for _, l := range levels.Levels {
 		w.flushed[l.Level] = time.Now()
 	}
@@ -133,7 +135,7 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 		return err
 	}
 	defer func() { _ = lease.Close() }() // it ends with the connection anyway
-	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Kept())
+	cascade, err := w.db.LoadCascade(ctx, shard, w.catalog.Kept(), nil)
 	if err != nil {
 		return err
 	}

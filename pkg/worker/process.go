@@ -46,7 +46,7 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta := aggregation.Fold(w.catalog.Aggregations, b.columns) // pure, as the next two
+	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard) // no I/O, as the next two
 	alerts := w.local.Evaluate(b.columns)
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {

@@ -72,6 +72,8 @@ type Worker struct {
 	lease    *store.Lease
 	local    *alert.Local
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
+	guard    *aggregation.Guard
+	others   otherLog
 	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
 
@@ -92,6 +94,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		log:     log.With(zap.String("shard_id", cfg.ShardID)),
 		local:   alert.NewLocal(catalog.Rules, cfg.ShardID),
 		flushed: map[aggregation.Granularity]time.Time{},
+		guard:   aggregation.NewGuard(),
 
 		unstorable: map[uint64]string{},
 		wake:       make(chan struct{}, 1),
