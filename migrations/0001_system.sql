@@ -65,6 +65,17 @@ CREATE TABLE weir.watermark (
     PRIMARY KEY (aggregation, level, shard_id)
 ) WITH (fillfactor = 50);
 
+-- Up to which batch the rows of a level are compacted to one per bucket and
+-- group key. No row: nothing yet.
+CREATE TABLE weir.compacted (
+    shard_id     text COLLATE "C" NOT NULL REFERENCES weir.shard (shard_id) ON UPDATE CASCADE ON DELETE CASCADE,
+    aggregation  text COLLATE "C" NOT NULL,
+    level        text COLLATE "C" NOT NULL,
+    batch_no     bigint NOT NULL,
+    compacted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (aggregation, level, shard_id)
+) WITH (fillfactor = 50);
+
 -- What could not be folded, with the reason.
 CREATE TABLE weir.dead_letter (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -147,3 +158,68 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION weir.add_partition(text, text, boolean) FROM PUBLIC;
+
+-- add_span gives a shard's part of one table, where that is by time, a
+-- partition for the span that holds an instant: so many hours, aligned to 1970
+-- UTC, and named by the hours since then at its start. A span stays with the
+-- default partition if that has rows of it already, if its name would be too
+-- long, or if it overlaps another of another width. Attaching locks the default
+-- partition, and so waits for who reads or writes it, but not for long: if
+-- there is nothing to be had now, the next call tries again.
+-- +goose StatementBegin
+CREATE FUNCTION weir.add_span(parent text, of_shard text, hours integer, at timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '300ms' AS $$
+DECLARE
+    first  bigint := floor(extract(epoch FROM at) / 3600 / hours) * hours;
+    lowest timestamptz := to_timestamp(first * 3600);
+    beyond timestamptz := to_timestamp((first + hours) * 3600);
+    part   text;
+    span   text;
+    taken  boolean;
+BEGIN
+    SELECT parent || '_s' || number INTO STRICT part FROM weir.shard WHERE shard_id = of_shard;
+    span := part || '_' || first;
+    IF octet_length(span) > 63 OR to_regclass(format('weir_data.%I', span)) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM weir_data.%I WHERE bucket >= $1 AND bucket < $2)', part || '_rest') INTO taken USING lowest, beyond;
+    IF taken THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL)', span, part);
+    EXECUTE format('ALTER TABLE weir_data.%I ATTACH PARTITION weir_data.%I FOR VALUES FROM (%L) TO (%L)', part, span, lowest, beyond);
+EXCEPTION
+    WHEN lock_not_available OR check_violation OR invalid_object_definition THEN
+        RETURN; -- and the table made aside is gone
+END
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION weir.add_span(text, text, integer, timestamptz) FROM PUBLIC;
+
+-- drop_span drops such a partition, unless it has rows past a batch, or cannot
+-- be had soon. It locks the shard's part first, as everybody does who reads or
+-- writes it, so that there is nothing to deadlock with, and nobody writes
+-- between the look and the drop.
+-- +goose StatementBegin
+CREATE FUNCTION weir.drop_span(parent text, of_shard text, start timestamptz, through bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '300ms' AS $$
+DECLARE
+    part text;
+    span text;
+    kept boolean;
+BEGIN
+    SELECT parent || '_s' || number INTO STRICT part FROM weir.shard WHERE shard_id = of_shard;
+    span := part || '_' || floor(extract(epoch FROM start) / 3600)::bigint;
+    EXECUTE format('LOCK TABLE ONLY weir_data.%I IN ACCESS EXCLUSIVE MODE', part);
+    EXECUTE format('SELECT EXISTS (SELECT FROM weir_data.%I WHERE batch_no > $1)', span) INTO kept USING through;
+    IF NOT kept THEN
+        EXECUTE format('DROP TABLE weir_data.%I', span);
+    END IF;
+    RETURN NOT kept;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN false;
+END
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION weir.drop_span(text, text, timestamptz, bigint) FROM PUBLIC;

@@ -134,7 +134,7 @@ func TestHandler_RefusesWithAProblem(t *testing.T) {
 		t.Errorf("client: got %v, want a query.Error with status 400", err)
 	}
 
-	exec(t, raw, `DROP TABLE weir_data.calls_seconds`)
+	exec(t, raw, `DROP TABLE weir_data.calls_seconds CASCADE`)
 	if status, _, body := get(t, "GET", base+good); status != 503 || !strings.Contains(body, "weir apply") {
 		t.Errorf("without tables: got %d %s, want 503", status, body)
 	}

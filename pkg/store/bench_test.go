@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,4 +110,87 @@ func benchDelta(def *aggregation.Definition, groups, buckets int) aggregation.De
 		delta.Parts = append(delta.Parts, part)
 	}
 	return delta
+}
+
+// BenchmarkCompact compacts a level that has 48 rows of each of 2,000 keys, a
+// day's flushes, and asks for all of it before and after: with and without
+// sketches (11 measures, or 2).
+func BenchmarkCompact(b *testing.B) {
+	const keys, flushes = 2000, 48
+	plain, sketched := cascadeDef("Plain", time.UTC), cascadeDef("Sketched", time.UTC)
+	plain.Measures, plain.Inputs[0].Args = slices.Delete(plain.Measures, 5, 9), slices.Delete(plain.Inputs[0].Args, 5, 9)
+	for _, def := range []*aggregation.Definition{plain, sketched} {
+		b.Run(def.Name, func(b *testing.B) {
+			db := benchDB(b)
+			defs := []*aggregation.Definition{def}
+			if err := db.Apply(b.Context(), defs, PlanOptions{}); err != nil {
+				b.Fatal(err)
+			}
+			lease, err := db.LeaseShard(b.Context(), "b", "bench", time.Second, defs)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = lease.Close() })
+			var compacting, crowded, single time.Duration
+			for b.Loop() {
+				benchRows(b, db, lease, def, keys, flushes)
+				crowded += benchAsk(b, db, def, keys)
+				begun := time.Now()
+				groups, err := db.Compact(b.Context(), 0, defs)
+				if err != nil || groups != keys*flushes {
+					b.Fatalf("compacted %d groups, %v", groups, err)
+				}
+				compacting += time.Since(begun)
+				single += benchAsk(b, db, def, keys)
+			}
+			b.ReportMetric(float64(b.N*keys*flushes)/compacting.Seconds(), "rows/s")
+			b.ReportMetric(float64(crowded.Microseconds())/float64(b.N)/1000, "ms/question-before")
+			b.ReportMetric(float64(single.Microseconds())/float64(b.N)/1000, "ms/question-after")
+		})
+	}
+}
+
+// benchRows replaces what is there by so many rows of each key, in one month.
+func benchRows(b *testing.B, db *DB, lease *Lease, def *aggregation.Definition, keys, flushes int) {
+	b.Helper()
+	if _, err := db.sql.ExecContext(b.Context(), "TRUNCATE "+tableOf(def, aggregation.Months)+", weir.compacted, weir.watermark"); err != nil {
+		b.Fatal(err)
+	}
+	for n := range flushes {
+		var events []tried
+		for i := range keys {
+			at := time.Date(2026, 5, 1, 0, n, i%60, 0, time.UTC).UnixMicro()
+			events = append(events, tried{api: fmt.Sprint("/api-", i), code: 200, ms: int64(n * i), size: float64(n*i%997) + 1, at: at, sequence: uint64(n*keys + i)})
+		}
+		defs := []*aggregation.Definition{def}
+		err := db.InTx(b.Context(), func(tx *Tx) error {
+			batch, err := tx.NextBatch(b.Context(), lease, Totals{})
+			if err != nil {
+				return err
+			}
+			months, err := aggregation.Merge(def, aggregation.Months, aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil))
+			if err != nil {
+				return err
+			}
+			return tx.WriteLevels(b.Context(), lease.ShardID, batch, &aggregation.Flush{
+				Delta: months, Levels: []aggregation.FlushedLevel{{Definition: def, Level: aggregation.Months}, {Definition: def, Level: aggregation.Years}},
+			})
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if _, err := db.sql.ExecContext(b.Context(), "VACUUM ANALYZE "+tableOf(def, aggregation.Months)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func benchAsk(b *testing.B, db *DB, def *aggregation.Definition, keys int) time.Duration {
+	b.Helper()
+	begun, rows := time.Now(), 0
+	err := db.Ask(b.Context(), everything(def, aggregation.Months), func([]any) error { rows++; return nil })
+	if err != nil || rows != keys {
+		b.Fatalf("got %d rows, %v", rows, err)
+	}
+	return time.Since(begun)
 }

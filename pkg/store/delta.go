@@ -132,6 +132,13 @@ type values struct {
 	missing  event.Cell // the bit of aggregation.Part.Missing that the column has; 0: it is always known
 }
 
+func (v *values) len() int {
+	if v.sketched() {
+		return len(*v.sketches)
+	}
+	return len(*v.cells)
+}
+
 // unknown reports whether the value of group n is not known.
 func (v *values) unknown(p *aggregation.Part, n int) bool {
 	return p.Missing != nil && p.Missing[n]&v.missing != 0
@@ -185,7 +192,7 @@ func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 	out = e.begin(out, p)
 	for _, v := range valuesOf(p, e.columns) {
 		out = append(out, '\t', '{')
-		for n := range p.Len() {
+		for n := range v.len() { // its own: Postgres refuses columns that are not parallel
 			if n > 0 {
 				out = append(out, ',')
 			}

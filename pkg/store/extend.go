@@ -129,12 +129,7 @@ func (e *extension) levels(want *record) error {
 
 // columns gives the levels that stay the columns they need.
 func (e *extension) columns() {
-	everything := *e.have
-	everything.Measures = slices.Clone(everything.Measures)
-	for i := range everything.Measures {
-		everything.Measures[i].Idle = false
-	}
-	old, err := everything.definition()
+	old, err := e.have.whole()
 	if err != nil {
 		panic(err) // it was read before
 	}

@@ -48,7 +48,9 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 // the shard's; nil is one that has seen nothing.
 func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (*aggregation.Cascade, error) {
 	cascade := aggregation.NewCascade(defs, guard)
-	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
+	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
+	// take what is read here.
+	err := db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
 		for _, def := range defs {
 			for _, level := range def.Granularities[1:] {
 				tail, err := loadTail(ctx, tx, shardID, def, level)
@@ -98,31 +100,41 @@ func (db *DB) Abandoned(ctx context.Context, after time.Duration, defs []*aggreg
 
 // loadTail reads the rows of the level's parent that the level lacks.
 func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.Definition, level aggregation.Granularity) (aggregation.Delta, error) {
-	delta := aggregation.Delta{Dict: event.NewDictionary()}
 	parent, ok := def.Parent(level)
 	if !ok {
-		return delta, nil
+		return aggregation.Delta{Dict: event.NewDictionary()}, nil
 	}
-	columns := columnsOf(def)
-	selected := make([]string, len(columns))
-	for i, c := range columns {
-		selected[i] = groupColumn(c.name, parent == def.Finest())
-	}
-	rows, err := tx.QueryContext(ctx, fmt.Sprintf(`
+	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		ORDER BY bucket`, strings.Join(selected, ", "), tableOf(def, parent)), shardID, def.ID(), level.String())
+		ORDER BY bucket`, groupList(def, parent), tableOf(def, parent)), shardID, def.ID(), level.String())
+}
+
+// readGroups asks for rows of a level, bucket and groupList in the order of
+// buckets, and turns them back into parts.
+func readGroups(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, query string, args ...any) (aggregation.Delta, error) {
+	delta := aggregation.Delta{Dict: event.NewDictionary()}
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return delta, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	reader := tailReader{def: def, level: parent, columns: columns, delta: &delta}
+	reader := tailReader{def: def, level: level, columns: columnsOf(def), delta: &delta}
 	for rows.Next() {
 		if err := reader.row(rows); err != nil {
 			return delta, err
 		}
 	}
 	return delta, rows.Err()
+}
+
+// groupList lists an aggregation's columns, one value per group.
+func groupList(def *aggregation.Definition, level aggregation.Granularity) string {
+	var selected []string
+	for _, c := range columnsOf(def) {
+		selected = append(selected, groupColumn(c.name, level == def.Finest()))
+	}
+	return strings.Join(selected, ", ")
 }
 
 // groupColumn returns a column with one value per group.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/event"
 )
 
@@ -118,8 +120,8 @@ func line(key string, measures ...any) string {
 	return fmt.Sprint(append([]any{key}, measures...)...)
 }
 
-// answer asks for the same.
-func answer(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
+// everything asks for all keys and measures of all time.
+func everything(def *aggregation.Definition, per aggregation.Granularity) *Question {
 	field := func(role Role, i int, kind event.Kind) Expr {
 		return Expr{Op: OpField, Kind: kind, Field: Field{Role: role, Index: i}}
 	}
@@ -134,8 +136,13 @@ func answer(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Gra
 	for i, m := range def.Measures {
 		q.Select = append(q.Select, field(MeasureField, i, m.Kind()))
 	}
+	return q
+}
+
+// answer asks for the same.
+func answer(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
 	var lines []string
-	err := db.Ask(t.Context(), q, func(v []any) error {
+	err := db.Ask(t.Context(), everything(def, per), func(v []any) error {
 		bucket, _ := v[0].(time.Time)
 		lines = append(lines, line(fmt.Sprintf("%s %s %d", bucket.Format(time.RFC3339), v[1], v[2]), v[3:]...))
 		return nil
@@ -155,12 +162,15 @@ type shardState struct {
 	cascade *aggregation.Cascade
 }
 
-// Whatever is flushed when, rolled back, forgotten in a crash, or rolled up by
-// somebody else: at every level the answer is that of a loop over all events,
-// as of the last commit.
+// Whatever is flushed when, rolled back, forgotten in a crash, rolled up by
+// somebody else, and meanwhile compacted, purged or moved here from another
+// shard by another process: at every level the answer is that of a loop over all
+// events, as of the last commit. Once all is flushed and compacted there is one
+// row per bucket and key.
 func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	t.Parallel()
-	db := migrated(t)
+	address := embeddedtest.Postgres(t)
+	db, another := open(t, address), open(t, address)
 	var defs []*aggregation.Definition
 	for _, name := range []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Sao_Paulo"} {
 		zone, err := time.LoadLocation(name)
@@ -175,14 +185,8 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
 	rapid.Check(t, func(t *rapid.T) {
 		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
-		for _, level := range def.Granularities {
-			if _, err := db.sql.ExecContext(t.Context(), "TRUNCATE "+tableOf(def, level)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := db.sql.ExecContext(t.Context(), "DELETE FROM weir.watermark"); err != nil {
-			t.Fatal(err)
-		}
+		emptyTables(t, db, def)
+		keeper := housekeeper{db: another, def: def, purging: rapid.Bool().Draw(t, "purging")}
 		shards := []*shardState{{lease: leases[0]}, {lease: leases[1]}}
 		var committed []tried
 		for n := range rapid.IntRange(1, 10).Draw(t, "flushes") {
@@ -199,14 +203,27 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
 				s.cascade = nil
 			}
+			keeper.tidy(t)
 		}
-		for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(def.Granularities), 3, 3, rapid.ID).Draw(t, "per") {
-			if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
-				t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
-			} else if got := viewed(t, db, def, per); got != want {
-				t.Fatalf("the view per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+		check := func(levels int) {
+			for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(keeper.kept()), levels, levels, rapid.ID).Draw(t, "per") {
+				if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
+					t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+				} else if got := viewed(t, db, def, per); got != want {
+					t.Fatalf("the view per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
+				}
 			}
 		}
+		check(3)
+		for _, s := range shards {
+			s.flush(t, db, def, nil, def.Granularities, false)
+		}
+		if rapid.Bool().Draw(t, "moved") {
+			keeper.move(t)
+		}
+		keeper.compact(t)
+		keeper.wantOneRowPerKey(t)
+		check(1)
 	})
 }
 
@@ -223,25 +240,33 @@ func drawTried(t *rapid.T) tried {
 	}
 }
 
-func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) bool {
+func (s *shardState) flush(t testContext, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) bool {
+	err := s.tryFlush(t.Context(), db, def, events, due, rollBack)
+	if err != nil && !errors.Is(err, errRollBack) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Definition, events []tried, due []aggregation.Granularity, rollBack bool) error {
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, err = db.LoadCascade(t.Context(), s.lease.ShardID, defs, nil); err != nil {
-			t.Fatal(err)
+		if s.cascade, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
+			return err
 		}
 	}
 	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
-	err = db.InTx(t.Context(), func(tx *Tx) error {
-		number, err := tx.NextBatch(t.Context(), s.lease, Totals{})
+	err = db.InTx(ctx, func(tx *Tx) error {
+		number, err := tx.NextBatch(ctx, s.lease, Totals{})
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(t.Context(), s.lease.ShardID, number, delta); err != nil {
+		if err := tx.WriteDelta(ctx, s.lease.ShardID, number, delta); err != nil {
 			return err
 		}
-		if err := tx.WriteLevels(t.Context(), s.lease.ShardID, number-1, levels); err != nil {
+		if err := tx.WriteLevels(ctx, s.lease.ShardID, number-1, levels); err != nil {
 			return err
 		}
 		if rollBack {
@@ -249,15 +274,12 @@ func (s *shardState) flush(t *rapid.T, db *DB, def *aggregation.Definition, even
 		}
 		return nil
 	})
-	if errors.Is(err, errRollBack) {
-		return false
-	}
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	s.cascade.Commit(levels)
 	s.cascade.Add(delta)
-	return true
+	return nil
 }
 
 func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {

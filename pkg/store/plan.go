@@ -306,5 +306,5 @@ func forget(def *aggregation.Definition, level string) []string {
 	if level != "" {
 		where += " AND level = " + pq.QuoteLiteral(level)
 	}
-	return []string{"DELETE FROM weir.watermark" + where}
+	return []string{"DELETE FROM weir.watermark" + where, "DELETE FROM weir.compacted" + where}
 }

@@ -167,7 +167,8 @@ func answerGrown(t *rapid.T, db *DB, def *aggregation.Definition, per aggregatio
 		Aggregation: def, Per: per, From: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(),
 		Limit: -1, Group: []Field{{Role: BucketField}, {Role: KeyField}, {Role: KeyField, Index: 1}},
 		Select: []Expr{
-			{Op: OpField, Kind: event.Time, Field: Field{Role: BucketField}}, {Op: OpField, Kind: event.String, Field: Field{Role: KeyField}},
+			{Op: OpField, Kind: event.Time, Field: Field{Role: BucketField}},
+			{Op: OpField, Kind: event.String, Field: Field{Role: KeyField}},
 			{Op: OpField, Kind: event.Int, Field: Field{Role: KeyField, Index: 1}},
 		},
 	}

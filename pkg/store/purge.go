@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"weir/pkg/aggregation"
@@ -17,59 +18,121 @@ type Purged struct {
 	ShardID     string
 	Before      time.Time // buckets that start earlier are too old
 	Rows        int64     // of them: packed rows at the finest level, groups at others
-	Kept        int64     // too old as well, but a coarser level still lacks them
+	Kept        int64     // too old as well, but a coarser level still lacks them, or others of their partition
+	Partitions  int       // spans of time that were dropped; Rows counts what was in them
+	Busy        int       // spans that could not be dropped now, because they were read or written all the time
 }
 
-// errBusy means that another process purges.
-var errBusy = errors.New("another process purges now")
+// errBusy means that another process purges or compacts.
+var errBusy = errors.New("another process purges or compacts now: try again later")
 
-// Purge deletes the rows that are older than their level's retention, by the
-// start of their bucket against now. A row that a coarser level still lacks is
-// never deleted. It goes shard by shard and table by table, each in a
-// transaction of its own, and by one process at a time: if another is at it,
-// it does nothing.
-func (db *DB) Purge(ctx context.Context, now time.Time, defs []*aggregation.Definition) ([]Purged, error) {
+// MaintenanceBusy reports that Purge or Compact did nothing because another
+// process was at one of them.
+func MaintenanceBusy(err error) bool { return errors.Is(err, errBusy) }
+
+// alone runs f as the only one in the database who purges or compacts; who moves
+// rows takes the same lock.
+func (db *DB) alone(ctx context.Context, f func() error) error {
 	conn, err := db.sql.Conn(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("purge: connect: %w", err)
+		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close() }() // back to the pool
 	var alone bool
 	if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.purge', 0))`).Scan(&alone); err != nil {
-		return nil, fmt.Errorf("purge: %w", err)
+		return err
 	}
 	if !alone {
-		return nil, errBusy
+		return errBusy
 	}
 	defer func() {
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtextextended('weir.purge', 0))`)
 	}()
-	return db.eachOld(ctx, now, defs, func(ctx context.Context, p *Purged, table string, through int64) error {
-		result, err := conn.ExecContext(ctx, `DELETE FROM `+table+` WHERE shard_id = $1 AND bucket < $2 AND batch_no <= $3`, p.ShardID, p.Before, through)
-		if err != nil {
-			return err
-		}
-		p.Rows, err = result.RowsAffected()
+	return f()
+}
+
+// Purge removes the rows that are older than their level's retention, by the
+// start of their bucket against now. A row that a coarser level still lacks is
+// never removed. What is in a partition of time goes with the whole partition,
+// once all of it is too old; all else is deleted row by row. It goes shard by
+// shard and table by table, each in transactions of its own that wait for
+// nobody for long, and by one process at a time: if another is at it, it does
+// nothing.
+func (db *DB) Purge(ctx context.Context, now time.Time, defs []*aggregation.Definition) ([]Purged, error) {
+	var purged []Purged
+	err := db.alone(ctx, func() (err error) {
+		purged, err = db.eachOld(ctx, now, defs, db.remove)
 		return err
 	})
+	if err != nil {
+		return purged, fmt.Errorf("purge: %w", err)
+	}
+	return purged, nil
 }
 
-// PurgeBusy reports that Purge did nothing because another process was at it.
-func PurgeBusy(err error) bool { return errors.Is(err, errBusy) }
-
-// Purgeable counts what Purge would delete.
+// Purgeable counts what Purge would remove.
 func (db *DB) Purgeable(ctx context.Context, now time.Time, defs []*aggregation.Definition) ([]Purged, error) {
-	return db.eachOld(ctx, now, defs, func(ctx context.Context, p *Purged, table string, through int64) error {
-		return db.sql.QueryRowContext(ctx, `
-			SELECT count(*) FILTER (WHERE batch_no <= $3), count(*) FILTER (WHERE batch_no > $3)
-			FROM `+table+` WHERE shard_id = $1 AND bucket < $2`, p.ShardID, p.Before, through).Scan(&p.Rows, &p.Kept)
-	})
+	purged, err := db.eachOld(ctx, now, defs, db.count)
+	if err != nil {
+		return purged, fmt.Errorf("look for what is too old: %w", err)
+	}
+	return purged, nil
 }
 
-// eachOld calls f for every shard of every level that has a retention, with
-// the level's table and the batch through which all its rows are in every
-// level that is folded from it. Levels that have nothing to tell are left out.
-func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.Definition, f func(context.Context, *Purged, string, int64) error) ([]Purged, error) {
+// old is a part of the rows of one level of one shard that are older than its
+// retention.
+type old struct {
+	def     *aggregation.Definition
+	level   aggregation.Granularity
+	shardID string
+	stretch
+	through int64 // up to this batch everything is in every level that is folded from this one
+}
+
+// count adds to p what of the part can go.
+func (db *DB) count(ctx context.Context, o old, p *Purged) error {
+	var rows, kept int64
+	err := db.sql.QueryRowContext(ctx, `
+		SELECT count(*) FILTER (WHERE batch_no <= $4), count(*) FILTER (WHERE batch_no > $4)
+		FROM `+tableOf(o.def, o.level)+` WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3`,
+		o.shardID, o.from, o.until, o.through).Scan(&rows, &kept)
+	switch {
+	case err != nil:
+		return err
+	case o.span && kept > 0: // not even the others can go
+		rows, kept = 0, rows+kept
+	case o.span:
+		p.Partitions++
+	}
+	p.Rows += rows
+	p.Kept += kept
+	return nil
+}
+
+// remove removes what of the part can go, and adds it to p.
+func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
+	before := *p
+	if err := db.count(ctx, o, p); err != nil || p.Rows == before.Rows && p.Partitions == before.Partitions {
+		return err
+	}
+	if !o.span {
+		_, err := db.sql.ExecContext(ctx, `DELETE FROM `+tableOf(o.def, o.level)+`
+			WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3 AND batch_no <= $4`, o.shardID, o.from, o.until, o.through)
+		return err
+	}
+	var gone bool
+	err := db.sql.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
+		TableName(o.def, o.level), o.shardID, o.from, o.through).Scan(&gone)
+	if !gone {
+		*p = before
+		p.Busy++
+	}
+	return err
+}
+
+// eachOld calls f for what is too old of every shard, at every level that has a
+// retention. Levels that have nothing to tell are left out.
+func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.Definition, f func(context.Context, old, *Purged) error) ([]Purged, error) {
 	shards, err := db.Shards(ctx)
 	if err != nil {
 		return nil, err
@@ -83,15 +146,12 @@ func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.De
 			}
 			for _, shard := range shards {
 				p := Purged{Aggregation: def.ID(), Level: level, ShardID: shard.ShardID, Before: now.Add(-keep).UTC()}
-				through, err := db.through(ctx, def, level, shard.ShardID)
-				if err == nil {
-					err = f(ctx, &p, tableOf(def, level), through)
+				err := db.eachStretch(ctx, def, &p, f)
+				if p.Rows > 0 || p.Kept > 0 || p.Partitions > 0 || p.Busy > 0 {
+					all = append(all, p)
 				}
 				if err != nil {
-					return all, fmt.Errorf("purge %s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err)
-				}
-				if p.Rows > 0 || p.Kept > 0 {
-					all = append(all, p)
+					return all, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err)
 				}
 			}
 		}
@@ -99,21 +159,47 @@ func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.De
 	return all, nil
 }
 
+func (db *DB) eachStretch(ctx context.Context, def *aggregation.Definition, p *Purged, f func(context.Context, old, *Purged) error) error {
+	through, err := db.through(ctx, def, p.Level, p.ShardID)
+	if err != nil {
+		return err
+	}
+	spans, err := db.spans(ctx, def, p.Level, p.ShardID)
+	if err != nil {
+		return err
+	}
+	for _, s := range stretches(spans, p.Before) {
+		if err := f(ctx, old{def: def, level: p.Level, shardID: p.ShardID, stretch: s, through: through}, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // through is the batch up to which all levels that are folded from this one
-// have its rows.
+// have its rows; the greatest number where there are none.
 func (db *DB) through(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, shardID string) (int64, error) {
-	lowest := int64(1<<63 - 1)
+	lowest := int64(math.MaxInt64)
 	for _, coarse := range def.Granularities {
 		if parent, ok := def.Parent(coarse); !ok || parent != level {
 			continue
 		}
-		var batch int64
-		err := db.sql.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
-			def.ID(), coarse.String(), shardID).Scan(&batch)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		batch, err := db.watermark(ctx, def, coarse, shardID)
+		if err != nil {
 			return 0, err
 		}
-		lowest = min(lowest, batch) // no watermark: it has nothing yet
+		lowest = min(lowest, batch)
 	}
 	return lowest, nil
+}
+
+// watermark is the batch up to which a level of a shard has everything; where it
+// has nothing yet, not even what came from another shard, it is below all numbers.
+func (db *DB) watermark(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, shardID string) (batch int64, err error) {
+	err = db.sql.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
+		def.ID(), level.String(), shardID).Scan(&batch)
+	if errors.Is(err, sql.ErrNoRows) {
+		return math.MinInt64, nil
+	}
+	return batch, err
 }

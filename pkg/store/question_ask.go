@@ -14,6 +14,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
+	"weir/pkg/aggregation"
 	"weir/pkg/event"
 )
 
@@ -25,7 +26,11 @@ import (
 // where that is too small, a *big.Int, a float64, a bool, a time.Time in UTC,
 // or nil where there is none (a division by zero). They may be kept.
 func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error) error {
-	err := db.inSnapshot(ctx, func(tx *sql.Tx) error {
+	defs := []*aggregation.Definition{q.Aggregation}
+	if q.Join != nil {
+		defs = append(defs, q.Join.With)
+	}
+	err := db.inSnapshot(ctx, defs, func(tx *sql.Tx) error {
 		s, err := q.span(ctx, tx)
 		if err != nil {
 			return err
@@ -49,8 +54,8 @@ func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error
 }
 
 // inSnapshot runs f in one read-only transaction that sees one state of the
-// database throughout.
-func (db *DB) inSnapshot(ctx context.Context, f func(*sql.Tx) error) error {
+// database throughout, of these aggregations also while Purge goes on.
+func (db *DB) inSnapshot(ctx context.Context, defs []*aggregation.Definition, f func(*sql.Tx) error) error {
 	tx, err := db.sql.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -60,6 +65,9 @@ func (db *DB) inSnapshot(ctx context.Context, f func(*sql.Tx) error) error {
 	// nothing, and what is worked out between its statements may take a while.
 	if _, err := tx.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = '5min'`); err != nil {
 		return fmt.Errorf("begin: %w", err)
+	}
+	if err := holdSpans(ctx, tx, defs); err != nil {
+		return err
 	}
 	return f(tx)
 }

@@ -104,6 +104,35 @@ func (r *record) definition() (*aggregation.Definition, error) {
 	return def, nil
 }
 
+// whole is definition with the measures that are not defined any more but have
+// a column: all that a row can hold.
+func (r *record) whole() (*aggregation.Definition, error) {
+	all := *r
+	all.Measures = slices.Clone(r.Measures)
+	for i := range all.Measures {
+		all.Measures[i].Idle = false
+	}
+	return all.definition()
+}
+
+// whole returns the definition with all measures that rows can hold, also those
+// that this process does not know of yet, or any more. They stay as they are
+// until the transaction ends.
+func (tx *Tx) whole(ctx context.Context, def *aggregation.Definition) (*aggregation.Definition, error) {
+	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock_shared(hashtextextended('weir.apply', 0))`); err != nil {
+		return nil, fmt.Errorf("wait for apply: %w", err)
+	}
+	all, err := records(ctx, tx.tx)
+	if err != nil {
+		return nil, err
+	}
+	r := find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
+	if r == nil {
+		return nil, fmt.Errorf("aggregation %s was dropped", def.ID())
+	}
+	return r.whole()
+}
+
 // fed lists the measures that are defined.
 func (r *record) fed() []recordMeasure {
 	return slices.DeleteFunc(slices.Clone(r.Measures), func(m recordMeasure) bool { return m.Idle })

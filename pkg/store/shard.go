@@ -103,6 +103,9 @@ func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Durati
 	if err == nil {
 		err = addPartitions(ctx, conn, shardID, defs)
 	}
+	if err == nil {
+		err = addSpans(ctx, conn.ExecContext, shardID, defs)
+	}
 	if err != nil {
 		_ = lease.Close() // the error that matters is the first
 		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)

@@ -83,7 +83,7 @@ func TestMergeShard_KilledInTheMiddleChangesNothingAndIsDoneAgain(t *testing.T) 
 	if _, err := db.MergeShard(t.Context(), upkeepOf(def), "c", "b"); err == nil || !strings.Contains(err.Error(), "another process moves shards now") {
 		t.Errorf("a second move at the same time: got %v", err)
 	}
-	if _, err := db.Purge(t.Context(), time.Now(), []*aggregation.Definition{def}); !PurgeBusy(err) {
+	if _, err := db.Purge(t.Context(), time.Now(), []*aggregation.Definition{def}); !MaintenanceBusy(err) {
 		t.Errorf("a purge at the same time: got %v, want busy", err)
 	}
 	killMove(t, db)

@@ -287,8 +287,10 @@ func (m *mover) moveTable(ctx context.Context, tx *sql.Tx, t shardPart, offset i
 // moveTotals ends the move: the control totals, and that the shard has
 // nothing any more. It comes last, because it locks the other shard's row.
 func (m *mover) moveTotals(ctx context.Context, tx *sql.Tx) (t Totals, err error) {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM weir.watermark WHERE shard_id = $1`, m.moved.From); err != nil {
-		return t, fmt.Errorf("remove watermarks: %w", err)
+	for _, table := range []string{"weir.watermark", "weir.compacted"} {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE shard_id = $1`, m.moved.From); err != nil {
+			return t, fmt.Errorf("forget how far %s says its levels are: %w", table, err)
+		}
 	}
 	err = tx.QueryRowContext(ctx, `
 		UPDATE weir.shard t SET messages = t.messages + f.messages, events = t.events + f.events,

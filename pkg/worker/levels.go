@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	idleEvery  = time.Second      // how often levels are looked at when no batch comes
-	adoptEvery = time.Minute      // how often shards without a worker are looked for
-	adoptAfter = 2 * time.Minute  // without a flush
-	purgeEvery = 15 * time.Minute // as Siddhi does by default
+	idleEvery     = time.Second      // how often levels are looked at when no batch comes
+	adoptEvery    = time.Minute      // how often shards without a worker are looked for
+	adoptAfter    = 2 * time.Minute  // without a flush
+	maintainEvery = 15 * time.Minute // how often what is too old is purged: as Siddhi does by default
+	compactEvery  = time.Hour        // how often a level is compacted, by whichever worker
 )
 
 // loadCascade reads what the coarser levels lack, at the start and whenever it
@@ -141,4 +142,17 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 	}
 	w.log.Info("rolled up a shard without a worker", zap.String("shard", shard), zap.Int("groups", groups))
 	return nil
+}
+
+// maintain makes room: partitions for the rows to come, what is too old away,
+// and then one row of what is left of each key and bucket.
+func (w *Worker) maintain(ctx context.Context) error {
+	if err := w.db.AddSpans(ctx, w.cfg.ShardID, w.catalog.Aggregations); err != nil {
+		return err
+	}
+	if _, err := w.db.Purge(ctx, time.Now(), w.catalog.Kept()); err != nil {
+		return err
+	}
+	_, err := w.db.Compact(ctx, compactEvery, w.catalog.Kept())
+	return err
 }

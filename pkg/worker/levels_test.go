@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -38,5 +39,33 @@ func TestLevels_ThatAKilledWorkerLeftAreCompletedWithoutAnotherEvent(t *testing.
 	stop()
 	if err := <-h.failed; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestMaintain_PurgesAndThenCompacts(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := h.idle("w1")
+	h.publishCalls("g", 1, 6)
+	for range 3 {
+		h.process(w, h.take(w, 2)...)
+		if err := w.rollUp(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func() map[string]int64 {
+		return h.counts(`SELECT 'seconds', count(*) FROM weir_data.apiversionperappagg_seconds UNION ALL SELECT 'years', count(*) FROM weir_data.apiversionperappagg_years
+			UNION ALL SELECT 'events', sum(weir_events) FROM weir_data.apiversionperappagg_years`)
+	}
+	if got, want := state(), (map[string]int64{"seconds": 6, "years": 3, "events": 6}); !maps.Equal(got, want) {
+		t.Fatalf("before: got %v, want %v", got, want)
+	}
+	for range 2 {
+		if err := w.maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := state(), (map[string]int64{"seconds": 0, "years": 1, "events": 6}); !maps.Equal(got, want) {
+			t.Errorf("after: got %v, want %v", got, want)
+		}
 	}
 }

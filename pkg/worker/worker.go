@@ -322,13 +322,13 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	return nil // Postgres is still away: the next try finds out
 }
 
-// tend keeps the ledger small, shards without a worker complete, and what is
-// too old away.
+// tend keeps the ledger and the tables small, and shards without a worker
+// complete.
 func (w *Worker) tend(ctx context.Context) error {
-	compact, adopt, purge := time.NewTicker(compactWait), time.NewTicker(adoptEvery), time.NewTicker(purgeEvery)
+	compact, adopt, maintain := time.NewTicker(compactWait), time.NewTicker(adoptEvery), time.NewTicker(maintainEvery)
 	defer compact.Stop()
 	defer adopt.Stop()
-	defer purge.Stop()
+	defer maintain.Stop()
 	for {
 		var err error
 		select {
@@ -338,10 +338,10 @@ func (w *Worker) tend(ctx context.Context) error {
 			_, err = w.db.CompactLedger(ctx)
 		case <-adopt.C:
 			err = w.adopt(ctx)
-		case <-purge.C:
-			_, err = w.db.Purge(ctx, time.Now(), w.catalog.Kept())
+		case <-maintain.C:
+			err = w.maintain(ctx)
 		}
-		if err != nil && ctx.Err() == nil && !store.PurgeBusy(err) {
+		if err != nil && ctx.Err() == nil && !store.MaintenanceBusy(err) {
 			w.log.Warn("maintenance failed, trying again later", zap.Error(err))
 		}
 	}

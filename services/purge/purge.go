@@ -23,7 +23,11 @@ func Command() *cobra.Command {
 		Use:   "purge",
 		Short: "Delete what is older than its retention",
 		Long: `Delete the rows of each aggregation and level that are older than the retention of its definition, by the start of
-their bucket. What a coarser level still lacks is never deleted. Workers do this on their own every quarter of an hour.`,
+their bucket. What a coarser level still lacks is never deleted. Levels finer than hours have partitions by time (of an
+hour, a day or 30 days, by their retention), which are dropped when all that is in them is too old.
+
+Workers do this on their own every quarter of an hour. They also compact, hourly; this command does not, because that
+changes no answer and can always wait.`,
 		Example: `  weir purge --dry-run`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd, dryRun) },
@@ -63,16 +67,17 @@ func run(cmd *cobra.Command, dryRun bool) error {
 
 func report(cmd *cobra.Command, purged []store.Purged, dryRun bool) error {
 	out := cmd.OutOrStdout()
-	lines := [][]string{{"aggregation", "level", "shard", "rows", "kept for a coarser level", "older than"}}
+	lines := [][]string{{"aggregation", "level", "shard", "rows", "partitions", "kept for a coarser level", "older than"}}
 	var rows int64
+	var partitions, busy int
 	for _, p := range purged {
-		rows += p.Rows
+		rows, partitions, busy = rows+p.Rows, partitions+p.Partitions, busy+p.Busy
 		lines = append(lines, []string{
-			p.Aggregation, p.Level.String(), p.ShardID, strconv.FormatInt(p.Rows, 10), strconv.FormatInt(p.Kept, 10), p.Before.Format(time.RFC3339),
+			p.Aggregation, p.Level.String(), p.ShardID, strconv.FormatInt(p.Rows, 10), strconv.Itoa(p.Partitions), strconv.FormatInt(p.Kept, 10), p.Before.Format(time.RFC3339),
 		})
 	}
 	if len(purged) > 0 {
-		if err := query.WriteAligned(out, lines, []bool{false, false, false, true, true, false}); err != nil {
+		if err := query.WriteAligned(out, lines, []bool{false, false, false, true, true, true, false}); err != nil {
 			return err
 		}
 	}
@@ -80,6 +85,9 @@ func report(cmd *cobra.Command, purged []store.Purged, dryRun bool) error {
 	if dryRun {
 		verb = "would be deleted"
 	}
-	_, err := fmt.Fprintf(out, "%d rows %s\n", rows, verb)
-	return err
+	_, _ = fmt.Fprintf(out, "%d rows %s, %d partitions dropped with them\n", rows, verb, partitions)
+	if busy > 0 {
+		_, _ = fmt.Fprintf(out, "%d partitions are being read or written and stay for now: purge again later\n", busy)
+	}
+	return nil
 }
