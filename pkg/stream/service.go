@@ -109,13 +109,13 @@ func (s *serving) end(running micro.Service) error {
 	if err == nil {
 		err = s.conn.nc.FlushWithContext(drain)
 	}
+	close(s.ends) // the few that wait for a place are told to ask again
 	for range s.Parallel {
 		select {
 		case s.free <- struct{}{}:
 		case <-drain.Done(): // whoever is still served has had their time
 		}
 	}
-	close(s.ends)
 	if errors.Is(err, nats.ErrConnectionClosed) || drain.Err() != nil {
 		return nil // nobody to be answered, or no NATS
 	}
