@@ -144,7 +144,9 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 type Change struct {
 	// Text says it to a person: "create table …".
 	Text string
-	sql  []string
+	// Creates is the aggregation that gets its tables by this step, or "".
+	Creates string
+	sql     []string
 }
 
 // Plan returns what [DB.Apply] would do to make the tables that the
@@ -189,7 +191,7 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) 
 		case ok:
 			return nil, fmt.Errorf("aggregation %s is defined differently from the tables it has:\n  tables:     %s\n  definition: %s\nGive the changed aggregation a new name; the old rows stay", def.Name, have, want)
 		}
-		var change Change
+		change := Change{Creates: def.Name}
 		var levels []string
 		for _, level := range def.Granularities {
 			levels = append(levels, strings.TrimPrefix(TableName(def, level), ident(def.Name)+"_"))
@@ -206,6 +208,10 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition) 
 // Apply carries out the plan, all of it or nothing. Any number of processes
 // may call it at once: an advisory lock lets one after another.
 func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition) error {
+	return db.apply(ctx, defs, false)
+}
+
+func (db *DB) apply(ctx context.Context, defs []*aggregation.Definition, backfill bool) error {
 	if err := db.Migrate(ctx); err != nil {
 		return err
 	}
@@ -216,6 +222,11 @@ func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition) error {
 		changes, err := planTables(ctx, tx.tx, defs)
 		if err != nil {
 			return err
+		}
+		if backfill {
+			if changes, err = planBackfills(ctx, tx.tx, changes); err != nil {
+				return err
+			}
 		}
 		for _, change := range changes {
 			for _, statement := range change.sql {

@@ -75,6 +75,7 @@ type Worker struct {
 	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
 
+	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
 	// expectFolded: the last batch held messages that were folded before, so
 	// the next one may too.
@@ -143,6 +144,9 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 	if missing != "" {
 		return errors.New(missing)
+	}
+	if err := w.learnBackfills(ctx); err != nil {
+		return err
 	}
 	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
 		return err

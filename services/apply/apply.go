@@ -18,23 +18,31 @@ import (
 
 // Command is `weir apply`.
 func Command() *cobra.Command {
-	var planOnly bool
+	var planOnly, backfill bool
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Provision JetStream and Postgres for the definitions",
 		Long: `Compare what the definitions need with what JetStream and Postgres have, print the plan, and carry it out.
-Running it again changes nothing. What is there is kept: streams and tables are never recreated.`,
+Running it again changes nothing. What is there is kept: streams and tables are never recreated.
+
+An aggregation that is added to others counts from then on. With --backfill it also gets what the stream still
+holds of the events before, each exactly once, while workers go on. That runs here, in the foreground, and ends when
+the last worker that was started without the new definition has ended: restart the workers meanwhile. It can be
+interrupted; run it again, and it goes on. Only an aggregation that this command creates can be backfilled: to give
+one that exists its past, add it under another name.`,
 		Example: `  weir apply --plan --streams ./streams
+  weir apply --backfill --streams ./streams
   weir apply --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly, backfill) },
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Definitions)
 	cmd.Flags().BoolVar(&planOnly, "plan", false, "only print what would be done")
+	cmd.Flags().BoolVar(&backfill, "backfill", false, "give the aggregations that are created what the stream still holds of the time before")
 	return cmd
 }
 
-func run(cmd *cobra.Command, planOnly bool) error {
+func run(cmd *cobra.Command, planOnly, backfill bool) error {
 	cfg, err := config.Load(cmd)
 	if err != nil {
 		return err
@@ -54,11 +62,20 @@ func run(cmd *cobra.Command, planOnly bool) error {
 		return err
 	}
 	defer conn.Close()
+	past := backfills{out: cmd.OutOrStdout(), catalog: catalog, db: db, conn: conn, log: config.Logger(cfg)}
 	if planOnly {
-		_, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn)
-		return err
+		if _, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn); err != nil {
+			return err
+		}
+		return past.plan(ctx, backfill)
 	}
-	return Provision(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn)
+	if !backfill {
+		if err := Provision(ctx, cmd.OutOrStdout(), cfg, catalog, db, conn); err != nil {
+			return err
+		}
+		return past.plan(ctx, false)
+	}
+	return past.provision(ctx, cfg)
 }
 
 // Provision prints the plan to out and carries it out.
