@@ -43,7 +43,7 @@ func (h *History) Incarnation() string { return h.incarnation }
 
 // Extent is what a stream holds.
 type Extent struct {
-	First, Last uint64    // sequences; First is beyond Last where it holds nothing
+	First, Last uint64    // sequences; First says nothing where there is no message
 	Messages    uint64    // those that limits removed are not counted
 	Since       time.Time // when the first of them was stored; zero where there is none
 }

@@ -63,7 +63,7 @@ func (f Backfill) Run(ctx context.Context, catalog *definition.Catalog, db *stor
 		return fmt.Errorf("backfill %s: the definitions have no such aggregation", f.Aggregation)
 	}
 	only := &definition.Catalog{Streams: catalog.Streams, Aggregations: []*aggregation.Definition{def}}
-	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: BackfillShard, Owner: f.Owner}, only, db, conn, log), final: math.MaxUint64, skipped: math.MaxUint64}
+	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: BackfillShard, Owner: f.Owner}, only, db, conn, log), next: 1, final: math.MaxUint64, skipped: math.MaxUint64}
 	for _, input := range def.Inputs {
 		j.types = append(j.types, input.Stream)
 	}
