@@ -69,11 +69,15 @@ func (h *History) Extent(ctx context.Context) (Extent, error) {
 }
 
 // Read returns the messages of the given types from a sequence on, in order: as
-// many as fit into so many bytes, and at least one if there is any. None means
+// many as the limits allow (their default is 10,000 messages and 8 MiB; Wait is
+// not used), and at least one if there is any. None means
 // that the stream held none when it was asked. It asks from anew each time, so
 // nothing that happens to a connection in between can make a gap.
-func (h *History) Read(ctx context.Context, from uint64, bytes int, types []string) ([]Message, error) {
-	messages, err := h.read(ctx, max(from, 1), bytes, types)
+func (h *History) Read(ctx context.Context, from uint64, limits Limits, types []string) ([]Message, error) {
+	if limits.Messages <= 0 {
+		limits.Messages = historyMessages
+	}
+	messages, err := h.read(ctx, max(from, 1), limits.withDefaults(), types)
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s from message %d: %w", EventsStream, from, err)
 	}
@@ -82,7 +86,7 @@ func (h *History) Read(ctx context.Context, from uint64, bytes int, types []stri
 	return messages, err
 }
 
-func (h *History) read(ctx context.Context, from uint64, bytes int, types []string) ([]Message, error) {
+func (h *History) read(ctx context.Context, from uint64, limits Limits, types []string) ([]Message, error) {
 	config := jetstream.ConsumerConfig{
 		Description:       "Weir: reads what the stream holds, beside the workers",
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
@@ -104,13 +108,13 @@ func (h *History) read(ctx context.Context, from uint64, bytes int, types []stri
 		// The server forgets it anyway.
 		_ = h.stream.DeleteConsumer(context.WithoutCancel(ctx), info.Name)
 	}()
-	n := min(info.NumPending, historyMessages)
+	n := min(info.NumPending, uint64(limits.Messages)) //nolint:gosec // above 0
 	if n == 0 {
 		return nil, nil
 	}
 	// A pull with less room than the next message needs would stall.
-	room := max(bytes, h.conn.MaxPayload()+pullOverhead)
-	batch, err := consumer.Fetch(int(n), jetstream.FetchMaxBytes(room), jetstream.FetchMaxWait(historyWait)) //nolint:gosec // at most historyMessages
+	room := max(limits.Bytes, h.conn.MaxPayload()+pullOverhead)
+	batch, err := consumer.Fetch(int(n), jetstream.FetchMaxBytes(room), jetstream.FetchMaxWait(historyWait)) //nolint:gosec // at most limits.Messages
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func TestHistory_ReadsWhatTheStreamHoldsBesideTheConsumer(t *testing.T) {
 	if e, err := h.Extent(ctx); err != nil || e.Messages != 0 || !e.Since.IsZero() {
 		t.Errorf("an empty stream: %+v, %v", e, err)
 	}
-	if batch, err := h.Read(ctx, 0, 1000, []string{"request"}); err != nil || len(batch) != 0 {
+	if batch, err := h.Read(ctx, 0, Limits{}, []string{"request"}); err != nil || len(batch) != 0 {
 		t.Errorf("an empty stream: %d messages, %v", len(batch), err)
 	}
 	publish(t, conn, 1, 5)
@@ -44,7 +44,7 @@ func TestHistory_ReadsWhatTheStreamHoldsBesideTheConsumer(t *testing.T) {
 		{100, []string{"request"}, ""},
 		{1, []string{"nosuch"}, ""},
 	} {
-		batch, err := h.Read(ctx, c.from, 1<<20, c.types)
+		batch, err := h.Read(ctx, c.from, Limits{}, c.types)
 		if err != nil || sequenceOf(batch) != c.want {
 			t.Errorf("from %d, %v: got %s, %v, want %s", c.from, c.types, sequenceOf(batch), err, c.want)
 		}
@@ -57,7 +57,7 @@ func TestHistory_ReadsWhatTheStreamHoldsBesideTheConsumer(t *testing.T) {
 	}
 }
 
-func TestHistory_ReadsAtLeastOneMessageWhateverItsSize(t *testing.T) {
+func TestHistory_KeepsItsLimitsButReadsAtLeastOneMessage(t *testing.T) {
 	t.Parallel()
 	conn := provisioned(t, Provision{})
 	ctx := testContext(t)
@@ -68,11 +68,15 @@ func TestHistory_ReadsAtLeastOneMessageWhateverItsSize(t *testing.T) {
 	}
 	h := history(t, conn)
 	for next := uint64(1); next <= 4; {
-		batch, err := h.Read(ctx, next, 10, []string{"request"})
+		batch, err := h.Read(ctx, next, Limits{Bytes: 10}, []string{"request"})
 		if err != nil || len(batch) != 1 || batch[0].Sequence != next {
 			t.Fatalf("from %d: got %s, %v, want one message", next, sequenceOf(batch), err)
 		}
 		next++
+	}
+	publish(t, conn, 5, 9)
+	if batch, err := h.Read(ctx, 5, Limits{Messages: 2}, []string{"request"}); err != nil || sequenceOf(batch) != "5 6 " {
+		t.Errorf("at most two: got %s, %v", sequenceOf(batch), err)
 	}
 }
 
@@ -92,7 +96,7 @@ func TestHistory_OfAStreamThatWasMadeAnewIsGone(t *testing.T) {
 	}
 	provision(t, conn, Provision{})
 	publish(t, conn, 1, 1)
-	if batch, err := h.Read(ctx, 1, 1000, []string{"request"}); !errors.Is(err, ErrGone) {
+	if batch, err := h.Read(ctx, 1, Limits{}, []string{"request"}); !errors.Is(err, ErrGone) {
 		t.Errorf("made anew: got %s, %v", sequenceOf(batch), err)
 	}
 }

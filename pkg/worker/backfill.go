@@ -20,7 +20,7 @@ import (
 const BackfillShard = "backfill"
 
 const (
-	backfillBytes = 4 << 20                // of bodies, read at a time
+	backfillBytes = 4 << 20                // most bytes of bodies in one batch, as a worker's
 	backfillWait  = 500 * time.Millisecond // before looking again whether a message is folded, or a worker gone
 )
 
@@ -36,6 +36,8 @@ type Backfill struct {
 	Aggregation string
 	// Owner is who runs it, for people: host name and process.
 	Owner string
+	// Messages is how many are brought in by one transaction; 0 is 10,000.
+	Messages int
 	// Report is called by Run now and then, and at the end; nil: nobody.
 	Report func(BackfillProgress)
 }
@@ -119,7 +121,7 @@ func (j *backfill) start(ctx context.Context, conn *stream.Conn) (err error) {
 // have folded.
 func (j *backfill) run(ctx context.Context) error {
 	for {
-		messages, err := j.history.Read(ctx, j.next, backfillBytes, j.types)
+		messages, err := j.history.Read(ctx, j.next, stream.Limits{Messages: j.Messages, Bytes: backfillBytes}, j.types)
 		if err != nil {
 			return err
 		}

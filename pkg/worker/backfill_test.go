@@ -80,7 +80,7 @@ func (h *harness) knowing(catalog *definition.Catalog, shard string) *Worker {
 // backfill runs the backfill of a twin.
 func (h *harness) backfill(ctx context.Context, catalog *definition.Catalog, name string, report func(BackfillProgress)) error {
 	log := zaptest.NewLogger(h.t, zaptest.Level(zap.ErrorLevel))
-	return Backfill{Aggregation: name, Owner: "test", Report: report}.Run(ctx, catalog, h.db, h.conn, log)
+	return Backfill{Aggregation: name, Owner: "test", Messages: 7, Report: report}.Run(ctx, catalog, h.db, h.conn, log)
 }
 
 func (h *harness) mustBackfill(catalog *definition.Catalog, name string) (last BackfillProgress) {
@@ -411,13 +411,15 @@ func (c *chaos) close(w *Worker) {
 // killAndRunAgain runs the backfill until it is complete, and returns how often
 // it was killed.
 func (c *chaos) killAndRunAgain(random *rand.Rand) (kills int) {
+	most := random.IntN(8)
 	for {
-		after := time.Duration(1+random.IntN(60)) * time.Millisecond
-		if kills > 10 {
-			after = time.Minute
-		}
-		ctx, cancel := context.WithTimeout(c.t.Context(), after)
-		err := c.backfill(ctx, c.catalog, c.name, nil)
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+		reports := 1 + random.IntN(5)
+		err := c.backfill(ctx, c.catalog, c.name, func(BackfillProgress) {
+			if reports--; reports == 0 && kills < most {
+				time.AfterFunc(time.Duration(random.IntN(8))*time.Millisecond, cancel)
+			}
+		})
 		killed := ctx.Err() != nil
 		cancel()
 		switch {
