@@ -91,7 +91,7 @@ func TestCompactLedger_KeepsScopesApart(t *testing.T) {
 	}
 }
 
-// calls are aggregations of one shape.
+// callsOf returns aggregations of one shape.
 func callsOf(names ...string) (defs []*aggregation.Definition) {
 	for _, name := range names {
 		defs = append(defs, calls(name))
