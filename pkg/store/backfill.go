@@ -84,7 +84,11 @@ func planBackfills(ctx context.Context, q querier, changes []Change) ([]Change, 
 			changes[i].Creates = ""
 			continue
 		}
-		changes[i].sql = append(change.sql, `UPDATE weir.aggregation SET backfill = 'running' WHERE name = `+pq.QuoteLiteral(change.Creates))
+		name := pq.QuoteLiteral(change.Creates)
+		for _, table := range ledgerTables() { // of a former aggregation of that name
+			changes[i].sql = append(changes[i].sql, `DELETE FROM `+table+` WHERE scope = `+name)
+		}
+		changes[i].sql = append(changes[i].sql, `UPDATE weir.aggregation SET backfill = 'running' WHERE name = `+name)
 	}
 	return changes, nil
 }

@@ -121,8 +121,12 @@ func TestApplyBackfill_MarksWhatIsAddedToOthers(t *testing.T) {
 	if err != nil || strings.Join(plan, " ") != "B C" {
 		t.Errorf("planned %v, %v", plan, err)
 	}
+	mustClaim(t, db, func() *Claims { c := NewBackfillClaims("B"); c.Add("gw", "e", 1); return c }()) // of one that was dropped
 	apply("A", "B")
 	want("one more", "[{B true}]")
+	if n := ask[int](t, db, `SELECT count(*) FROM weir.ledger_page WHERE scope = 'B'`); n != 0 {
+		t.Error("the scope of the new one is not empty")
+	}
 	if err := db.Apply(t.Context(), callsOf("A", "B", "C")); err != nil {
 		t.Fatal(err)
 	}

@@ -259,11 +259,15 @@ func (tx *Tx) compactLedger(ctx context.Context) (moved int64, err error) {
 	return moved, err
 }
 
+func ledgerTables() []string {
+	return []string{"weir.ledger_page", "weir.ledger_full", "weir.ledger_foreign"}
+}
+
 // dropScopes deletes what the ledger holds for aggregations that are not being
 // backfilled. A row that a claim holds is left for the next time, as above.
 func (tx *Tx) dropScopes(ctx context.Context) error {
 	const over = `scope > '' AND scope NOT IN (SELECT name FROM weir.aggregation WHERE backfill = 'running')`
-	for _, table := range []string{"weir.ledger_page", "weir.ledger_full", "weir.ledger_foreign"} {
+	for _, table := range ledgerTables() {
 		_, err := tx.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE ctid = ANY (ARRAY(SELECT ctid FROM `+table+` WHERE `+over+` FOR UPDATE SKIP LOCKED))`)
 		if err != nil {
 			return fmt.Errorf("drop scopes of complete backfills from %s: %w", table, err)

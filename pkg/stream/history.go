@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	historyMessages = 10_000           // most messages of one read
-	historyWait     = 5 * time.Second  // for messages that the server has counted
-	historyIdle     = 30 * time.Second // after which the server forgets a reader that was killed
+	historyWait = 5 * time.Second  // for messages that the server has counted
+	historyIdle = 30 * time.Second // after which the server forgets a reader that was killed
 )
 
 // History reads EVENTS from wherever one likes, as often as one likes, beside
@@ -69,14 +68,10 @@ func (h *History) Extent(ctx context.Context) (Extent, error) {
 }
 
 // Read returns the messages of the given types from a sequence on, in order: as
-// many as the limits allow (their default is 10,000 messages and 8 MiB; Wait is
-// not used), and at least one if there is any. None means
+// many as the limits allow (Wait is not used), and at least one if there is any. None means
 // that the stream held none when it was asked. It asks from anew each time, so
 // nothing that happens to a connection in between can make a gap.
 func (h *History) Read(ctx context.Context, from uint64, limits Limits, types []string) ([]Message, error) {
-	if limits.Messages <= 0 {
-		limits.Messages = historyMessages
-	}
 	messages, err := h.read(ctx, max(from, 1), limits.withDefaults(), types)
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s from message %d: %w", EventsStream, from, err)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,9 @@ import (
 const BackfillShard = "backfill"
 
 const (
-	backfillBytes = 4 << 20                // most bytes of bodies in one batch, as a worker's
-	backfillWait  = 500 * time.Millisecond // before looking again whether a message is folded, or a worker gone
+	backfillMessages = 2000                   // most messages of one batch
+	backfillBytes    = 4 << 20                // most bytes of bodies in one batch
+	backfillWait     = 500 * time.Millisecond // before looking again whether a message is folded, or a worker gone
 )
 
 // Backfill gives an aggregation that was added later what the stream still
@@ -36,10 +38,12 @@ type Backfill struct {
 	Aggregation string
 	// Owner is who runs it, for people: host name and process.
 	Owner string
-	// Messages is how many are brought in by one transaction; 0 is 10,000.
+	// Messages is how many are brought in by one transaction; 0 is 2,000.
 	Messages int
 	// Report is called by Run now and then, and at the end; nil: nobody.
 	Report func(BackfillProgress)
+
+	poll time.Duration // between looks at what it waits for; 0 is backfillWait
 }
 
 // BackfillProgress is how far a backfill is.
@@ -121,7 +125,7 @@ func (j *backfill) start(ctx context.Context, conn *stream.Conn) (err error) {
 // have folded.
 func (j *backfill) run(ctx context.Context) error {
 	for {
-		messages, err := j.history.Read(ctx, j.next, stream.Limits{Messages: j.Messages, Bytes: backfillBytes}, j.types)
+		messages, err := j.history.Read(ctx, j.next, stream.Limits{Messages: cmp.Or(j.Messages, backfillMessages), Bytes: backfillBytes}, j.types)
 		if err != nil {
 			return err
 		}
@@ -192,7 +196,7 @@ func (j *backfill) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(backfillWait):
+	case <-time.After(cmp.Or(j.poll, backfillWait)):
 		return nil
 	}
 }

@@ -80,7 +80,7 @@ func (h *harness) knowing(catalog *definition.Catalog, shard string) *Worker {
 // backfill runs the backfill of a twin.
 func (h *harness) backfill(ctx context.Context, catalog *definition.Catalog, name string, report func(BackfillProgress)) error {
 	log := zaptest.NewLogger(h.t, zaptest.Level(zap.ErrorLevel))
-	return Backfill{Aggregation: name, Owner: "test", Messages: 7, Report: report}.Run(ctx, catalog, h.db, h.conn, log)
+	return Backfill{Aggregation: name, Owner: "test", Messages: 7, Report: report, poll: 5 * time.Millisecond}.Run(ctx, catalog, h.db, h.conn, log)
 }
 
 func (h *harness) mustBackfill(catalog *definition.Catalog, name string) (last BackfillProgress) {
@@ -286,6 +286,33 @@ func TestBackfill_LeavesWhatIsNotFoldedToWorkersThatKnow(t *testing.T) {
 	h.publishTicks("gw/e/7", 7, 7)
 	h.process(fresh, h.take(old, 1)...)
 	h.wantTwin("after compaction", catalog, "Twin", 7)
+}
+
+// What was left to workers who know may be folded by one who came late and does
+// not: the backfill notices, and goes back.
+func TestBackfill_GoesBackWhenAWorkerWithoutTheAggregationComes(t *testing.T) {
+	t.Parallel()
+	h := newBackfillHarness(t)
+	for n := 1; n <= 3; n++ {
+		h.publishTicks(fmt.Sprintf("gw/e/%d", n), n, n)
+	}
+	catalog := h.twin("Twin")
+	came := false
+	err := h.backfill(t.Context(), catalog, "Twin", func(p BackfillProgress) {
+		if p.Left == 0 || came {
+			return
+		}
+		came = true
+		late := h.idle("late")
+		h.process(late, h.take(late, 3)...)
+		if err := late.lease.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || !came {
+		t.Fatalf("came %v, %v", came, err)
+	}
+	h.wantTwin("after the backfill", catalog, "Twin", 3)
 }
 
 // A dead letter stays one, also where the event could be folded today.
