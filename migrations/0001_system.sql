@@ -12,6 +12,7 @@ CREATE TABLE weir.shard (
     shard_id     text COLLATE "C" PRIMARY KEY CHECK (length(shard_id) BETWEEN 1 AND 20),
     number       integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
     owner        text NOT NULL,
+    aggregations text[] COLLATE "C" NOT NULL DEFAULT '{}', -- that the holder of the epoch folds into
     epoch        bigint NOT NULL DEFAULT 1,
     last_batch   bigint NOT NULL DEFAULT 0,
     messages     bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
@@ -27,32 +28,37 @@ CREATE TABLE weir.shard (
 ) WITH (fillfactor = 50);
 
 -- The ledger: which numbers of a publisher epoch are folded. A page holds
--- 4,096 numbers, the first of page p being p * 4096 + 1, one bit each.
+-- 4,096 numbers, the first of page p being p * 4096 + 1, one bit each. The
+-- scope '' is the fold itself; an aggregation that is being backfilled has a
+-- scope of its name, with what of the former is in that aggregation.
 CREATE TABLE weir.ledger_page (
+    scope  text COLLATE "C" NOT NULL DEFAULT '',
     source text COLLATE "C" NOT NULL,
     epoch  text COLLATE "C" NOT NULL,
     page   bigint NOT NULL CHECK (page >= 0),
     bits   bit(4096) NOT NULL,
-    PRIMARY KEY (source, epoch, page)
+    PRIMARY KEY (scope, source, epoch, page)
 ) WITH (fillfactor = 50);
 
 -- Full pages, compacted to runs.
 CREATE TABLE weir.ledger_full (
+    scope      text COLLATE "C" NOT NULL DEFAULT '',
     source     text COLLATE "C" NOT NULL,
     epoch      text COLLATE "C" NOT NULL,
     first_page bigint NOT NULL,
     last_page  bigint NOT NULL CHECK (last_page >= first_page),
-    PRIMARY KEY (source, epoch, first_page)
+    PRIMARY KEY (scope, source, epoch, first_page)
 );
 
 -- Messages without an identity of their own: known by where and when the
 -- stream stored them. The time is part of the key, so that a sequence number
 -- that is used again, after a lost tail, is another message.
 CREATE TABLE weir.ledger_foreign (
+    scope       text COLLATE "C" NOT NULL DEFAULT '',
     incarnation text COLLATE "C" NOT NULL,
     sequence    bigint NOT NULL,
     stored      bigint NOT NULL, -- microseconds since 1970 UTC
-    PRIMARY KEY (incarnation, sequence, stored)
+    PRIMARY KEY (scope, incarnation, sequence, stored)
 );
 
 -- What the coarser levels have: everything of the shard up to the batch. A
@@ -91,6 +97,7 @@ CREATE TABLE weir.dead_letter (
     payload      bytea NOT NULL,          -- its beginning, where it is very large
     payload_size bigint NOT NULL
 );
+CREATE INDEX dead_letter_sequence ON weir.dead_letter (sequence);
 
 -- Every alert, and those that subscribers have not been told of yet.
 CREATE TABLE weir.alert (
@@ -123,6 +130,10 @@ CREATE TABLE weir.aggregation (
     version    integer NOT NULL CHECK (version >= 1),
     current    boolean NOT NULL, -- the one that is defined now, or was last
     definition jsonb NOT NULL,   -- columns, levels, zone, retention
+    -- How it is named among all: Calls, and from the second version on Calls@2.
+    id         text COLLATE "C" NOT NULL GENERATED ALWAYS AS (CASE version WHEN 1 THEN name ELSE name || '@' || version::text END) STORED UNIQUE,
+    -- Whether events of before it was added are, or were, brought in from the stream.
+    backfill   text NOT NULL DEFAULT '' CHECK (backfill IN ('', 'running', 'done')),
     applied_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (name, version)
 );

@@ -42,6 +42,16 @@ func (c *Catalog) Stream(name string) *event.Schema {
 	return nil
 }
 
+// Stored returns the aggregation of that id (aggregation.Definition.ID), or nil.
+func (c *Catalog) Stored(id string) *aggregation.Definition {
+	for _, a := range c.Aggregations {
+		if a.ID() == id {
+			return a
+		}
+	}
+	return nil
+}
+
 // Aggregation returns the named aggregation, or nil.
 func (c *Catalog) Aggregation(name string) *aggregation.Definition {
 	for _, a := range c.Aggregations {

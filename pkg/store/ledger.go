@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/lib/pq"
 )
@@ -16,133 +14,6 @@ import (
 // batch, and the rest be tried again.
 var ErrClaimed = errors.New("some of these messages are folded already")
 
-// pageSize is how many numbers a ledger page holds.
-const pageSize = 4096
-
-// Claims are the identities that one batch wants to fold: numbers of
-// publisher epochs, kept as the ledger keeps them, and foreign messages. A
-// claim that was refused is remembered as such. It belongs to one goroutine.
-type Claims struct {
-	pages   map[pageKey]*page
-	foreign map[foreignKey]bool // true: refused
-}
-
-type pageKey struct {
-	source, epoch string
-	page          uint64
-}
-
-type page struct {
-	wanted, refused [pageSize / 8]byte
-}
-
-type foreignKey struct {
-	incarnation string
-	sequence    uint64
-	stored      int64
-}
-
-// NewClaims returns an empty set.
-func NewClaims() *Claims {
-	return &Claims{pages: map[pageKey]*page{}, foreign: map[foreignKey]bool{}}
-}
-
-// Add claims number n (from 1) of a publisher epoch. It reports false if the
-// set has it already: the batch holds the same event twice.
-func (c *Claims) Add(source, epoch string, n uint64) bool {
-	key := pageKey{source, epoch, (n - 1) / pageSize}
-	p := c.pages[key]
-	if p == nil {
-		p = &page{}
-		c.pages[key] = p
-	}
-	at, bit := place(n)
-	if p.wanted[at]&bit != 0 {
-		return false
-	}
-	p.wanted[at] |= bit
-	return true
-}
-
-// Refused reports whether number n of the epoch is known to be folded.
-func (c *Claims) Refused(source, epoch string, n uint64) bool {
-	p := c.pages[pageKey{source, epoch, (n - 1) / pageSize}]
-	at, bit := place(n)
-	return p != nil && p.refused[at]&bit != 0
-}
-
-// AddForeign claims a message by where (incarnation of the stream, sequence)
-// and when (microseconds since 1970 UTC) it was stored. It reports false if
-// the set has it already.
-func (c *Claims) AddForeign(incarnation string, sequence uint64, stored int64) bool {
-	key := foreignKey{incarnation, sequence, stored}
-	if _, ok := c.foreign[key]; ok {
-		return false
-	}
-	c.foreign[key] = false
-	return true
-}
-
-// RefusedForeign reports whether the message is known to be folded.
-func (c *Claims) RefusedForeign(incarnation string, sequence uint64, stored int64) bool {
-	return c.foreign[foreignKey{incarnation, sequence, stored}]
-}
-
-// Empty reports whether nothing is left to claim.
-func (c *Claims) Empty() bool {
-	return len(c.sortedPages()) == 0 && len(c.sortedForeign()) == 0
-}
-
-// place returns where in its page number n has its bit: the leftmost bit is
-// the page's first number.
-func place(n uint64) (at int, bit byte) {
-	i := (n - 1) % pageSize
-	return int(i / 8), 0x80 >> (i % 8) //nolint:gosec // below 512
-}
-
-// sortedPages lists the pages that still want something, in the one order in
-// which every worker locks them.
-func (c *Claims) sortedPages() []pageKey {
-	keys := make([]pageKey, 0, len(c.pages))
-	for key, p := range c.pages {
-		if p.wanted != ([pageSize / 8]byte{}) {
-			keys = append(keys, key)
-		}
-	}
-	slices.SortFunc(keys, func(a, b pageKey) int {
-		if d := strings.Compare(a.source, b.source); d != 0 {
-			return d
-		}
-		if d := strings.Compare(a.epoch, b.epoch); d != 0 {
-			return d
-		}
-		if a.page < b.page {
-			return -1
-		}
-		return 1
-	})
-	return keys
-}
-
-func (c *Claims) sortedForeign() []foreignKey {
-	keys := make([]foreignKey, 0, len(c.foreign))
-	for key, refused := range c.foreign {
-		if !refused {
-			keys = append(keys, key)
-		}
-	}
-	slices.SortFunc(keys, func(a, b foreignKey) int {
-		if d := strings.Compare(a.incarnation, b.incarnation); d != 0 {
-			return d
-		}
-		if a.sequence < b.sequence || a.sequence == b.sequence && a.stored < b.stored {
-			return -1
-		}
-		return 1
-	})
-	return keys
-}
-
 // Claim marks everything in the set as folded. It must be the last statement
 // of the flush: it locks pages that other workers want too, and the lock then
 // lasts one statement and a commit. If any number is folded already it
@@ -151,19 +22,33 @@ func (c *Claims) sortedForeign() []foreignKey {
 // The look at the compacted part comes after the claim, in a statement of its
 // own: a page that was compacted before is seen there, and one that is being
 // compacted now makes the claim wait first (see CompactLedger).
+//
+// While aggregations are being backfilled there are a few more statements, a
+// scope after another, in the order that everybody has.
 func (tx *Tx) Claim(ctx context.Context, claims *Claims) error {
-	if err := tx.claimPages(ctx, claims); err != nil {
-		return err
+	pages, foreign := claims.sortedPages(), claims.sortedForeign()
+	for _, scope := range claims.scopes {
+		if err := tx.claimPages(ctx, scope, claims, pages); err != nil {
+			return err
+		}
 	}
-	keys := claims.sortedForeign()
+	for _, scope := range claims.scopes {
+		if err := tx.claimForeign(ctx, scope, foreign); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) claimForeign(ctx context.Context, scope string, keys []foreignKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	incarnations, sequences, stored := foreignArrays(keys)
 	result, err := tx.tx.ExecContext(ctx, `
-		INSERT INTO weir.ledger_foreign (incarnation, sequence, stored)
-		SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
-		ON CONFLICT DO NOTHING`, incarnations, sequences, stored)
+		INSERT INTO weir.ledger_foreign (scope, incarnation, sequence, stored)
+		SELECT $4, * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+		ON CONFLICT DO NOTHING`, incarnations, sequences, stored, scope)
 	if err != nil {
 		return fmt.Errorf("claim foreign messages: %w", err)
 	}
@@ -173,8 +58,7 @@ func (tx *Tx) Claim(ctx context.Context, claims *Claims) error {
 	return nil
 }
 
-func (tx *Tx) claimPages(ctx context.Context, claims *Claims) error {
-	keys := claims.sortedPages()
+func (tx *Tx) claimPages(ctx context.Context, scope string, claims *Claims, keys []pageKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -184,10 +68,10 @@ func (tx *Tx) claimPages(ctx context.Context, claims *Claims) error {
 	}
 	sources, epochs, pages := pageArrays(keys)
 	result, err := tx.tx.ExecContext(ctx, `
-		INSERT INTO weir.ledger_page AS t (source, epoch, page, bits)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bit(4096)[])
-		ON CONFLICT (source, epoch, page) DO UPDATE SET bits = t.bits | excluded.bits
-		WHERE t.bits & excluded.bits = B'0'::bit(4096)`, sources, epochs, pages, pq.Array(bits))
+		INSERT INTO weir.ledger_page AS t (scope, source, epoch, page, bits)
+		SELECT $5, * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bit(4096)[])
+		ON CONFLICT (scope, source, epoch, page) DO UPDATE SET bits = t.bits | excluded.bits
+		WHERE t.bits & excluded.bits = B'0'::bit(4096)`, sources, epochs, pages, pq.Array(bits), scope)
 	if err != nil {
 		return fmt.Errorf("claim messages: %w", err)
 	}
@@ -195,7 +79,7 @@ func (tx *Tx) claimPages(ctx context.Context, claims *Claims) error {
 		return errors.Join(ErrClaimed, err)
 	}
 	var compacted bool
-	err = tx.tx.QueryRowContext(ctx, `SELECT EXISTS (`+findFull+`)`, sources, epochs, pages).Scan(&compacted)
+	err = tx.tx.QueryRowContext(ctx, `SELECT EXISTS (`+findFull+`)`, sources, epochs, pages, scope).Scan(&compacted)
 	if err != nil {
 		return fmt.Errorf("look at full ledger pages: %w", err)
 	}
@@ -205,19 +89,42 @@ func (tx *Tx) claimPages(ctx context.Context, claims *Claims) error {
 	return nil
 }
 
-// findFull selects those of the given pages that are compacted.
+// findFull selects those of the given pages that are compacted in the scope.
 const findFull = `
 	SELECT k.source, k.epoch, k.page
 	FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (source, epoch, page)
-	JOIN weir.ledger_full f ON f.source = k.source AND f.epoch = k.epoch AND k.page BETWEEN f.first_page AND f.last_page`
+	JOIN weir.ledger_full f ON f.scope = $4 AND f.source = k.source AND f.epoch = k.epoch AND k.page BETWEEN f.first_page AND f.last_page`
 
 // Refuse looks up which of the claims are folded already and takes them out
 // of the set; Refused then tells them. Call it after ErrClaimed, outside the
 // transaction that failed.
+//
+// Of several scopes it is the first that decides: what is claimed in another
+// is claimed there too.
 func (db *DB) Refuse(ctx context.Context, claims *Claims) error {
-	if err := db.refusePages(ctx, claims); err != nil {
+	return db.refuse(ctx, claims, claims.scopes[0], true)
+}
+
+// RefuseUnfolded takes out of the set what the fold has not claimed, and
+// reports whether that is anything. Refused then tells it too.
+func (db *DB) RefuseUnfolded(ctx context.Context, claims *Claims) (some bool, err error) {
+	before := claims.count()
+	err = db.refuse(ctx, claims, foldScope, false)
+	return claims.count() < before, err
+}
+
+// refuse takes out what is in the scope, or what is not.
+func (db *DB) refuse(ctx context.Context, claims *Claims, scope string, claimed bool) error {
+	if err := db.refusePages(ctx, claims, scope, claimed); err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}
+	if err := db.refuseForeign(ctx, claims, scope, claimed); err != nil {
+		return fmt.Errorf("read the ledger of foreign messages: %w", err)
+	}
+	return nil
+}
+
+func (db *DB) refuseForeign(ctx context.Context, claims *Claims, scope string, claimed bool) error {
 	keys := claims.sortedForeign()
 	if len(keys) == 0 {
 		return nil
@@ -225,23 +132,30 @@ func (db *DB) Refuse(ctx context.Context, claims *Claims) error {
 	incarnations, sequences, stored := foreignArrays(keys)
 	rows, err := db.sql.QueryContext(ctx, `
 		SELECT incarnation, sequence, stored FROM weir.ledger_foreign
-		JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS k (incarnation, sequence, stored) USING (incarnation, sequence, stored)`,
-		incarnations, sequences, stored)
+		JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS k (incarnation, sequence, stored) USING (incarnation, sequence, stored)
+		WHERE scope = $4`, incarnations, sequences, stored, scope)
 	if err != nil {
-		return fmt.Errorf("read the ledger of foreign messages: %w", err)
+		return err
 	}
-	defer func() { _ = rows.Close() }()
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	found := map[foreignKey]bool{}
 	for rows.Next() {
 		var key foreignKey
 		if err := rows.Scan(&key.incarnation, &key.sequence, &key.stored); err != nil {
-			return fmt.Errorf("read the ledger of foreign messages: %w", err)
+			return err
 		}
-		claims.foreign[key] = true
+		found[key] = true
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		claims.foreign[key] = found[key] == claimed
+	}
+	return nil
 }
 
-func (db *DB) refusePages(ctx context.Context, claims *Claims) error {
+func (db *DB) refusePages(ctx context.Context, claims *Claims, scope string, claimed bool) error {
 	keys := claims.sortedPages()
 	if len(keys) == 0 {
 		return nil
@@ -250,26 +164,45 @@ func (db *DB) refusePages(ctx context.Context, claims *Claims) error {
 	rows, err := db.sql.QueryContext(ctx, `
 		SELECT t.source, t.epoch, t.page, t.bits::text FROM weir.ledger_page t
 		JOIN unnest($1::text[], $2::text[], $3::bigint[]) AS k (source, epoch, page) USING (source, epoch, page)
+		WHERE t.scope = $4
 		UNION ALL
-		SELECT source, epoch, page, repeat('1', 4096) FROM (`+findFull+`) f`, sources, epochs, pages)
+		SELECT source, epoch, page, repeat('1', 4096) FROM (`+findFull+`) f`, sources, epochs, pages, scope)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = rows.Close() }()
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	found := map[pageKey]*[pageSize / 8]byte{}
 	for rows.Next() {
 		var key pageKey
 		var bits string
 		if err := rows.Scan(&key.source, &key.epoch, &key.page, &bits); err != nil {
 			return err
 		}
-		p := claims.pages[key]
-		for i := range p.wanted {
-			folded := packBits(bits[8*i : 8*i+8])
-			p.refused[i] |= p.wanted[i] & folded
-			p.wanted[i] &^= folded
+		if found[key] == nil {
+			found[key] = &[pageSize / 8]byte{}
+		}
+		for i := range found[key] {
+			found[key][i] |= packBits(bits[8*i : 8*i+8])
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	var none [pageSize / 8]byte
+	for _, key := range keys {
+		p, bits := claims.pages[key], found[key]
+		if bits == nil {
+			bits = &none
+		}
+		for i, refused := range bits {
+			if !claimed {
+				refused = ^refused
+			}
+			p.refused[i] |= p.wanted[i] & refused
+			p.wanted[i] &^= refused
+		}
+	}
+	return nil
 }
 
 // packBits reads eight characters of 0 and 1.
@@ -280,24 +213,9 @@ func packBits(text string) (b byte) {
 	return b
 }
 
-func pageArrays(keys []pageKey) (sources, epochs, pages any) {
-	s, e, p := make([]string, len(keys)), make([]string, len(keys)), make([]int64, len(keys))
-	for i, key := range keys {
-		s[i], e[i], p[i] = key.source, key.epoch, int64(key.page) //nolint:gosec // numbers end at 2^62
-	}
-	return pq.Array(s), pq.Array(e), pq.Array(p)
-}
-
-func foreignArrays(keys []foreignKey) (incarnations, sequences, stored any) {
-	i, q, s := make([]string, len(keys)), make([]int64, len(keys)), make([]int64, len(keys))
-	for n, key := range keys {
-		i[n], q[n], s[n] = key.incarnation, int64(key.sequence), key.stored //nolint:gosec // sequences stay far below 2^63
-	}
-	return pq.Array(i), pq.Array(q), pq.Array(s)
-}
-
 // CompactLedger moves full pages into runs and returns how many pages it
-// moved. One call runs at a time; claims go on meanwhile. A claim that hits a
+// moved. It also drops the scopes of backfills that are complete, which workers
+// that started before may still write, and nobody reads. One call runs at a time; claims go on meanwhile. A claim that hits a
 // page under compaction waits for it, inserts the page anew, and then finds it
 // in the compacted part, because each of its statements sees what is committed
 // by then.
@@ -317,23 +235,43 @@ func (tx *Tx) compactLedger(ctx context.Context) (moved int64, err error) {
 	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.compact_ledger', 0))`); err != nil {
 		return 0, err
 	}
+	if err := tx.dropScopes(ctx); err != nil {
+		return 0, err
+	}
 	// A page that a claim holds is left for the next time: waiting for it here,
 	// while the claim waits for another page, would be a deadlock. Runs are the
 	// pages whose distance to their own rank is the same.
 	err = tx.tx.QueryRowContext(ctx, `
 		WITH complete AS (
-			SELECT source, epoch, page FROM weir.ledger_page WHERE bits = ~ B'0'::bit(4096) FOR UPDATE SKIP LOCKED
+			SELECT scope, source, epoch, page FROM weir.ledger_page WHERE bits = ~ B'0'::bit(4096) FOR UPDATE SKIP LOCKED
 		), gone AS (
 			DELETE FROM weir.ledger_page USING complete c
-			WHERE ledger_page.source = c.source AND ledger_page.epoch = c.epoch AND ledger_page.page = c.page
-			RETURNING c.source, c.epoch, c.page
+			WHERE ledger_page.scope = c.scope AND ledger_page.source = c.source AND ledger_page.epoch = c.epoch AND ledger_page.page = c.page
+			RETURNING c.scope, c.source, c.epoch, c.page
 		), ranked AS (
-			SELECT source, epoch, page, page - row_number() OVER (PARTITION BY source, epoch ORDER BY page) AS run FROM gone
+			SELECT scope, source, epoch, page, page - row_number() OVER (PARTITION BY scope, source, epoch ORDER BY page) AS run FROM gone
 		), runs AS (
-			INSERT INTO weir.ledger_full (source, epoch, first_page, last_page)
-			SELECT source, epoch, min(page), max(page) FROM ranked GROUP BY source, epoch, run
+			INSERT INTO weir.ledger_full (scope, source, epoch, first_page, last_page)
+			SELECT scope, source, epoch, min(page), max(page) FROM ranked GROUP BY scope, source, epoch, run
 			RETURNING last_page - first_page + 1 AS pages
 		)
 		SELECT coalesce(sum(pages), 0)::bigint FROM runs`).Scan(&moved)
 	return moved, err
+}
+
+func ledgerTables() []string {
+	return []string{"weir.ledger_page", "weir.ledger_full", "weir.ledger_foreign"}
+}
+
+// dropScopes deletes what the ledger holds for aggregations that are not being
+// backfilled. A row that a claim holds is left for the next time, as above.
+func (tx *Tx) dropScopes(ctx context.Context) error {
+	const over = `scope > '' AND scope NOT IN (SELECT name FROM weir.aggregation WHERE backfill = 'running')`
+	for _, table := range ledgerTables() {
+		_, err := tx.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE ctid = ANY (ARRAY(SELECT ctid FROM `+table+` WHERE `+over+` FOR UPDATE SKIP LOCKED))`)
+		if err != nil {
+			return fmt.Errorf("drop scopes of complete backfills from %s: %w", table, err)
+		}
+	}
+	return nil
 }

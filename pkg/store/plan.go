@@ -22,6 +22,10 @@ type Change struct {
 	Note bool
 	of   string // the aggregation's name
 	sql  []string
+
+	drops      string // the id of the aggregation that is dropped by this, or ""
+	creates    string // the id of the aggregation that gets its tables by this, or ""
+	backfilled bool   // and is to get what the stream holds of before
 }
 
 // PlanOptions says what a plan may do beside adding.
@@ -29,6 +33,9 @@ type PlanOptions struct {
 	// Destroy names the aggregations whose removed parts, or earlier versions
 	// (Calls@1), are dropped with their rows; Everything names all of them.
 	Destroy []string
+	// Backfill marks the aggregations that are created beside others as being
+	// backfilled; see [DB.Backfills].
+	Backfill bool
 }
 
 // Everything stands for all names.
@@ -87,11 +94,33 @@ func (tx *Tx) apply(ctx context.Context, defs []*aggregation.Definition, options
 		return err
 	}
 	for _, change := range changes {
+		if err := tx.unused(ctx, change); err != nil {
+			return err
+		}
 		for _, statement := range change.sql {
 			if _, err := tx.tx.ExecContext(ctx, statement); err != nil {
 				return fmt.Errorf("%s: %w", change.Text, err)
 			}
 		}
+	}
+	return nil
+}
+
+// unused refuses to drop an aggregation that a live worker folds into: it could
+// not go on.
+func (tx *Tx) unused(ctx context.Context, change Change) error {
+	if change.drops == "" {
+		return nil
+	}
+	var users string
+	err := tx.tx.QueryRowContext(ctx, `
+		SELECT coalesce(string_agg(shard_id || ' (' || owner || ')', ', ' ORDER BY shard_id), '') FROM weir.shard s
+		WHERE $1 = ANY (aggregations) AND `+liveShard, change.drops).Scan(&users)
+	if err != nil {
+		return fmt.Errorf("look for workers that use %s: %w", change.drops, err)
+	}
+	if users != "" {
+		return fmt.Errorf("workers fold into aggregation %s, which is to be dropped: %s; restart them with the new definitions first", change.drops, users)
 	}
 	return nil
 }
@@ -114,6 +143,9 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition, 
 		}
 	}
 	p.removed(defined)
+	if options.Backfill {
+		p.backfills()
+	}
 	views, err := planViews(ctx, q, p.planned, p.dropped)
 	p.views(views)
 	return p.changes, err
@@ -198,6 +230,7 @@ func (p *planner) create(def *aggregation.Definition, version int, changed strin
 		fmt.Sprintf(`INSERT INTO weir.aggregation (name, version, current, definition) VALUES (%s, %d, true, %s)`,
 			pq.QuoteLiteral(def.Name), version, pq.QuoteLiteral(want.text())))
 	tables := fmt.Sprintf("(tables weir_data.%s_{%s})", ident(versioned.ID()), strings.Join(levels, ","))
+	defer func() { p.changes[len(p.changes)-1].creates = versioned.ID() }()
 	if version == 1 {
 		p.add(def.Name, fmt.Sprintf("create aggregation %s %s", def.Name, tables), sql...)
 		return
@@ -297,7 +330,9 @@ func (p *planner) drop(def *aggregation.Definition) {
 	}
 	sql = append(sql, forget(def, "")...)
 	sql = append(sql, fmt.Sprintf(`DELETE FROM weir.aggregation WHERE name = %s AND version = %d`, pq.QuoteLiteral(def.Name), max(1, def.Version)))
-	p.add(def.ID(), fmt.Sprintf("DROP aggregation %s with all its rows", def.ID()), sql...)
+	p.changes = append(p.changes, Change{
+		Text: fmt.Sprintf("DROP aggregation %s with all its rows", def.ID()), of: def.ID(), drops: def.ID(), sql: sql,
+	})
 }
 
 // forget removes what is known of a level's rows, or of all levels'.

@@ -311,6 +311,27 @@ func TestPlan_RemovesALevelOnlyWhereTold(t *testing.T) {
 	}
 }
 
+func TestApply_DropsNothingThatALiveWorkerUses(t *testing.T) {
+	t.Parallel()
+	def := growing("Calls", 1, false)
+	db := migrated(t, def)
+	lease := mustLease(t, db, "w1", def)
+	drop := PlanOptions{Destroy: []string{Everything}}
+	err := db.Apply(t.Context(), nil, drop)
+	if err == nil || !strings.Contains(err.Error(), "w1 (tests)") || !strings.Contains(err.Error(), "restart them") {
+		t.Errorf("got %v, want an error that names the worker", err)
+	}
+	if n := ask[int](t, db, `SELECT count(*) FROM pg_tables WHERE schemaname = 'weir_data' AND tablename = 'calls_days'`); n != 1 {
+		t.Errorf("%d tables per days after a refused drop, want 1", n)
+	}
+	if err := lease.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Apply(t.Context(), nil, drop); err != nil {
+		t.Errorf("once the worker has ended: %v", err)
+	}
+}
+
 func TestPlan_TellsOfRetentionAndShards(t *testing.T) {
 	t.Parallel()
 	before, after := growing("Calls", 1, false), growing("Calls", 1, false)

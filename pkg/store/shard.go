@@ -64,14 +64,14 @@ type Lease struct {
 }
 
 // LeaseShard takes the shard for owner, who is going to write it, and gives it
-// its partitions of every aggregation. A shard nobody has written becomes one. A
-// live holder is an ErrShardTaken, after a grace of wait in which a killed one's
-// connection may end; a shard that was retired or moved is an
-// ErrShardClosed.
+// its partitions of every aggregation; that owner folds into these is kept with
+// the lease. A shard nobody has written becomes one. A live holder is an
+// ErrShardTaken, after a grace of wait in which a killed one's connection may
+// end; a shard that was retired or moved is an ErrShardClosed.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
 	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
-		INSERT INTO weir.shard AS s (shard_id, owner) VALUES ($1, $2)
-		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, epoch = s.epoch + 1
+		INSERT INTO weir.shard AS s (shard_id, owner, aggregations) VALUES ($1, $2, $3)
+		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, aggregations = excluded.aggregations, epoch = s.epoch + 1
 		WHERE s.retired_at IS NULL AND s.moved_to IS NULL
 		RETURNING number, epoch`)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -99,7 +99,7 @@ func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Durati
 		_ = conn.Close() // the error that matters is the lock's
 		return nil, err
 	}
-	err = conn.QueryRowContext(ctx, take, shardID, owner).Scan(&lease.number, &lease.epoch)
+	err = conn.QueryRowContext(ctx, take, shardID, owner, pq.Array(ids(defs))).Scan(&lease.number, &lease.epoch)
 	if err == nil {
 		err = addPartitions(ctx, conn, shardID, defs)
 	}
@@ -137,8 +137,7 @@ func (l *Lease) lock(ctx context.Context, wait time.Duration) error {
 	retry := time.NewTicker(100 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		var ok bool
-		err := l.conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.shard.' || $1, 0))`, l.ShardID).Scan(&ok)
+		ok, err := l.tryLock(ctx)
 		if err != nil {
 			return fmt.Errorf("lease shard %s: %w", l.ShardID, err)
 		}
@@ -157,6 +156,11 @@ func (l *Lease) lock(ctx context.Context, wait time.Duration) error {
 	}
 }
 
+func (l *Lease) tryLock(ctx context.Context) (ok bool, err error) {
+	err = l.conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(hashtextextended('weir.shard.' || $1, 0))`, l.ShardID).Scan(&ok)
+	return ok, err
+}
+
 // Check reports whether the connection that holds the lease is still there;
 // after an error the lease is gone and the shard must be leased anew.
 func (l *Lease) Check(ctx context.Context) error {
@@ -168,11 +172,15 @@ func (l *Lease) Check(ctx context.Context) error {
 
 // Close gives the shard back.
 func (l *Lease) Close() error {
+	return errors.Join(l.unlock(), l.conn.Close())
+}
+
+func (l *Lease) unlock() error {
 	// The connection returns to the pool, so the lock must go explicitly.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second) //nolint:forbidigo // giving back must not depend on a cancelled context
 	defer cancel()
 	_, err := l.conn.ExecContext(ctx, `SELECT pg_advisory_unlock(hashtextextended('weir.shard.' || $1, 0))`, l.ShardID)
-	return errors.Join(err, l.conn.Close())
+	return err
 }
 
 // Totals are what one flush adds to its shard's control totals.

@@ -37,15 +37,16 @@ func (s Shard) State() string {
 	return "idle"
 }
 
+// liveShard is the condition that somebody holds the lease of a row's shard_id.
+const liveShard = `hashtextextended('weir.shard.' || shard_id, 0) IN (
+	SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
+	WHERE locktype = 'advisory' AND granted AND objsubid = 1
+	AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
 // Shards lists all shards, by id.
 func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 	rows, err := db.sql.QueryContext(ctx, `
-		WITH held AS (
-			SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
-			WHERE locktype = 'advisory' AND granted AND objsubid = 1
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-		SELECT shard_id, owner, hashtextextended('weir.shard.' || shard_id, 0) IN (SELECT key FROM held),
-			last_batch, flushed_at, retired_at, coalesce(moved_to, ''), messages, events, dead_letters
+		SELECT shard_id, owner, `+liveShard+`, last_batch, flushed_at, retired_at, coalesce(moved_to, ''), messages, events, dead_letters
 		FROM weir.shard ORDER BY shard_id`)
 	if err != nil {
 		return nil, fmt.Errorf("list shards: %w", err)

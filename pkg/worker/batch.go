@@ -31,8 +31,8 @@ type origin struct {
 }
 
 // newBatch returns a batch of n messages with nothing decoded.
-func newBatch(n int) *batch {
-	return &batch{claims: store.NewClaims(), origins: make([]origin, n)}
+func newBatch(n int, claims *store.Claims) *batch {
+	return &batch{claims: claims, origins: make([]origin, n)}
 }
 
 // maxDecoded bounds what one batch holds in memory, in bytes of decompressed
@@ -42,13 +42,19 @@ const maxDecoded = 64 << 20
 // decode reads messages, as many as fit into memory together. What cannot be read becomes a dead letter and is
 // claimed all the same; what the batch holds twice counts once.
 func (w *Worker) decode(messages []stream.Message) *batch {
-	b := newBatch(len(messages))
+	return w.decodeFrom(w.consumer.Incarnation(), messages, store.NewClaims(w.backfills...))
+}
+
+// decodeFrom is decode for messages of that incarnation of the stream and an
+// empty set of claims.
+func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claims *store.Claims) *batch {
+	b := newBatch(len(messages), claims)
 	dict := event.NewDictionary()
 	byStream := map[string]*event.Columns{}
 	for i, size := 0, 0; i < len(messages) && size < maxDecoded; i++ {
 		m := &messages[i]
 		b.taken = i + 1
-		o := origin{incarnation: w.consumer.Incarnation(), sequence: m.Sequence, stored: m.Stored.UnixMicro()}
+		o := origin{incarnation: incarnation, sequence: m.Sequence, stored: m.Stored.UnixMicro()}
 		o.identity, o.own = m.Identity()
 		b.origins[i] = o
 		if !o.ranged() && !b.claim(o, 0) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"testing"
@@ -38,6 +39,7 @@ type harness struct {
 type servers struct {
 	nats, postgres string
 	ackWait        time.Duration // default 2 s
+	definitions    fs.FS         // default the default pack
 }
 
 func newHarness(t *testing.T) *harness {
@@ -47,7 +49,10 @@ func newHarness(t *testing.T) *harness {
 
 func newHarnessOn(t *testing.T, s servers) *harness {
 	t.Helper()
-	catalog, err := definition.Load(streams.Files)
+	if s.definitions == nil {
+		s.definitions = streams.Files
+	}
+	catalog, err := definition.Load(s.definitions)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func (w *Worker) rollUp(ctx context.Context, all bool) error {
 	if !slices.ContainsFunc(w.granularities(), w.due) {
 		return nil
 	}
-	err := w.flush(ctx, newBatch(0))
+	err := w.flush(ctx, newBatch(0, store.NewClaims()))
 	if err != nil && !errors.Is(err, store.ErrFenced) {
 		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
 		return nil

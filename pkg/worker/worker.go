@@ -80,6 +80,7 @@ type Worker struct {
 	flushed  map[aggregation.Granularity]time.Time
 	decoder  event.Decoder
 
+	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
 	// expectFolded: the last batch held messages that were folded before, so
 	// the next one may too.
@@ -160,6 +161,9 @@ func (w *Worker) start(ctx context.Context) error {
 		return errors.New(missing)
 	}
 	w.catalog = w.catalog.Bound(bound, earlier)
+	if err := w.learnBackfills(ctx); err != nil {
+		return err
+	}
 	if w.consumer, err = w.conn.Consumer(ctx); err != nil {
 		return err
 	}

@@ -32,9 +32,16 @@ another zone, another finest level or a measure that is computed otherwise make 
 the old one, whose rows stay and can be asked for by version (Calls@1). Restart the workers with the new definitions
 afterwards, one by one: until then each folds by those it has.
 
+An aggregation, or version, that is added to others counts from then on. With --backfill it also gets what the stream
+still holds of the events before, each exactly once, while workers go on. That runs here, in the foreground, and ends when
+the last worker that was started without the new definition has ended: restart the workers meanwhile. It can be
+interrupted; run it again, and it goes on. Only what this command creates can be backfilled: to give an aggregation that
+exists its past, add it under another name.
+
 Nothing is dropped unless --destroy says so: with it, what is not defined any more goes with its rows (aggregations,
 measures, levels, earlier versions); --destroy=NAME,NAME@1 names what may go.`,
 		Example: `  weir apply --plan --streams ./streams
+  weir apply --backfill --streams ./streams
   weir apply --plan --destroy
   weir apply --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir`,
 		Args: cobra.NoArgs,
@@ -42,6 +49,7 @@ measures, levels, earlier versions); --destroy=NAME,NAME@1 names what may go.`,
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Definitions)
 	cmd.Flags().BoolVar(&planOnly, "plan", false, "only print what would be done")
+	cmd.Flags().BoolVar(&options.Backfill, "backfill", false, "give the aggregations that are created what the stream still holds of the time before")
 	cmd.Flags().StringSliceVar(&options.Destroy, "destroy", nil, "drop what is not defined any more with its rows; of the named aggregations only, if any are named")
 	cmd.Flags().Lookup("destroy").NoOptDefVal = store.Everything
 	return cmd
@@ -67,11 +75,17 @@ func run(cmd *cobra.Command, planOnly bool, options store.PlanOptions) error {
 		return err
 	}
 	defer conn.Close()
+	past := backfills{out: cmd.OutOrStdout(), catalog: catalog, db: db, conn: conn, log: config.Logger(cfg)}
 	if planOnly {
-		_, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn)
+		if _, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn); err != nil {
+			return err
+		}
+		return past.plan(ctx, options)
+	}
+	if err := Provision(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn); err != nil {
 		return err
 	}
-	return Provision(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn)
+	return past.run(ctx, options)
 }
 
 // Provision prints the plan to out and carries it out.
