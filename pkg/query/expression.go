@@ -278,9 +278,6 @@ func (c compiler) call(n *ast.CallNode) (store.Expr, error) {
 	if err != nil {
 		return store.Expr{}, err
 	}
-	if name, ok := c.columns.sketched(&arg); ok {
-		return store.Expr{}, fmt.Errorf("%s: a function over rows cannot take %s, which is no sum or extreme of its rows' values; %[2]s by itself is merged over all rows of a group", n, name)
-	}
 	if op == store.OpCount { // every row has every column
 		return store.Expr{Op: op, Kind: event.Int}, nil
 	}

@@ -36,7 +36,6 @@ func TestParse_SaysWhyAJoinIsNotPossible(t *testing.T) {
 		right + "select=faultMs":                                   "select: faultMs is a measure of Faults: write Faults.faultMs",
 		right + "select=Calls.faultMs":                             "select: faultMs is a measure of Faults: write Faults.faultMs",
 		right + "select=Faults.nn":                                 `select: Calls joined with Faults has no column "Faults.nn", did you mean Faults.n?; the columns are bucket, api, code, n, `,
-		right + "select=max(Faults.p50)":                           "a function over rows cannot take Faults.p50",
 		right + "join=Typed\nselect=api":                           "select: api is not of one type in Calls and Typed",
 		"within=2026\njoin_type=inner":                             "join_type is about a join: give the other aggregation too, as in join=NAME",
 		right + "select=a.b.c":                                     `is more than is understood here`,

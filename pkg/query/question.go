@@ -34,9 +34,9 @@
 // the sum over all events divided by their number, a last value is that of the
 // newest event, a quantile or distinct count that of all events. A bare column that is not grouped by shows its value in the
 // newest row. sum(avgX), on the other hand, adds the natural rows' averages,
-// because a function is over natural rows. Distinct counts, quantiles and
-// standard deviations stand bare in select, having, order_by and arithmetic, but
-// in no function, and not in the where of a grouped question. If select has a function and there
+// because a function is over natural rows; max(p95) is the greatest of theirs.
+// Bare, a quantile costs little; in a function, or in the where of a grouped
+// question, it is computed for every natural row. If select has a function and there
 // is no group_by, the selected bucket, shard_id and keys are grouped by.
 //
 // The name of an aggregation may be followed by a version, as in Calls@1, where
@@ -319,9 +319,6 @@ func (p *parsing) natural() error {
 		if mentions(p.plan.Where, store.MeasureField) { // a row is a group now
 			p.plan.Where, p.plan.Having = nil, and(p.plan.Where, p.plan.Having)
 		}
-	}
-	if name, ok := p.columns.sketched(p.plan.Where); ok {
-		return fmt.Errorf("where: %s has a value only when rows are merged; where chooses them before that: use having", name)
 	}
 	rest := slices.Clone(p.plan.Group)
 	slices.SortStableFunc(rest, func(a, b store.Field) int { return rank(a) - rank(b) })

@@ -156,6 +156,29 @@ func TestAsk_MergesSketchesAndComputesWithThem(t *testing.T) {
 	wantVisits(t, "a condition", ask(t, db, def, within+"select=apiName, clients\nwhere=clients > 15 and hits != 0").Rows, busy)
 	wantVisits(t, "a condition, limit and offset", ask(t, db, def, within+"select=apiName, clients\nhaving=not (clients <= 15 or hits == 0)\nlimit=2\noffset=1").Rows, busy[1:3])
 
+	// Functions, and conditions on rows, are over the values of natural rows.
+	var functions, filtered [][]any
+	for _, v := range perAPI {
+		peak, most, sum, rows, hits := 0.0, int64(0), 0.0, 0, int64(0)
+		var clients int64
+		for _, h := range hourly {
+			if h.api != v.api {
+				continue
+			}
+			peak, most, sum, rows = max(peak, h.p99), max(most, h.clients), sum+h.spread, rows+1
+			if h.clients > 15 {
+				hits += h.hits
+				clients = max(clients, h.clients)
+			}
+		}
+		functions = append(functions, []any{v.api, peak, most, sum / float64(rows), v.p99})
+		if hits > 0 {
+			filtered = append(filtered, []any{v.api, hits, clients})
+		}
+	}
+	wantVisits(t, "functions", ask(t, db, def, within+"group_by=apiName\nselect=apiName, max(p99) as peak, max(clients), avg(spread), p99").Rows, functions)
+	wantVisits(t, "a condition on rows", ask(t, db, def, within+"group_by=apiName\nwhere=clients > 15\nselect=apiName, hits, max(clients)").Rows, filtered)
+
 	slices.SortStableFunc(perAPI, func(a, b visit) int { return cmp.Compare(b.spread, a.spread) })
 	var sorted [][]any
 	for _, v := range perAPI {

@@ -17,8 +17,7 @@ import (
 // value; a measure is merged from its parts (an average is never an average
 // of averages); any other column shows its newest value. Inside an aggregate
 // function, and in Where, a column is its value in one natural row. A sketched
-// measure has a value only per group: it stands neither in Group, nor in Where,
-// nor in an aggregate function.
+// measure does not stand in Group.
 //
 // A question may be about two aggregations: see [Join].
 //
@@ -258,7 +257,7 @@ func (q *Question) merges(e *Expr) bool {
 	case aggregation.Last:
 		return e.Op == OpLast
 	case aggregation.Avg, aggregation.First:
-	case aggregation.Distinct, aggregation.Quantile, aggregation.Deviation: // in no function
+	case aggregation.Distinct, aggregation.Quantile, aggregation.Deviation:
 	}
 	return false
 }

@@ -14,7 +14,9 @@ import (
 	"weir/pkg/event"
 )
 
-// finishing is how a question about sketched measures is answered. SQL only
+// finishing is how a question about sketched measures of groups is answered;
+// those of natural rows, inside a function or a condition on rows, SQL has to
+// finish by itself, which takes a hundred times as long. SQL only
 // joins their sketches; their values, and everything that is computed from
 // them, or filtered or sorted by them, is made here, in Go, from what an
 // auxiliary question selects. A question without sketches is its own auxiliary
@@ -41,10 +43,11 @@ func (q *Question) sketched(e *Expr) bool {
 	return e.Op == OpField && e.Field.Role == MeasureField && q.measure(e.Field).Sketched()
 }
 
-// finished reports whether the expression has to be computed in Go.
+// finished reports whether the expression has to be computed in Go: a sketched
+// measure that is not the operand of a function is in it.
 func (q *Question) finished(e *Expr) bool {
 	found := false
-	e.Walk(func(e *Expr, _ bool) { found = found || q.sketched(e) })
+	e.Walk(func(e *Expr, inside bool) { found = found || !inside && q.sketched(e) })
 	return found
 }
 

@@ -18,7 +18,8 @@ func (st *statement) rowField(f Field) string {
 		return fmt.Sprintf("r.k%d", f.Index)
 	case MeasureField:
 	}
-	column, n := "r."+f.column("m"), "r."+prefixed(f.Joined, "n")
+	stored := st.question.stored(f)
+	column, n := "r."+stored.column("m"), "r."+prefixed(f.Joined, "n")
 	switch m := st.question.measure(f); m.Op { //nolint:exhaustive // all others are as stored
 	case aggregation.Count:
 		return n
@@ -28,6 +29,12 @@ func (st *statement) rowField(f Field) string {
 		return ratio(column, "r."+f.column("e"))
 	case aggregation.First, aggregation.Last:
 		return valueOf(column, m.ArgKind)
+	case aggregation.Distinct:
+		return st.orNothing("0", n, "weir_view.distinct_count("+column+")")
+	case aggregation.Quantile:
+		return fmt.Sprintf("weir_view.quantile(%s, %v)", column, m.Percent)
+	case aggregation.Deviation:
+		return "weir_view.stddev(" + column + ")"
 	}
 	return column
 }
