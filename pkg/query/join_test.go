@@ -257,7 +257,7 @@ func sorted(rows [][]any) string {
 		for _, cell := range row {
 			if f, ok := cell.(float64); ok {
 				cell = fmt.Sprintf("%.6f", f)
-				if near := math.Exp2(math.Round(math.Log2(f))); math.Abs(near-f) < 0.01*near {
+				if near := math.Exp2(math.Round(math.Log2(f))); f > 1e-9 && math.Abs(near-f) < 0.01*near { // less is rounding
 					cell = near
 				}
 			}
