@@ -199,6 +199,9 @@ func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pai
 	case reservedColumn(name):
 		r.bad(p.name.Node, "is a name that the tables use themselves")
 		return
+	case len(def.Measures) == aggregation.MaxMeasures:
+		r.bad(p.name.Node, "is one too many: an aggregation has at most %d measures; put the others into a second one", aggregation.MaxMeasures)
+		return
 	}
 	columns[strings.ToLower(name)] = true
 	m, err := parseMeasure(p.value.Value)

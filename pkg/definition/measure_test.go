@@ -1,6 +1,8 @@
 package definition_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -65,5 +67,20 @@ aggregations:
 		if sketched := m.Op == aggregation.Distinct || m.Op == aggregation.Quantile || m.Op == aggregation.Deviation; m.Sketched() != sketched {
 			t.Errorf("%s: sketched %t, want %t", m.Name, m.Sketched(), sketched)
 		}
+	}
+}
+
+func TestLoad_TakesAtMost64Measures(t *testing.T) {
+	t.Parallel()
+	text := "stream: s\nattributes: {volume: int}\naggregations:\n  A:\n    every: hours\n    select:\n"
+	for n := range aggregation.MaxMeasures {
+		text += fmt.Sprintf("      m%d: sum(volume)\n", n)
+	}
+	if _, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}}); err != nil {
+		t.Errorf("%d measures: %v", aggregation.MaxMeasures, err)
+	}
+	_, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text + "      more: sum(volume)\n")}})
+	if err == nil || !strings.Contains(err.Error(), "a.yaml:71") || !strings.Contains(err.Error(), "at most 64 measures") {
+		t.Errorf("one more: got %v", err)
 	}
 }
