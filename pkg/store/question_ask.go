@@ -152,4 +152,6 @@ func OutOfRange(err error) bool { return hasCode(err, pqerror.NumericValueOutOfR
 
 // NotApplied reports whether the error is that a table is missing: the
 // definitions have not been applied to this database.
-func NotApplied(err error) bool { return hasCode(err, pqerror.UndefinedTable) }
+func NotApplied(err error) bool {
+	return hasCode(err, pqerror.UndefinedTable, pqerror.InvalidSchemaName)
+}
