@@ -29,7 +29,7 @@ type language struct {
 func impure() []string { return []string{"now", "keys", "values", "toPairs"} }
 
 func newLanguage(f functions) *language {
-	l := &language{functions: f}
+	l := &language{functions: f, options: arithmetic()}
 	for name, m := range f {
 		l.options = append(l.options, expr.Function(name, func(args ...any) (any, error) {
 			text, ok := args[0].(string)
@@ -73,7 +73,7 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		env[a.Name] = sample(a.Kind)
 		index[a.Name] = i
 	}
-	code, err := expr.Compile(text, append([]expr.Option{expr.Env(env)}, l.options...)...)
+	code, err := l.code(text, env)
 	if err != nil {
 		return expression{}, readable(err)
 	}
@@ -84,9 +84,7 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		return expression{}, errors.New("$env cannot be used: name the attribute")
 	}
 	if d, ok := l.direct(root, attributes, index); ok {
-		return expression{kind: d.kind, derive: func(c *event.Columns, row int) (event.Cell, error) {
-			return d.cell(c, row), nil
-		}}, nil
+		return expression{kind: d.kind, derive: d.cell}, nil
 	}
 	kind, err := resultKind(root.Type())
 	if err != nil {
@@ -97,6 +95,21 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		p.uses = append(p.uses, use{name: name, attribute: index[name], kind: attributes[index[name]].Kind})
 	}
 	return expression{kind: kind, derive: p.eval}, nil
+}
+
+// code compiles the text as it is written, so that errors are about that, and
+// then with checked arithmetic.
+func (l *language) code(text string, env map[string]any) (*vm.Program, error) {
+	options := append([]expr.Option{expr.Env(env)}, l.options...)
+	if _, err := expr.Compile(text, options...); err != nil {
+		return nil, err
+	}
+	v := &checked{}
+	code, err := expr.Compile(text, append(options, expr.Patch(v))...)
+	if err == nil {
+		err = v.err
+	}
+	return code, err
 }
 
 // nameVisitor collects which attributes an expression reads.

@@ -298,7 +298,7 @@ func (s *stream) unknown(name string) error {
 func (s *stream) names() []string {
 	var names []string
 	for _, a := range s.schema.Attributes {
-		if !strings.HasPrefix(a.Name, hiddenPrefix) {
+		if !strings.HasPrefix(a.Name, event.HiddenPrefix) {
 			names = append(names, a.Name)
 		}
 	}
@@ -328,10 +328,6 @@ func (s *stream) compile(text string, attributes []event.Attribute) (expression,
 	return e, fmt.Errorf("column %d: %w", unknown.column, cause)
 }
 
-// hiddenPrefix begins the names of attributes that stand for expressions in
-// aggregations and rules; no attribute that is sent or derived has such a name.
-const hiddenPrefix = "="
-
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // resolve returns the attribute that holds the value of the expression: the
@@ -344,7 +340,7 @@ func (s *stream) resolve(text string) (int, event.Kind, error) {
 	if s.broken[text] {
 		return -1, 0, errReported
 	}
-	if at := s.schema.Index(hiddenPrefix + text); at >= 0 {
+	if at := s.schema.Index(event.HiddenPrefix + text); at >= 0 {
 		return at, s.schema.Attributes[at].Kind, nil
 	}
 	e, err := s.compile(text, s.schema.Attributes)
@@ -352,7 +348,7 @@ func (s *stream) resolve(text string) (int, event.Kind, error) {
 		return -1, 0, err
 	}
 	s.schema.Attributes = append(s.schema.Attributes, event.Attribute{
-		Name: hiddenPrefix + text, Kind: e.kind, Derive: e.derive,
+		Name: event.HiddenPrefix + text, Kind: e.kind, Derive: e.derive,
 	})
 	return len(s.schema.Attributes) - 1, e.kind, nil
 }
