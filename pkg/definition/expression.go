@@ -3,15 +3,18 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
 
@@ -55,10 +58,29 @@ type expression struct {
 type nameError struct {
 	name   string
 	column int
+	from   int // in runes
 }
 
 func (e *nameError) Error() string {
 	return fmt.Sprintf("column %d: unknown name %q", e.column, e.name)
+}
+
+// called reports whether the name is called as a function in the text.
+func (e *nameError) called(text string) bool {
+	after := []rune(text)
+	after = after[min(e.from+len([]rune(e.name)), len(after)):]
+	return strings.HasPrefix(strings.TrimSpace(string(after)), "(")
+}
+
+// names lists what can be called.
+func (l *language) names() []string {
+	names := slices.Sorted(maps.Keys(l.functions))
+	for _, f := range builtin.Builtins {
+		if !slices.Contains(impure(), f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // compile prepares an expression over the attributes. The error names the
@@ -142,7 +164,7 @@ func readable(err error) error {
 		return err
 	}
 	if m := unknownName.FindStringSubmatch(at.Message); m != nil {
-		return &nameError{name: m[1], column: at.Column + 1}
+		return &nameError{name: m[1], column: at.Column + 1, from: at.From}
 	}
 	if at.Line > 1 {
 		return fmt.Errorf("line %d, column %d of the expression: %s", at.Line, at.Column+1, at.Message)

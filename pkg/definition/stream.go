@@ -169,6 +169,9 @@ func (r reader) setDefault(a *event.Attribute, s scalar, place *yaml.Node) {
 	case event.Int:
 		a.Default.Cell = event.Cell(r.int("default", s))
 		number = float64(a.Default.Cell)
+		if a.Default.Cell > event.MaxInt || a.Default.Cell < -event.MaxInt {
+			r.bad(s.Node, "default %s is more than an event can bring: from -%d to %d (2^53-1)", s.Value, event.MaxInt, event.MaxInt)
+		}
 	case event.Float:
 		number = r.float("default", s)
 		a.Default.Cell = event.FloatCell(number)
@@ -322,6 +325,9 @@ func (s *stream) compile(text string, attributes []event.Attribute) (expression,
 		return e, err
 	}
 	cause := s.unknown(unknown.name)
+	if unknown.called(text) && s.later[unknown.name] == 0 && !slices.Contains(impure(), unknown.name) && !s.broken[unknown.name] && s.schema.Index(unknown.name) < 0 {
+		cause = fmt.Errorf("there is no function %q%s", unknown.name, suggest(unknown.name, s.language.names()))
+	}
 	if strings.TrimSpace(text) == unknown.name || errors.Is(cause, errReported) {
 		return e, cause
 	}
