@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/event"
 )
@@ -122,6 +123,7 @@ func FuzzLoad(f *testing.F) {
 	for _, every := range []string{"seconds...weeks", "hours...quarters", "5 minutes...years", "weeks...years", "2 days...90 days", "999 years"} {
 		f.Add(base + "aggregations:\n  A: {group_by: [name], select: {n: count(), m: p95(volume * volume)}, every: " + every + "}\n")
 	}
+	f.Add(base + "rules:\n  r: {class: counted, severity: 1, window: 0 seconds, more_than: 0, message: m}\n  q: {class: event, severity: 1, value: volume * price, above: 0, message: m}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
 		if (catalog == nil) == (err == nil) {
@@ -136,6 +138,7 @@ func FuzzLoad(f *testing.F) {
 // run does with a catalogue what the roles do: what is accepted must not panic.
 func run(t testing.TB, catalog *definition.Catalog) {
 	cascade := aggregation.NewCascade(catalog.Aggregations, nil)
+	local := alert.NewLocal(catalog.Rules, "shard")
 	for _, schema := range catalog.Streams {
 		columns := event.NewColumns(schema, event.NewDictionary())
 		var d event.Decoder
@@ -144,6 +147,8 @@ func run(t testing.TB, catalog *definition.Catalog) {
 			t.Fatal(err)
 		}
 		cascade.Add(aggregation.Fold(catalog.Aggregations, []*event.Columns{columns}, nil))
+		local.Evaluate([]*event.Columns{columns})
+		local.Commit()
 	}
 	flush := cascade.Prepare(func(aggregation.Granularity) bool { return true })
 	want := 0

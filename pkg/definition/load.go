@@ -98,7 +98,8 @@
 // gives the same values. An expression that fails on an event, computes an
 // integer that does not fit into 64 bits, or gives a value that cannot be
 // stored (no number, not finite, not UTF-8), rejects it; the dead letter names
-// the expression and the operands.
+// the expression and the operands. bitshl and its like work on 64 bits, and
+// drop what is shifted out.
 //
 // # Templates of paths
 //
