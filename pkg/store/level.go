@@ -187,7 +187,7 @@ func (r *tailReader) row(rows *sql.Rows) error {
 	for i, c := range r.last {
 		if raw[i] == nil { // the row is older than the column
 			missing |= c.missing
-			c.append(0, nil)
+			c.append(c.absent, nil)
 			continue
 		}
 		if c.sketched() {
