@@ -18,6 +18,19 @@ import (
 // MaxShardID is the longest shard id, in characters, as in WSO2.
 const MaxShardID = 20
 
+// BackfillShard is the id of the shard that backfills write. No worker may.
+const BackfillShard = "backfill"
+
+var errReserved = fmt.Errorf("the shard id %q is that of backfills: take another", BackfillShard)
+
+// CheckWorkerShard refuses ids that no worker may have.
+func CheckWorkerShard(shardID string) error {
+	if shardID == BackfillShard {
+		return errReserved
+	}
+	return CheckShardID(shardID)
+}
+
 // ErrFenced means that another worker has taken over the shard; this one must
 // stop writing for good.
 var ErrFenced = errors.New("another worker has taken over this shard")
@@ -111,6 +124,20 @@ func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Durati
 		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)
 	}
 	return lease, nil
+}
+
+// AddPartitions gives the leased shard its part of the tables of more
+// aggregations, such as earlier versions of those that it is written with.
+// Aggregations that were dropped are left out.
+func (l *Lease) AddPartitions(ctx context.Context, defs []*aggregation.Definition) error {
+	defs, err := present(ctx, l.conn, defs)
+	if err == nil && len(defs) > 0 {
+		err = addPartitions(ctx, l.conn, l.ShardID, defs)
+	}
+	if err != nil {
+		return fmt.Errorf("shard %s: %w", l.ShardID, err)
+	}
+	return nil
 }
 
 // addPartitions gives the shard its part of every table; what is there stays.
