@@ -38,7 +38,7 @@ func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Defi
 	}
 	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
 	err = db.InTx(ctx, func(tx *Tx) error {
-		number, err := tx.NextBatch(ctx, lease, Totals{})
+		number, err := tx.NextBatch(ctx, lease, Totals{OtherEvents: OtherEvents(levels.Delta)})
 		if err != nil {
 			return err
 		}
