@@ -257,6 +257,8 @@ func TestGranularity_CutsInTheZone(t *testing.T) {
 		{"Asia/Kathmandu", "1985-12-31T18:40:00Z", "hours", "1985-12-31T18:30:00Z", "1985-12-31T19:15:00Z"}, // from 00:15 on
 		{"Asia/Kathmandu", "1985-12-31T18:40:00Z", "days", "1985-12-31T18:30:00Z", "1986-01-01T18:15:00Z"},
 		{"Australia/Lord_Howe", "2025-10-04T15:45:00Z", "hours", "2025-10-04T15:30:00Z", "2025-10-04T16:00:00Z"}, // 02:30 to 03:00
+		// No change: the end of a year in UTC, to which Go cuts rules of zones.
+		{"Australia/Adelaide", "2050-01-01T00:10:00Z", "hours", "2049-12-31T23:30:00Z", "2050-01-01T00:30:00Z"},
 		// Back from 00:01 to 23:01: what follows is of the day that had begun.
 		{"America/St_Johns", "2010-11-07T02:30:30Z", "hours", "2010-11-07T02:30:00Z", "2010-11-07T02:31:00Z"},
 		{"America/St_Johns", "2010-11-07T03:00:00Z", "hours", "2010-11-07T02:31:00Z", "2010-11-07T03:30:00Z"},
