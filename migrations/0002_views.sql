@@ -49,6 +49,40 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN date_part('epoch', to_timestamp(at) AT TIME ZONE zone)::bigint - at;
 COMMENT ON FUNCTION weir_view.zone_offset(bigint, text) IS 'Seconds that clocks in the zone are ahead of UTC, so many seconds after 1970 UTC.';
 
+-- zone_change returns the first instant after one, and not after another, at
+-- which the zone's offset becomes another; NULL without. No zone has ever changed
+-- it twice within three days, or by a rule will.
+-- +goose StatementBegin
+CREATE FUNCTION weir_view.zone_change(after bigint, until bigint, zone text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+AS $$
+DECLARE
+    was  bigint := weir_view.zone_offset(after, zone);
+    low  bigint := after;
+    high bigint := least(after + 259200, until);
+    mid  bigint;
+BEGIN
+    WHILE weir_view.zone_offset(high, zone) = was LOOP
+        IF high >= until THEN
+            RETURN NULL;
+        END IF;
+        low := high;
+        high := least(low + 259200, until);
+    END LOOP;
+    WHILE high - low > 1 LOOP
+        mid := (low + high) / 2;
+        IF weir_view.zone_offset(mid, zone) = was THEN
+            low := mid;
+        ELSE
+            high := mid;
+        END IF;
+    END LOOP;
+    RETURN high;
+END
+$$;
+-- +goose StatementEnd
+COMMENT ON FUNCTION weir_view.zone_change(bigint, bigint, text) IS 'First change of the zone''s offset after one instant and not after another, in seconds since 1970 UTC; NULL without.';
+
 -- bucket_start returns the start of the bucket that holds an instant, as
 -- Granularity.Truncate does.
 -- +goose StatementBegin
@@ -65,15 +99,13 @@ DECLARE
         WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon' ELSE zone END;
     t      bigint := floor(extract(epoch FROM at));
     width  bigint;    -- in seconds, of buckets below a day
-    shift  bigint := 0;
-    wall   timestamp; -- what clocks in the zone show when the bucket starts
+    ahead  bigint;    -- of UTC, at t
+    start  bigint;
+    change bigint;
+    shown  bigint;    -- by clocks, in seconds since they showed the start of 1970
+    wall   timestamp; -- the same
     day    integer;
     month  integer;
-    shown  bigint;    -- wall, in seconds since what they showed at the start of 1970
-    before bigint;
-    after  bigint;
-    low    bigint;
-    high   bigint;
 BEGIN
     IF n < 1 THEN
         RAISE EXCEPTION 'a bucket of % % has no width', n, unit USING ERRCODE = 'invalid_parameter_value';
@@ -88,18 +120,29 @@ BEGIN
         number := width / 86400;
         width := NULL;
     END IF;
-    wall := to_timestamp(t + weir_view.zone_offset(t, place)) AT TIME ZONE 'UTC';
-    IF width > 3600 AND width % 3600 = 0 AND 86400 % width = 0 THEN
-        wall := date_trunc('day', wall) + make_interval(hours => (extract(hour FROM wall)::bigint / (width / 3600) * (width / 3600))::integer);
-    ELSIF width IS NOT NULL THEN
-        -- Minutes and seconds are the same everywhere, and what does not divide
-        -- the day counts from 1970 UTC. Up to an hour the offset at the instant
-        -- counts: both hours of an autumn clock change stay apart.
-        IF width NOT IN (1, 60) AND 86400 % width = 0 THEN
-            shift := weir_view.zone_offset(t, place);
-        END IF;
-        t := t + shift;
-        RETURN to_timestamp(t - ((t % width) + width) % width - shift);
+    ahead := weir_view.zone_offset(t, place);
+    IF width <= 3600 OR width % 3600 <> 0 OR 86400 % width <> 0 THEN
+        -- Counted by the offset; a bucket ends where that changes.
+        start := t - ((t + ahead) % width + width) % width;
+        LOOP
+            change := weir_view.zone_change(start, t, place);
+            EXIT WHEN change IS NULL;
+            start := change;
+        END LOOP;
+        RETURN to_timestamp(start);
+    END IF;
+    -- By the latest that clocks have shown; none ever went back by more than a day.
+    shown := t + ahead;
+    start := t - 86400;
+    LOOP
+        change := weir_view.zone_change(start, t, place);
+        EXIT WHEN change IS NULL;
+        shown := greatest(shown, change - 1 + weir_view.zone_offset(change - 1, place));
+        start := change;
+    END LOOP;
+    wall := to_timestamp(shown) AT TIME ZONE 'UTC';
+    IF width IS NOT NULL THEN
+        shown := shown - (shown % width + width) % width;
     ELSE
         day := wall::date - DATE '1970-01-01';
         month := extract(year FROM wall)::integer * 12 + extract(month FROM wall)::integer - 1;
@@ -118,28 +161,17 @@ BEGIN
                 RAISE EXCEPTION '"%" is no unit of buckets: use seconds, minutes, hours, days, weeks, months, quarters or years', unit
                     USING ERRCODE = 'invalid_parameter_value';
         END CASE;
+        shown := date_part('epoch', wall);
     END IF;
-    -- The first instant at which clocks show that; the greater offset has the
-    -- earlier one.
-    shown := date_part('epoch', wall);
-    before := weir_view.zone_offset(shown - 86400, place);
-    after := weir_view.zone_offset(shown + 86400, place);
-    IF weir_view.zone_offset(shown - greatest(before, after), place) = greatest(before, after) THEN
-        RETURN to_timestamp(shown - greatest(before, after));
-    ELSIF weir_view.zone_offset(shown - least(before, after), place) = least(before, after) THEN
-        RETURN to_timestamp(shown - least(before, after));
-    END IF;
-    -- They never show it: it starts where they went forward over it.
-    low := shown - 86400;
-    high := shown - before;
-    WHILE high - low > 1 LOOP
-        IF weir_view.zone_offset((low + high) / 2, place) = before THEN
-            low := (low + high) / 2;
-        ELSE
-            high := (low + high) / 2;
-        END IF;
+    -- The first instant at which clocks show that or something later.
+    start := shown - 129600;
+    LOOP
+        t := greatest(start, shown - weir_view.zone_offset(start, place));
+        change := weir_view.zone_change(start, t, place);
+        EXIT WHEN change IS NULL;
+        start := change;
     END LOOP;
-    RETURN to_timestamp(high);
+    RETURN to_timestamp(t);
 END
 $$;
 -- +goose StatementEnd

@@ -26,10 +26,13 @@ func TestEvenBetween_HoldsWhereClocksChangeByWholeBuckets(t *testing.T) {
 		want     bool
 	}{
 		{"Europe/Berlin", Hours, 1990, 2030, true},
+		{"Europe/Berlin", Hours, 2026, 2090, true}, // past the listed changes, over 31 December of leap years
 		{"Asia/Kolkata", Hours, 1970, 2030, true},
-		{"Asia/Kolkata", Hours, 1940, 2030, true},    // an hour ahead during a war
-		{"Asia/Kolkata", Hours, 1900, 2030, false},   // by local mean time till 1905
-		{"Asia/Kathmandu", Hours, 1980, 2030, false}, // from 5:30 to 5:45 in 1986
+		{"Europe/Berlin", Minutes, 1970, 2030, true},
+		{"Africa/Monrovia", Minutes, 1960, 2030, false}, // 44:30 behind UTC till 1972
+		{"Asia/Kolkata", Hours, 1940, 2030, true},       // an hour ahead during a war
+		{"Asia/Kolkata", Hours, 1900, 2030, false},      // by local mean time till 1905
+		{"Asia/Kathmandu", Hours, 1980, 2030, false},    // from 5:30 to 5:45 in 1986
 		{"Asia/Kathmandu", Hours, 1987, 2030, true},
 		{"Asia/Kathmandu", multiple(15, minute), 1980, 2030, true},
 		{"Australia/Lord_Howe", Hours, 2026, 2027, false}, // half an hour twice a year

@@ -252,6 +252,23 @@ func TestGranularity_CutsInTheZone(t *testing.T) {
 		{"America/Havana", "2018-11-04T12:00:00Z", "days", "2018-11-04T04:00:00Z", "2018-11-05T05:00:00Z"},   // midnight twice: the first
 		{"America/Santiago", "2019-04-07T12:00:00Z", "days", "2019-04-07T04:00:00Z", "2019-04-08T04:00:00Z"}, // back at midnight to 23:00
 		{"Pacific/Apia", "2011-12-31T00:00:00Z", "days", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"},     // 30 December did not exist
+		// Where clocks change by less than an hour, the hour ends there.
+		{"Asia/Kathmandu", "1985-12-31T18:20:00Z", "hours", "1985-12-31T17:30:00Z", "1985-12-31T18:30:00Z"},
+		{"Asia/Kathmandu", "1985-12-31T18:40:00Z", "hours", "1985-12-31T18:30:00Z", "1985-12-31T19:15:00Z"}, // from 00:15 on
+		{"Asia/Kathmandu", "1985-12-31T18:40:00Z", "days", "1985-12-31T18:30:00Z", "1986-01-01T18:15:00Z"},
+		{"Australia/Lord_Howe", "2025-10-04T15:45:00Z", "hours", "2025-10-04T15:30:00Z", "2025-10-04T16:00:00Z"}, // 02:30 to 03:00
+		// No change: the end of a year in UTC, to which Go cuts rules of zones.
+		{"Australia/Adelaide", "2050-01-01T00:10:00Z", "hours", "2049-12-31T23:30:00Z", "2050-01-01T00:30:00Z"},
+		// Back from 00:01 to 23:01: what follows is of the day that had begun.
+		{"America/St_Johns", "2010-11-07T02:30:30Z", "hours", "2010-11-07T02:30:00Z", "2010-11-07T02:31:00Z"},
+		{"America/St_Johns", "2010-11-07T03:00:00Z", "hours", "2010-11-07T02:31:00Z", "2010-11-07T03:30:00Z"},
+		{"America/St_Johns", "2010-11-07T03:00:00Z", "days", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z"},
+		{"America/St_Johns", "2010-11-07T02:00:00Z", "days", "2010-11-06T02:30:00Z", "2010-11-07T02:30:00Z"},
+		{"Europe/Berlin", "2026-10-25T12:00:00Z", "6 hours", "2026-10-25T11:00:00Z", "2026-10-25T17:00:00Z"},
+		{"Europe/Berlin", "2026-10-25T02:00:00Z", "6 hours", "2026-10-24T22:00:00Z", "2026-10-25T05:00:00Z"}, // 7 hours
+		{"Europe/Berlin", "2026-10-25T01:05:00Z", "7 minutes", "2026-10-25T01:05:00Z", "2026-10-25T01:12:00Z"},
+		{"Africa/Monrovia", "1960-01-01T12:00:00Z", "minutes", "1960-01-01T11:59:30Z", "1960-01-01T12:00:30Z"}, // 44:30 behind UTC
+		{"Pacific/Kwajalein", "1969-10-01T02:00:00Z", "days", "1969-09-29T13:00:00Z", "1969-10-01T12:00:00Z"},  // 30 September came twice
 		{"America/New_York", "2026-01-01T02:00:00Z", "years", "2025-01-01T05:00:00Z", "2026-01-01T05:00:00Z"},
 	} {
 		zone, err := time.LoadLocation(c.zone)

@@ -140,79 +140,76 @@ func (g Granularity) width() int64 {
 const dayWidth = 86400 * micros
 
 // Even reports whether buckets are equally long and aligned to 1970 UTC in
-// the zone, and if so their width in microseconds.
+// the zone, whenever, and if so their width in microseconds.
 func (g Granularity) Even(zone *time.Location) (width int64, ok bool) {
-	width = g.width()
 	switch {
-	case width == 0:
-		if g.unit() == day && zone == time.UTC {
-			return int64(g.n()) * dayWidth, true
-		}
+	case g == Seconds: // offsets are whole seconds
+		return micros, true
+	case zone != time.UTC:
 		return 0, false
-	case zone == time.UTC, g == Seconds, g == Minutes, dayWidth%width != 0:
-		return width, true // a width that does not divide the day knows no zone
+	case g.unit() == day:
+		return int64(g.n()) * dayWidth, true
 	}
-	return 0, false
+	width = g.width()
+	return width, width > 0
 }
 
 // EvenBetween reports whether the buckets that hold the times from first to
 // last, microseconds since 1970 UTC, are equally long although those of the
 // zone are not always, and if so their width and a time they are counted from.
-// That is so for hours where no clock change between the two is but for hours.
+// That is so for those up to an hour where clocks, if they change between the
+// two, do it at the end of a bucket and by whole buckets.
 func (g Granularity) EvenBetween(first, last int64, zone *time.Location) (width, origin int64, ok bool) {
-	width = g.width()
-	if width == 0 || g.unit() == hour && g.n() > 1 {
+	if g.byClock() {
 		return 0, 0, false
 	}
-	origin = g.Truncate(first, zone)
-	for t := time.UnixMicro(first).In(zone); ; {
-		_, change := t.ZoneBounds()
-		if change.IsZero() || change.UnixMicro() > last {
-			return width, origin, true
-		}
-		if modulo(g.Truncate(change.UnixMicro(), zone)-origin, width) != 0 {
+	width, origin = g.width(), g.Truncate(first, zone)
+	for start, more := origin, true; more; start, more = nextChange(start, last, zone) {
+		if modulo(start-origin, width) != 0 || modulo(start+offset(start, zone), width) != 0 {
 			return 0, 0, false
 		}
-		t = change
 	}
+	return width, origin, true
 }
 
-// Truncate returns the start of the bucket that holds t. Both are
-// microseconds since 1970 UTC. Buckets are cut by local time, with two
-// exceptions: seconds and minutes, which are the same everywhere, and
-// multiples that do not divide the day, which count from 1970 UTC. Up to an
-// hour they are cut by the zone's offset at t, so that both hours of an autumn
-// clock change stay apart and half-hour zones are right.
+// byClock reports which of two rules cuts the buckets; see Truncate.
+func (g Granularity) byClock() bool {
+	width := g.width()
+	return width == 0 || g.unit() == hour && g.n() > 1 && dayWidth%width == 0
+}
+
+// Truncate returns the start of the bucket that holds t, which is the bucket's
+// first instant. Both are microseconds since 1970 UTC.
+//
+// Buckets up to an hour, and multiples that do not divide the day, are counted
+// from the start of 1970 by the zone's offset to UTC at t, and never reach over
+// a change of that offset: one ends there, and another starts. So both hours of
+// an autumn clock change stay apart.
+//
+// Several hours, days and what is coarser follow what clocks show: a bucket
+// starts at the first instant at which clocks show its label, such as a day's
+// midnight, or something later. It ends where the next one starts, and so is
+// not left any more where clocks go back over its start: that a date comes
+// twice belongs to the day after it. A date that is skipped has no bucket.
+//
+// Either way the start of a bucket is the start of one of every granularity
+// that nests in its own: folding over any levels is the same.
 func (g Granularity) Truncate(t int64, zone *time.Location) int64 {
 	if width, ok := g.Even(zone); ok {
 		return floor(t, width)
 	}
-	local := time.UnixMicro(t).In(zone)
-	y, m, d := local.Date()
-	n := g.n()
-	switch g.unit() {
-	case hour:
-		if n > 1 {
-			h := local.Hour()
-			return startOf(y, m, d, h-h%n, zone)
-		}
-		fallthrough
-	case second, minute:
-		_, offset := local.Zone()
-		shift := int64(offset) * micros
-		return floor(t+shift, g.width()) - shift
-	case day:
-		return startOf(y, m, d-int(modulo(dayNumber(y, m, d), int64(n))), 0, zone)
-	case week:
-		monday := modulo(dayNumber(y, m, d)+3, 7*int64(n)) // 1970-01-01 was a Thursday
-		return startOf(y, m, d-int(monday), 0, zone)
-	case month:
-		months := int64(y)*12 + int64(m) - 1
-		return startOf(y, m-time.Month(modulo(months, int64(n))), 1, 0, zone)
-	case year:
-		return startOf(y-int(modulo(int64(y), int64(n))), time.January, 1, 0, zone)
+	if g.byClock() {
+		return firstShowing(g.label(lastShown(t, zone)), zone)
 	}
-	panic("aggregation: " + g.String())
+	ahead := offset(t, zone)
+	start := floor(t+ahead, g.width()) - ahead
+	for {
+		change, ok := nextChange(start, t, zone)
+		if !ok {
+			return start
+		}
+		start = change
+	}
 }
 
 // Next returns the start of the bucket after the one that starts at start.
@@ -220,28 +217,53 @@ func (g Granularity) Next(start int64, zone *time.Location) int64 {
 	if width, ok := g.Even(zone); ok {
 		return start + width
 	}
-	local := time.UnixMicro(start).In(zone)
-	y, m, d := local.Date()
-	n := g.n()
-	switch g.unit() {
-	case hour:
-		if n > 1 {
-			h := local.Hour()
-			return startOf(y, m, d, h-h%n+n, zone)
-		}
-		fallthrough
-	case second, minute:
-		return start + g.width()
-	case day:
-		return startOf(y, m, d+n, 0, zone)
-	case week:
-		return startOf(y, m, d+7*n, 0, zone)
-	case month:
-		return startOf(y, m+time.Month(n), 1, 0, zone)
-	case year:
-		return startOf(y+n, m, 1, 0, zone)
+	if g.byClock() {
+		return firstShowing(g.nextLabel(g.label(lastShown(start, zone))), zone)
 	}
-	panic("aggregation: " + g.String())
+	ahead := offset(start, zone)
+	next := floor(start+ahead, g.width()) - ahead + g.width()
+	if change, ok := nextChange(start, next, zone); ok {
+		return change
+	}
+	return next
+}
+
+// label returns what clocks show when the bucket starts in which they show
+// wall, both in microseconds since they showed the start of 1970.
+func (g Granularity) label(wall int64) int64 {
+	n := int64(g.n())
+	y, m, _ := time.UnixMicro(wall).UTC().Date()
+	switch g.unit() {
+	case day:
+		return floor(wall, n*dayWidth)
+	case week:
+		const monday = -3 * dayWidth // 1970-01-01 was a Thursday
+		return floor(wall-monday, 7*n*dayWidth) + monday
+	case month:
+		months := int64(y)*12 + int64(m) - 1
+		return date(y, m-time.Month(modulo(months, n)))
+	case year:
+		return date(y-int(modulo(int64(y), n)), time.January)
+	case second, minute, hour:
+	}
+	return floor(wall, g.width())
+}
+
+// nextLabel returns the label after a label.
+func (g Granularity) nextLabel(label int64) int64 {
+	y, m, _ := time.UnixMicro(label).UTC().Date()
+	switch g.unit() {
+	case day:
+		return label + int64(g.n())*dayWidth
+	case week:
+		return label + 7*int64(g.n())*dayWidth
+	case month:
+		return date(y, m+time.Month(g.n()))
+	case year:
+		return date(y+g.n(), m)
+	case second, minute, hour:
+	}
+	return label + g.width()
 }
 
 // Ceil returns the first bucket start at or after t.
@@ -262,8 +284,8 @@ func (g Granularity) Nests(coarse Granularity) bool {
 	fine, wide := g.width(), coarse.width()
 	switch {
 	case fine > 0 && wide > 0:
-		// Aligned to the same start: both to local midnight, or one to everything.
-		return wide%fine == 0 && (dayWidth%wide == 0 || dayWidth%fine != 0 || g == Seconds || g == Minutes)
+		// Those by the clock lack the cuts of the others.
+		return wide%fine == 0 && (coarse.byClock() || !g.byClock())
 	case fine > 0:
 		return dayWidth%fine == 0
 	}
@@ -282,31 +304,9 @@ func (g Granularity) Nests(coarse Granularity) bool {
 	return false
 }
 
-// startOf returns the first instant of a local hour. Where clocks go forward
-// over it that is later than the hour says, for the hour does not exist; where
-// they go back over it, it is the first of two.
-func startOf(y int, m time.Month, d, h int, zone *time.Location) int64 {
-	utc := time.Date(y, m, d, h, 0, 0, 0, time.UTC)
-	before, after := offsetAt(utc.Add(-24*time.Hour), zone), offsetAt(utc.Add(24*time.Hour), zone)
-	first := utc.Add(-max(before, after)) // the greater offset has the earlier hour
-	for _, at := range []time.Time{first, utc.Add(-min(before, after))} {
-		if offsetAt(at, zone) == utc.Sub(at) {
-			return at.UnixMicro()
-		}
-	}
-	// No such hour: begin where the clocks went forward over it.
-	begin, _ := utc.Add(-before).In(zone).ZoneBounds()
-	return begin.UnixMicro()
-}
-
-func offsetAt(t time.Time, zone *time.Location) time.Duration {
-	_, seconds := t.In(zone).Zone()
-	return time.Duration(seconds) * time.Second
-}
-
-// dayNumber counts days since 1970-01-01.
-func dayNumber(y int, m time.Month, d int) int64 {
-	return floor(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).UnixMicro(), dayWidth) / dayWidth
+// date returns the start of a month, in microseconds.
+func date(y int, m time.Month) int64 {
+	return time.Date(y, m, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 }
 
 // floor rounds t down to a multiple of step, also before 1970.

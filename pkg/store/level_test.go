@@ -126,7 +126,7 @@ func everything(def *aggregation.Definition, per aggregation.Granularity) *Quest
 		return Expr{Op: OpField, Kind: kind, Field: Field{Role: role, Index: i}}
 	}
 	q := &Question{
-		Aggregation: def, Per: per, From: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(),
+		Aggregation: def, Per: per, From: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), Until: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(),
 		Limit: -1,
 		Group: []Field{{Role: BucketField}, {Role: KeyField}, {Role: KeyField, Index: 1}},
 		Select: []Expr{

@@ -14,14 +14,13 @@ import (
 // span is where the rows of an answer come from, and how their buckets become
 // those a question asks for. Rows of the question's own level have its buckets.
 // Of finer ones, those that start in [from, until) belong to the answer: either
-// width cuts them evenly, counted from origin, or edges and starts say where
-// each bucket begins and what its start is called (all times in microseconds
-// since 1970 UTC).
+// width cuts them evenly, counted from origin, or starts lists where each bucket
+// starts (all times in microseconds since 1970 UTC).
 type span struct {
 	sources       []source
 	from, until   int64
 	width, origin int64
-	edges, starts []int64
+	starts        []int64
 }
 
 // source is a level of an aggregation whose rows are read: all of them, or
@@ -38,7 +37,7 @@ type source struct {
 // interval in which there are rows at all.
 func (q *Question) span(ctx context.Context, tx *sql.Tx) (span, error) {
 	zone := q.Aggregation.Zone
-	var s span
+	s := span{from: q.Per.Ceil(q.From, zone), until: q.Per.Ceil(q.Until, zone)}
 	for _, joined := range q.sides() {
 		sources, err := q.sources(ctx, tx, joined)
 		if err != nil {
@@ -46,45 +45,29 @@ func (q *Question) span(ctx context.Context, tx *sql.Tx) (span, error) {
 		}
 		s.sources = append(s.sources, sources...)
 	}
-	if width, ok := q.Per.Even(zone); ok {
-		s.width, s.from, s.until = width, q.Per.Ceil(q.From, zone), q.Per.Ceil(q.Until, zone)
+	if s.cutEvenly(q.Per, s.from, s.until, zone) {
 		return s, nil
 	}
-	// The bucket that holds the end is in the answer if it starts before the end;
-	// with a clock change, so may be the bucket after it.
-	last := q.Per.Next(q.Per.Next(q.Per.Truncate(q.Until, zone), zone), zone)
-	lo, hi, err := q.extent(ctx, tx, s.sources, last)
-	if err != nil {
+	lo, hi, err := q.extent(ctx, tx, s)
+	switch {
+	case err != nil:
 		return span{}, err
-	}
-	if lo <= hi {
-		s.cut(q, lo, hi, last)
-	}
-	if s.from >= s.until {
+	case lo > hi:
 		s.sources = slices.DeleteFunc(s.sources, func(source source) bool { return source.level != q.Per })
+	case !s.cutEvenly(q.Per, lo, hi, zone):
+		for start := q.Per.Truncate(lo, zone); start <= hi; start = q.Per.Next(start, zone) {
+			s.starts = append(s.starts, start)
+		}
 	}
 	return s, nil
 }
 
-// cut says how the finer rows, which start between lo and hi, are cut, and
-// which of them start before last and belong to the answer.
-func (s *span) cut(q *Question, lo, hi, last int64) {
-	zone := q.Aggregation.Zone
-	if width, origin, ok := q.Per.EvenBetween(lo, hi, zone); ok {
-		ceil := func(t int64) int64 { return t + ((origin-t)%width+width)%width }
-		s.width, s.origin, s.from, s.until = width, origin, ceil(q.From), min(ceil(q.Until), last)
-		return
+// cutEvenly cuts by a width, if the buckets from lo to hi can be.
+func (s *span) cutEvenly(per aggregation.Granularity, lo, hi int64, zone *time.Location) (ok bool) {
+	if s.width, ok = per.Even(zone); !ok {
+		s.width, s.origin, ok = per.EvenBetween(lo, hi, zone)
 	}
-	edges, starts, end := cut(q.Per, zone, lo, hi)
-	for len(starts) > 0 && starts[0] < q.From {
-		edges, starts = edges[1:], starts[1:]
-	}
-	for n := len(starts) - 1; n >= 0 && starts[n] >= q.Until; n-- {
-		edges, starts, end = edges[:n], starts[:n], edges[n]
-	}
-	if len(edges) > 0 {
-		s.from, s.until, s.edges, s.starts = edges[0], end, edges, starts
-	}
+	return ok
 }
 
 // sources lists the levels of one of the question's aggregations that feed it,
@@ -126,19 +109,17 @@ func watermarks(ctx context.Context, tx *sql.Tx, def *aggregation.Definition, le
 }
 
 // extent returns the first and the last bucket start that finer sources have
-// from the start of the question's interval, for a stored bucket starts no
-// earlier than the bucket it is folded into, and before last. With none, the
-// first is greater.
-func (q *Question) extent(ctx context.Context, tx *sql.Tx, sources []source, last int64) (lo, hi int64, err error) {
+// in the span. With none, the first is greater.
+func (q *Question) extent(ctx context.Context, tx *sql.Tx, s span) (lo, hi int64, err error) {
 	lo, hi = math.MaxInt64, math.MinInt64
-	for _, source := range sources {
+	for _, source := range s.sources {
 		if source.level == q.Per {
 			continue
 		}
 		var first, newest sql.NullTime
 		err := tx.QueryRowContext(ctx,
 			`SELECT min(bucket), max(bucket) FROM `+tableOf(q.definition(source.joined), source.level)+` WHERE bucket >= $1 AND bucket < $2`,
-			instant(q.From), instant(last)).Scan(&first, &newest)
+			instant(s.from), instant(s.until)).Scan(&first, &newest)
 		if err != nil {
 			return 0, 0, fmt.Errorf("look for the first and the last bucket: %w", err)
 		}
@@ -147,19 +128,6 @@ func (q *Question) extent(ctx context.Context, tx *sql.Tx, sources []source, las
 		}
 	}
 	return lo, hi, nil
-}
-
-// cut lists the buckets from the one that holds first to the one that holds
-// last: where each begins, what its start is called, and where the last ends.
-// The two differ where a clock change is not a whole bucket long: what comes
-// after it belongs to a bucket whose start lies before it.
-func cut(g aggregation.Granularity, zone *time.Location, first, last int64) (edges, starts []int64, end int64) {
-	for edge := g.Truncate(first, zone); edge <= last; edge = end {
-		start := g.Truncate(edge, zone)
-		edges, starts = append(edges, edge), append(starts, start)
-		end = g.Next(start, zone)
-	}
-	return edges, starts, end
 }
 
 // instant returns the time that Postgres understands as t, microseconds since

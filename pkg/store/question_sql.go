@@ -198,9 +198,9 @@ func (st *statement) bucket(s span, level aggregation.Granularity) string {
 		return "bucket"
 	case s.width > 0:
 		return fmt.Sprintf("date_bin('%d microseconds', bucket, %s)", s.width, st.arg(instant(s.origin), "timestamptz"))
-	case s.edges != nil:
-		return fmt.Sprintf("(%s)[width_bucket(bucket, %s)]",
-			st.arg(instants(s.starts), "timestamptz[]"), st.arg(instants(s.edges), "timestamptz[]"))
+	case s.starts != nil:
+		starts := st.arg(instants(s.starts), "timestamptz[]")
+		return fmt.Sprintf("(%s)[width_bucket(bucket, %s)]", starts, starts)
 	}
 	return "bucket"
 }

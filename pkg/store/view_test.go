@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/lib/pq"
-	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/definition"
@@ -24,7 +23,7 @@ import (
 )
 
 // viewed is the answer of a level's view to "everything", as answer gives it.
-func viewed(t *rapid.T, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
+func viewed(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
 	columns := []string{"bucket", "api", "code"}
 	for _, m := range def.Measures {
 		columns = append(columns, pq.QuoteIdentifier(ident(m.Name)))
