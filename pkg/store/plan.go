@@ -190,8 +190,9 @@ func (p *planner) define(def *aggregation.Definition) {
 			}
 		}
 	}
-	switch refused := latest.loses(&want) && !p.mayDrop(def.Name); {
-	case !(refused && older != nil) && p.take(def, latest, &want):
+	extends := older == nil || p.mayDrop(def.Name) || !latest.loses(&want) // without being refused
+	switch {
+	case extends && p.take(def, latest, &want):
 	case older != nil && p.take(def, older, &want):
 	default:
 		p.create(def, version+1, latest)
