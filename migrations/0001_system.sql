@@ -18,6 +18,7 @@ CREATE TABLE weir.shard (
     messages     bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
     events       bigint NOT NULL DEFAULT 0 CHECK (events >= 0),
     dead_letters bigint NOT NULL DEFAULT 0 CHECK (dead_letters >= 0),
+    other_events bigint NOT NULL DEFAULT 0 CHECK (other_events >= 0), -- that lost the name of their group to __other__, for each aggregation anew
     created_at   timestamptz NOT NULL DEFAULT now(),
     flushed_at   timestamptz,
     retired_at   timestamptz, -- nobody may write it any more

@@ -197,19 +197,9 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 			for k, key := range t.def.Keys {
 				t.probe[1+k] = take(key.Kind, p.Keys[k][i])
 			}
-			for k, m := range t.def.Measures {
-				switch {
-				case !m.Stored():
-				case m.Sketched():
-					x.blocks[k] = p.Sketches[k][i]
-				default:
-					x.measures[k] = take(m.ArgKind, p.Measures[k][i])
-				}
-			}
-			if p.Missing != nil {
-				t.probe[t.missing] = p.Missing[i]
-			} else {
-				t.probe[t.missing] = 0
+			t.takeMeasures(&x, &p, i, take)
+			if t.missing > 0 {
+				t.probe[t.missing] = p.missing(i)
 			}
 			x.events = p.Events[i]
 			if p.FirstTime != nil {
@@ -227,6 +217,23 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 		t.gate.commit() // what is merged is committed at a finer level
 	}
 	return nil
+}
+
+// takeMeasures makes what group i of the part has of each measure that of x. Of
+// what is missing there is nothing to take: its cells are of no meaning, and a
+// text among them is in no dictionary.
+func (t *table) takeMeasures(x *contribution, p *Part, i int, take func(event.Kind, event.Cell) event.Cell) {
+	missing := p.missing(i)
+	for k, m := range t.def.Measures {
+		x.measures[k], x.blocks[k] = 0, nil
+		switch {
+		case !m.Stored() || missing&MissingBit(k) != 0:
+		case m.Sketched():
+			x.blocks[k] = p.Sketches[k][i]
+		default:
+			x.measures[k] = take(m.ArgKind, p.Measures[k][i])
+		}
+	}
 }
 
 // must stands for what cannot fail: sketches that this process encoded can be

@@ -12,6 +12,7 @@ package aggregation
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"weir/pkg/event"
@@ -181,6 +182,12 @@ func (d *Definition) ID() string {
 		return d.Name
 	}
 	return d.Name + "@" + strconv.Itoa(d.Version)
+}
+
+// Table returns the name that a level's table has in the database: lower case,
+// so that people can write it in any case and without quotes.
+func (d *Definition) Table(level Granularity) string {
+	return strings.ToLower(d.ID()) + "_" + strings.ReplaceAll(level.String(), " ", "_")
 }
 
 // Finest returns the finest granularity that is kept.

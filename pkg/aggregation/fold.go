@@ -41,6 +41,14 @@ type Part struct {
 // Len returns the number of groups.
 func (p *Part) Len() int { return len(p.Events) }
 
+// missing returns the bits of what is not known of group i.
+func (p *Part) missing(i int) event.Cell {
+	if p.Missing == nil {
+		return 0
+	}
+	return p.Missing[i]
+}
+
 // Fold adds up the events of a batch. Rows marked Dropped are passed over.
 // Every event counts in the bucket of its own time, however late it is.
 //

@@ -23,8 +23,11 @@ type table struct {
 	rows   []event.Cell
 	// sketches are those of all rows.
 	sketches []sketch
-	slots    []int32 // row number + 1; 0 is free; the length is a power of two
-	probe    []event.Cell
+	// slots finds the row of a group: its number + 1; 0 is free. The length is a
+	// power of two. Rows that were set aside (split) are in none.
+	slots []int32
+	used  int // slots that are not free
+	probe []event.Cell
 
 	missing     int   // where Part.Missing is, of tables that are merged into; 0 if all measures are known
 	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
@@ -89,7 +92,8 @@ func (t *table) group() (i int, fresh bool) {
 	t.rows = append(t.rows, t.probe...)
 	t.rows = append(t.rows, make([]event.Cell, t.stride-t.width)...)
 	t.slots[at] = int32(n + 1) // a batch has far fewer than 2^31 groups
-	if 4*(n+1) > 3*len(t.slots) {
+	t.used++
+	if 4*t.used > 3*len(t.slots) {
 		t.grow()
 	}
 	return n, true
@@ -208,21 +212,26 @@ func less(kind event.Kind, a, b event.Cell) bool {
 }
 
 // split sets group i aside as a group of its own that is complete, and empties
-// row i for more of the same key.
+// row i for more of the same key. What is set aside is never looked for again,
+// so that any number of such rows leaves finding a group as cheap as it was.
 func (t *table) split(i int) {
 	t.rows = append(t.rows, t.row(i)...)
 	clear(t.row(i)[t.width:])
 }
 
 func (t *table) grow() {
-	t.slots = make([]int32, 2*len(t.slots))
+	old := t.slots
+	t.slots = make([]int32, 2*len(old))
 	mask := uint64(len(t.slots) - 1)
-	for i := range t.len() {
-		at := hash(t.row(i)[:t.width]) & mask
+	for _, n := range old {
+		if n == 0 {
+			continue
+		}
+		at := hash(t.row(int(n - 1))[:t.width]) & mask
 		for t.slots[at] != 0 {
 			at = (at + 1) & mask
 		}
-		t.slots[at] = int32(i + 1)
+		t.slots[at] = n
 	}
 }
 

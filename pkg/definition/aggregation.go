@@ -1,9 +1,12 @@
 package definition
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
@@ -15,7 +18,7 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 	if !aggregationName.MatchString(name) {
 		r.bad(text.name.Node, "a name is 1 to 40 letters, digits and _, and does not begin with a digit")
 	}
-	b.take(d.reader, text.name.Node, "aggregation", name)
+	fresh := b.take(d.reader, text.name.Node, "aggregation", name)
 	def := &aggregation.Definition{
 		Name: name, Doc: text.doc.text(), PartitionByID: !b.options.NotByID,
 		Granularities: r.every(text), Zone: r.zone(text.zone),
@@ -48,7 +51,23 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 	for _, p := range text.columns {
 		r.addMeasure(def, streams, p, columns)
 	}
+	if fresh {
+		b.takeTables(r, text.name.Node, def)
+	}
 	b.catalog.Aggregations = append(b.catalog.Aggregations, def)
+}
+
+// takeTables reserves the tables of an aggregation: 15 minutes of A would have
+// the one that minutes of A_15 have.
+func (b *builder) takeTables(r reader, n *yaml.Node, def *aggregation.Definition) {
+	for _, level := range def.Granularities {
+		id := "table " + def.Table(level)
+		if other, ok := b.taken[id]; ok {
+			r.bad(n, "its %s would be in the table %s, which is that of the %s: rename one of the two", level, def.Table(level), other)
+			continue
+		}
+		b.taken[id] = fmt.Sprintf("%s of aggregation %q, at %s:%d", level, def.Name, r.file, n.Line)
+	}
 }
 
 // from returns the streams that feed the aggregation, without unknown ones.
@@ -154,8 +173,11 @@ func (r reader) addKey(def *aggregation.Definition, streams []*stream, key scala
 	if !ok {
 		return
 	}
-	if reservedColumn(key.Value) {
+	switch {
+	case reservedColumn(key.Value):
 		r.bad(key.Node, "%q is a name that the tables use themselves: derive an attribute of another name", key.Value)
+	case systemColumn(key.Value):
+		r.bad(key.Node, "%q is a column that Postgres has in every table: derive an attribute of another name", key.Value)
 	}
 	columns[strings.ToLower(key.Value)] = true
 	def.Keys = append(def.Keys, aggregation.Key{Name: key.Value, Kind: kind})
@@ -201,6 +223,9 @@ func (r reader) addMeasure(def *aggregation.Definition, streams []*stream, p pai
 		return
 	case reservedColumn(name):
 		r.bad(p.name.Node, "is a name that the tables use themselves")
+		return
+	case systemColumn(name):
+		r.bad(p.name.Node, "is a column that Postgres has in every table: take another name")
 		return
 	case len(def.Measures) == aggregation.MaxMeasures:
 		r.bad(p.name.Node, "is one too many: an aggregation has at most %d measures; put the others into a second one", aggregation.MaxMeasures)

@@ -1,13 +1,17 @@
 package definition_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	"weir/pkg/aggregation"
+	"weir/pkg/alert"
 	"weir/pkg/definition"
+	"weir/pkg/event"
 )
 
 // brokenCase is one case of testdata/broken.txt, which says how it is written.
@@ -116,10 +120,105 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Add(base + "derived: {x: price * volume}\naggregations:\n  A: {group_by: [name], select: {a: last(x), n: count()}, every: [sec, days]}\n")
+	for _, every := range []string{"seconds...weeks", "hours...quarters", "5 minutes...years", "weeks...years", "2 days...90 days", "999 years"} {
+		f.Add(base + "aggregations:\n  A: {group_by: [name], select: {n: count(), m: p95(volume * volume)}, every: " + every + "}\n")
+	}
+	f.Add(base + "rules:\n  r: {class: counted, severity: 1, window: 0 seconds, more_than: 0, message: m}\n  q: {class: event, severity: 1, value: volume * price, above: 0, message: m}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
 		if (catalog == nil) == (err == nil) {
 			t.Fatalf("catalogue %v and error %v", catalog, err)
 		}
+		if catalog != nil {
+			run(t, catalog)
+		}
 	})
+}
+
+// run does with a catalogue what the roles do: what is accepted must not panic.
+func run(t testing.TB, catalog *definition.Catalog) {
+	cascade := aggregation.NewCascade(catalog.Aggregations, nil)
+	local := alert.NewLocal(catalog.Rules, "shard")
+	for _, schema := range catalog.Streams {
+		columns := event.NewColumns(schema, event.NewDictionary())
+		var d event.Decoder
+		body := event.Body{Data: []byte(`[{}, {"at": 1795341599123, "name": "x", "price": 1.5, "volume": 9007199254740991, "hot": true}]`)}
+		if _, _, err := d.Decode(body, event.Origin{Stored: 1795341599123000}, columns); err != nil {
+			t.Fatal(err)
+		}
+		cascade.Add(aggregation.Fold(catalog.Aggregations, []*event.Columns{columns}, nil))
+		local.Evaluate([]*event.Columns{columns})
+		local.Commit()
+	}
+	flush := cascade.Prepare(func(aggregation.Granularity) bool { return true })
+	want := 0
+	for _, def := range catalog.Aggregations {
+		want += len(def.Granularities) - 1
+		if len(def.Granularities) == 0 {
+			t.Fatalf("%s keeps no level", def.Name)
+		}
+	}
+	if len(flush.Levels) != want {
+		t.Fatalf("%d levels are flushed, want %d", len(flush.Levels), want)
+	}
+}
+
+func TestLoad_RangesHoldTheirEndsAndTheStandardUnitsBetween(t *testing.T) {
+	t.Parallel()
+	_, base, _ := readBroken(t)
+	for every, want := range map[string]string{
+		"seconds...years":       "seconds, minutes, hours, days, months, years",
+		"sec...min":             "seconds, minutes",
+		"seconds...weeks":       "seconds, minutes, hours, days, weeks",
+		"seconds...2 weeks":     "seconds, minutes, hours, days, 2 weeks",
+		"hours...quarters":      "hours, days, months, quarters",
+		"5 minutes...years":     "5 minutes, hours, days, months, years",
+		"15 minutes...6 hours":  "15 minutes, hours, 6 hours",
+		"30 seconds...12 hours": "30 seconds, minutes, hours, 12 hours",
+		"60 minutes...24 hours": "hours, days",
+		"weeks...weeks":         "weeks",
+		"months...5 years":      "months, years, 5 years",
+		"weeks...2 weeks":       "weeks, 2 weeks",
+	} {
+		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(base + "aggregations: {A: {select: {n: count()}, every: " + every + "}}\n")}})
+		if err != nil {
+			t.Errorf("%s: %v", every, err)
+			continue
+		}
+		var got []string
+		for _, g := range catalog.Aggregations[0].Granularities {
+			got = append(got, g.String())
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s: got %s, want %s", every, strings.Join(got, ", "), want)
+		}
+		run(t, catalog)
+	}
+}
+
+// Any two levels are a range, or refused; never anything else.
+func TestLoad_EveryRangeIsTakenOrRefused(t *testing.T) {
+	t.Parallel()
+	_, base, _ := readBroken(t)
+	taken := 0
+	for _, n := range []int{1, 2, 7, 12, 30, 90, 999} {
+		for _, m := range []int{1, 3, 4, 400} {
+			for _, from := range []string{"seconds", "minutes", "hours", "days", "weeks", "months", "quarters", "years"} {
+				for _, to := range []string{"seconds", "minutes", "hours", "days", "weeks", "months", "quarters", "years"} {
+					text := fmt.Sprintf("%saggregations: {A: {select: {n: count()}, every: %d %s...%d %s}}\n", base, n, from, m, to)
+					catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
+					switch {
+					case err == nil:
+						taken++
+						run(t, catalog)
+					case !strings.Contains(err.Error(), "a.yaml:10: "):
+						t.Errorf("%s: the error has no place: %v", text, err)
+					}
+				}
+			}
+		}
+	}
+	if taken < 100 {
+		t.Errorf("%d ranges are taken", taken)
+	}
 }

@@ -14,8 +14,12 @@ import (
 // machine.
 type node struct {
 	kind event.Kind
-	cell func(c *event.Columns, row int) event.Cell
+	cell evaluate
 }
+
+// evaluate computes a cell of one row. It fails where an integer would leave 64
+// bits.
+type evaluate = func(c *event.Columns, row int) (event.Cell, error)
 
 // direct translates a checked expression, or reports that it cannot.
 func (l *language) direct(n ast.Node, attributes []event.Attribute, index map[string]int) (node, bool) {
@@ -35,15 +39,7 @@ func (l *language) direct(n ast.Node, attributes []event.Attribute, index map[st
 	case *ast.UnaryNode:
 		return l.unary(n, attributes, index)
 	case *ast.BinaryNode:
-		left, ok := l.direct(n.Left, attributes, index)
-		if !ok {
-			return node{}, false
-		}
-		right, ok := l.direct(n.Right, attributes, index)
-		if !ok || left.kind != right.kind {
-			return node{}, false
-		}
-		return binary(n.Operator, left.kind, left.cell, right.cell)
+		return l.binary(n, attributes, index)
 	case *ast.ConditionalNode:
 		return l.conditional(n, attributes, index)
 	case *ast.CallNode:
@@ -57,18 +53,18 @@ func attributeNode(kind event.Kind, at int) (node, bool) {
 	case event.Float:
 		return node{}, false
 	case event.Time:
-		return node{event.Int, func(c *event.Columns, row int) event.Cell { return milliseconds(c.Cells[at][row]) }}, true
+		return node{event.Int, func(c *event.Columns, row int) (event.Cell, error) { return milliseconds(c.Cells[at][row]), nil }}, true
 	case event.String, event.Int, event.Bool:
 	}
-	return node{kind, func(c *event.Columns, row int) event.Cell { return c.Cells[at][row] }}, true
+	return node{kind, func(c *event.Columns, row int) (event.Cell, error) { return c.Cells[at][row], nil }}, true
 }
 
 func constantNode(kind event.Kind, cell event.Cell) node {
-	return node{kind, func(*event.Columns, int) event.Cell { return cell }}
+	return node{kind, func(*event.Columns, int) (event.Cell, error) { return cell, nil }}
 }
 
 func textNode(text string) (node, bool) {
-	return node{event.String, func(c *event.Columns, _ int) event.Cell { return c.Dict.Intern(text) }}, storable(text)
+	return node{event.String, func(c *event.Columns, _ int) (event.Cell, error) { return c.Dict.Intern(text), nil }}, storable(text)
 }
 
 func (l *language) unary(n *ast.UnaryNode, attributes []event.Attribute, index map[string]int) (node, bool) {
@@ -76,42 +72,49 @@ func (l *language) unary(n *ast.UnaryNode, attributes []event.Attribute, index m
 	if !ok {
 		return node{}, false
 	}
-	f := inner.cell
-	switch {
-	case (n.Operator == "not" || n.Operator == "!") && inner.kind == event.Bool:
-		return node{event.Bool, func(c *event.Columns, row int) event.Cell { return 1 - f(c, row) }}, true
-	case n.Operator == "-" && inner.kind == event.Int:
-		return node{event.Int, func(c *event.Columns, row int) event.Cell { return -f(c, row) }}, true
+	if n.Operator != "not" && n.Operator != "!" || inner.kind != event.Bool {
+		return node{}, false
 	}
-	return node{}, false
+	return node{event.Bool, func(c *event.Columns, row int) (event.Cell, error) {
+		v, err := inner.cell(c, row)
+		return 1 - v, err
+	}}, true
 }
 
 // binary joins two operands of one kind. Texts of one dictionary are equal
 // exactly when their cells are.
-func binary(operator string, kind event.Kind, l, r func(*event.Columns, int) event.Cell) (node, bool) {
-	compare := func(holds func(a, b event.Cell) bool) (node, bool) {
-		return node{event.Bool, func(c *event.Columns, row int) event.Cell {
-			return event.BoolCell(holds(l(c, row), r(c, row)))
-		}}, true
+func (l *language) binary(n *ast.BinaryNode, attributes []event.Attribute, index map[string]int) (node, bool) {
+	left, ok := l.direct(n.Left, attributes, index)
+	if !ok {
+		return node{}, false
 	}
-	switch operator {
+	right, ok := l.direct(n.Right, attributes, index)
+	if !ok || left.kind != right.kind {
+		return node{}, false
+	}
+	compare := func(holds func(a, b event.Cell) bool) (node, bool) {
+		return both(event.Bool, left.cell, right.cell, func(a, b event.Cell) (event.Cell, error) {
+			return event.BoolCell(holds(a, b)), nil
+		}), true
+	}
+	switch n.Operator {
 	case "==":
 		return compare(func(a, b event.Cell) bool { return a == b })
 	case "!=":
 		return compare(func(a, b event.Cell) bool { return a != b })
 	}
-	if kind == event.Bool {
-		switch operator {
+	if left.kind == event.Bool {
+		switch n.Operator {
 		case "&&", "and":
-			return node{kind, func(c *event.Columns, row int) event.Cell { return l(c, row) & r(c, row) }}, true
+			return shortened(0, left.cell, right.cell), true
 		case "||", "or":
-			return node{kind, func(c *event.Columns, row int) event.Cell { return l(c, row) | r(c, row) }}, true
+			return shortened(1, left.cell, right.cell), true
 		}
 	}
-	if kind != event.Int {
+	if left.kind != event.Int {
 		return node{}, false
 	}
-	switch operator {
+	switch n.Operator {
 	case "<":
 		return compare(func(a, b event.Cell) bool { return a < b })
 	case "<=":
@@ -120,14 +123,34 @@ func binary(operator string, kind event.Kind, l, r func(*event.Columns, int) eve
 		return compare(func(a, b event.Cell) bool { return a > b })
 	case ">=":
 		return compare(func(a, b event.Cell) bool { return a >= b })
-	case "+":
-		return node{kind, func(c *event.Columns, row int) event.Cell { return l(c, row) + r(c, row) }}, true
-	case "-":
-		return node{kind, func(c *event.Columns, row int) event.Cell { return l(c, row) - r(c, row) }}, true
-	case "*":
-		return node{kind, func(c *event.Columns, row int) event.Cell { return l(c, row) * r(c, row) }}, true
 	}
 	return node{}, false
+}
+
+// both computes from two operands.
+func both(kind event.Kind, l, r evaluate, of func(a, b event.Cell) (event.Cell, error)) node {
+	return node{kind, func(c *event.Columns, row int) (event.Cell, error) {
+		a, err := l(c, row)
+		if err != nil {
+			return 0, err
+		}
+		b, err := r(c, row)
+		if err != nil {
+			return 0, err
+		}
+		return of(a, b)
+	}}
+}
+
+// shortened asks the right operand only if the left one does not decide: so an
+// operand can guard another that fails.
+func shortened(decides event.Cell, l, r evaluate) node {
+	return node{event.Bool, func(c *event.Columns, row int) (event.Cell, error) {
+		if v, err := l(c, row); err != nil || v == decides {
+			return v, err
+		}
+		return r(c, row)
+	}}
 }
 
 func (l *language) conditional(n *ast.ConditionalNode, attributes []event.Attribute, index map[string]int) (node, bool) {
@@ -143,8 +166,12 @@ func (l *language) conditional(n *ast.ConditionalNode, attributes []event.Attrib
 	if !ok || then.kind != other.kind {
 		return node{}, false
 	}
-	return node{then.kind, func(c *event.Columns, row int) event.Cell {
-		if when.cell(c, row) != 0 {
+	return node{then.kind, func(c *event.Columns, row int) (event.Cell, error) {
+		holds, err := when.cell(c, row)
+		switch {
+		case err != nil:
+			return 0, err
+		case holds != 0:
 			return then.cell(c, row)
 		}
 		return other.cell(c, row)
@@ -153,15 +180,39 @@ func (l *language) conditional(n *ast.ConditionalNode, attributes []event.Attrib
 
 func (l *language) call(n *ast.CallNode, attributes []event.Attribute, index map[string]int) (node, bool) {
 	callee, ok := n.Callee.(*ast.IdentifierNode)
-	if !ok || len(n.Arguments) != 1 {
+	if !ok {
 		return node{}, false
+	}
+	arguments := make([]node, len(n.Arguments))
+	for i := range arguments {
+		if arguments[i], ok = l.direct(n.Arguments[i], attributes, index); !ok {
+			return node{}, false
+		}
+	}
+	if o, ok := operationOf(callee.Value); ok {
+		return o.direct(arguments)
 	}
 	function := l.functions[callee.Value]
-	argument, ok := l.direct(n.Arguments[0], attributes, index)
-	if function == nil || !ok || argument.kind != event.String {
+	if function == nil || len(arguments) != 1 || arguments[0].kind != event.String {
 		return node{}, false
 	}
-	return node{event.String, func(c *event.Columns, row int) event.Cell {
-		return c.Dict.Intern(function.get(c.Dict.Text(argument.cell(c, row))))
+	argument := arguments[0].cell
+	return node{event.String, func(c *event.Columns, row int) (event.Cell, error) {
+		text, err := argument(c, row)
+		if err != nil {
+			return 0, err
+		}
+		return c.Dict.Intern(function.get(c.Dict.Text(text))), nil
 	}}, true
+}
+
+// direct is the operation as a node.
+func (o operation) direct(operands []node) (node, bool) {
+	if len(operands) == 1 {
+		operands = append([]node{constantNode(event.Int, 0)}, operands...)
+	}
+	if operands[0].kind != event.Int || operands[1].kind != event.Int {
+		return node{}, false
+	}
+	return both(event.Int, operands[0].cell, operands[1].cell, o.apply), true
 }

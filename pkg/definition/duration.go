@@ -113,8 +113,8 @@ func retention(g aggregation.Granularity, text string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseEvery reads the levels to keep, finest first, from "first...last" or a
-// list, in any spelling that Siddhi accepts.
+// parseEvery reads the levels to keep, finest first and at least one, from
+// "first...last" or a list, in any spelling that Siddhi accepts.
 func parseEvery(items []string) ([]aggregation.Granularity, error) {
 	if len(items) == 1 {
 		if first, last, ok := strings.Cut(items[0], "..."); ok {
@@ -124,6 +124,9 @@ func parseEvery(items []string) ([]aggregation.Granularity, error) {
 	}
 	var levels []aggregation.Granularity
 	for _, item := range items {
+		if strings.Contains(item, "...") {
+			return nil, fmt.Errorf("the range %s cannot stand in a list: list its levels", strings.TrimSpace(item))
+		}
 		g, err := parseGranularity(item)
 		if err != nil {
 			return nil, err
@@ -137,6 +140,8 @@ func parseEvery(items []string) ([]aggregation.Granularity, error) {
 	return levels, nil
 }
 
+// everyRange returns the two ends of a range and, of seconds, minutes, hours,
+// days, months and years, those between.
 func everyRange(first, last string) ([]aggregation.Granularity, error) {
 	from, err := parseGranularity(first)
 	if err != nil {
@@ -149,8 +154,16 @@ func everyRange(first, last string) ([]aggregation.Granularity, error) {
 	if from > to {
 		return nil, fmt.Errorf("a range goes from fine to coarse: %s...%s", to, from)
 	}
-	all := aggregation.Granularities()
-	return all[slices.Index(all, from) : slices.Index(all, to)+1], nil
+	levels := []aggregation.Granularity{from}
+	for _, g := range aggregation.Granularities() {
+		if g > from && g < to {
+			levels = append(levels, g)
+		}
+	}
+	if to > from {
+		levels = append(levels, to)
+	}
+	return levels, nil
 }
 
 func parseGranularity(text string) (aggregation.Granularity, error) {

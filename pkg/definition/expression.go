@@ -3,15 +3,18 @@ package definition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
 
@@ -29,7 +32,7 @@ type language struct {
 func impure() []string { return []string{"now", "keys", "values", "toPairs"} }
 
 func newLanguage(f functions) *language {
-	l := &language{functions: f}
+	l := &language{functions: f, options: arithmetic()}
 	for name, m := range f {
 		l.options = append(l.options, expr.Function(name, func(args ...any) (any, error) {
 			text, ok := args[0].(string)
@@ -55,10 +58,29 @@ type expression struct {
 type nameError struct {
 	name   string
 	column int
+	from   int // in runes
 }
 
 func (e *nameError) Error() string {
 	return fmt.Sprintf("column %d: unknown name %q", e.column, e.name)
+}
+
+// called reports whether the name is called as a function in the text.
+func (e *nameError) called(text string) bool {
+	after := []rune(text)
+	after = after[min(e.from+len([]rune(e.name)), len(after)):]
+	return strings.HasPrefix(strings.TrimSpace(string(after)), "(")
+}
+
+// names lists what can be called.
+func (l *language) names() []string {
+	names := slices.Sorted(maps.Keys(l.functions))
+	for _, f := range builtin.Builtins {
+		if !slices.Contains(impure(), f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // compile prepares an expression over the attributes. The error names the
@@ -73,7 +95,7 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		env[a.Name] = sample(a.Kind)
 		index[a.Name] = i
 	}
-	code, err := expr.Compile(text, append([]expr.Option{expr.Env(env)}, l.options...)...)
+	code, err := l.code(text, env)
 	if err != nil {
 		return expression{}, readable(err)
 	}
@@ -84,9 +106,7 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		return expression{}, errors.New("$env cannot be used: name the attribute")
 	}
 	if d, ok := l.direct(root, attributes, index); ok {
-		return expression{kind: d.kind, derive: func(c *event.Columns, row int) (event.Cell, error) {
-			return d.cell(c, row), nil
-		}}, nil
+		return expression{kind: d.kind, derive: d.cell}, nil
 	}
 	kind, err := resultKind(root.Type())
 	if err != nil {
@@ -97,6 +117,21 @@ func (l *language) compile(text string, attributes []event.Attribute) (expressio
 		p.uses = append(p.uses, use{name: name, attribute: index[name], kind: attributes[index[name]].Kind})
 	}
 	return expression{kind: kind, derive: p.eval}, nil
+}
+
+// code compiles the text as it is written, so that errors are about that, and
+// then with checked arithmetic.
+func (l *language) code(text string, env map[string]any) (*vm.Program, error) {
+	options := append([]expr.Option{expr.Env(env)}, l.options...)
+	if _, err := expr.Compile(text, options...); err != nil {
+		return nil, err
+	}
+	v := &checked{}
+	code, err := expr.Compile(text, append(options, expr.Patch(v))...)
+	if err == nil {
+		err = v.err
+	}
+	return code, err
 }
 
 // nameVisitor collects which attributes an expression reads.
@@ -129,7 +164,7 @@ func readable(err error) error {
 		return err
 	}
 	if m := unknownName.FindStringSubmatch(at.Message); m != nil {
-		return &nameError{name: m[1], column: at.Column + 1}
+		return &nameError{name: m[1], column: at.Column + 1, from: at.From}
 	}
 	if at.Line > 1 {
 		return fmt.Errorf("line %d, column %d of the expression: %s", at.Line, at.Column+1, at.Message)

@@ -30,7 +30,7 @@ func (s *stream) setIfEmpty(text attributeText) {
 	plain := slices.Clone(s.schema.Attributes)
 	for i := range plain {
 		if s.filled[plain[i].Name] {
-			plain[i].Name = hiddenPrefix // stands for nothing
+			plain[i].Name = event.HiddenPrefix // stands for nothing
 		}
 	}
 	e, err := s.compile(text.ifEmpty.Value, plain)

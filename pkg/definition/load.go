@@ -27,7 +27,7 @@
 //	    where: fast
 //	    group_by: [apiName]
 //	    select: {calls: count(), slowest: max(responseTime)}
-//	    every: seconds...years   # or a list: [seconds, hours]
+//	    every: seconds...years   # or a list: [seconds, hours]; see Levels
 //	    retention: {seconds: 5 minutes, years: all}
 //	    zone: Europe/Paris       # default UTC
 //	    partition_by_id: true    # shard_id is a column of answers; default (see Options)
@@ -51,8 +51,10 @@
 //
 // Anchors (&name) and aliases (*name) share a value within a file.
 //
-// Types are string, int (64 bits), float, bool and time; units of a time sent
-// as a number are s, ms (default), us and ns. An attribute that an event lacks
+// Types are string, int, float, bool and time; units of a time sent
+// as a number are s, ms (default), us and ns. An int is computed with 64 bits;
+// one that is sent lies from -(2^53-1) to 2^53-1, as far as JSON readers agree
+// on integers, or its event is rejected. An attribute that an event lacks
 // has its default; where none is given that is "None" for a string, as WSO2
 // fills it, 0, false, or the start of 1970. "required: true" rejects the event
 // instead; the event time is always required. Where a string is missing or
@@ -66,6 +68,23 @@
 // 1970; totals stay right at every level ([weir/pkg/aggregation.Guard]). An aggregation
 // that groups by no string has no cap.
 //
+// # Measures
+//
+// select has count(), and of an expression sum, avg, min, max, first, last,
+// distinct_count, stddev (of the population) and quantiles: p50, p99.9 or
+// percentile(x, 99.9). A quantile is, within 1 %, the value of
+// the lower rank: of n values in order, numbered from 0, that is number
+// ⌊p/100·(n-1)⌋, so that p50 of 1 and 9 is 1.
+//
+// # Levels
+//
+// every takes seconds, minutes, hours, days, weeks, months, quarters, years and
+// multiples such as 15 minutes. A range holds its two ends, whatever they are,
+// and of seconds, minutes, hours, days, months and years those between:
+// 5 minutes...quarters is [5 minutes, hours, days, months, quarters]. Every
+// level must be made of whole buckets of a finer one that is kept, but for the
+// finest: weeks...years is refused.
+//
 // # Expressions
 //
 // Derived attributes, where, value and the arguments of select are expr-lang
@@ -76,16 +95,20 @@
 // ([Options]), and template(path), see below; an attribute may have the name of a function, which that name
 // then hides. What depends on more than the event (now, and the functions
 // that walk a map in random order) is left out, so that the same event always
-// gives the same values. An expression that fails on an event, or gives a
-// value that cannot be stored (no number, not finite, not UTF-8), rejects it.
+// gives the same values. An expression that fails on an event, computes an
+// integer that does not fit into 64 bits, or gives a value that cannot be
+// stored (no number, not finite, not UTF-8), rejects it; the dead letter names
+// the expression and the operands. bitshl and its like work on 64 bits, and
+// drop what is shifted out.
 //
 // # Templates of paths
 //
 // template(path) is the path without query and fragment, with {id} for each
 // segment that names one thing:
 //
-//   - a number: decimal digits only;
-//   - a UUID: 8-4-4-4-12 hexadecimal digits;
+//   - a number: digits, perhaps after a minus sign, and with a point where it is
+//     no version: 12.5, -5 and 0.125, but not 1.0 or 2.13;
+//   - a UUID: 8-4-4-4-12 hexadecimal digits, perhaps in braces or after urn:uuid:;
 //   - a hash: 16 or more hexadecimal digits, perhaps after 0x;
 //   - a ULID: 26 digits of its alphabet, all in upper or all in lower case;
 //   - a date: 2026-11-22, perhaps with a time as in 2026-11-22T10:00:00Z;
@@ -94,7 +117,8 @@
 //     begin with a letter, which stays: {id}.json;
 //   - anything longer than 64 bytes.
 //
-// Parameters of a segment (";jsessionid=…") are dropped. All else stays as it
+// Letters, digits and -._~ that are escaped without need (%31 for 1) count as
+// what they are. Parameters of a segment (";jsessionid=…") are dropped. All else stays as it
 // is: 1.0, v2, user-42, short ids in base64, which no rule tells from names. A
 // template has at most 256 bytes; of longer ones the last segments are left
 // out, and "/…" stands for them. The template of a template is itself.

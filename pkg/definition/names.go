@@ -34,6 +34,12 @@ func reservedColumn(name string) bool {
 	return slices.Contains([]string{"bucket", "shard_id", "batch_no"}, name) || strings.HasPrefix(name, "weir_")
 }
 
+// systemColumn reports whether Postgres has a column of that name in every
+// table, so that it refuses another.
+func systemColumn(name string) bool {
+	return slices.Contains([]string{"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}, strings.ToLower(name))
+}
+
 // suggest is `; did you mean "…"?` with the known name nearest to name, or the
 // list of them where none is near and they are few.
 func suggest(name string, known []string) string {

@@ -169,6 +169,9 @@ func (r reader) setDefault(a *event.Attribute, s scalar, place *yaml.Node) {
 	case event.Int:
 		a.Default.Cell = event.Cell(r.int("default", s))
 		number = float64(a.Default.Cell)
+		if a.Default.Cell > event.MaxInt || a.Default.Cell < -event.MaxInt {
+			r.bad(s.Node, "default %s is more than an event can bring: from -%d to %d (2^53-1)", s.Value, event.MaxInt, event.MaxInt)
+		}
 	case event.Float:
 		number = r.float("default", s)
 		a.Default.Cell = event.FloatCell(number)
@@ -298,7 +301,7 @@ func (s *stream) unknown(name string) error {
 func (s *stream) names() []string {
 	var names []string
 	for _, a := range s.schema.Attributes {
-		if !strings.HasPrefix(a.Name, hiddenPrefix) {
+		if !strings.HasPrefix(a.Name, event.HiddenPrefix) {
 			names = append(names, a.Name)
 		}
 	}
@@ -322,15 +325,14 @@ func (s *stream) compile(text string, attributes []event.Attribute) (expression,
 		return e, err
 	}
 	cause := s.unknown(unknown.name)
+	if unknown.called(text) && s.later[unknown.name] == 0 && !slices.Contains(impure(), unknown.name) && !s.broken[unknown.name] && s.schema.Index(unknown.name) < 0 {
+		cause = fmt.Errorf("there is no function %q%s", unknown.name, suggest(unknown.name, s.language.names()))
+	}
 	if strings.TrimSpace(text) == unknown.name || errors.Is(cause, errReported) {
 		return e, cause
 	}
 	return e, fmt.Errorf("column %d: %w", unknown.column, cause)
 }
-
-// hiddenPrefix begins the names of attributes that stand for expressions in
-// aggregations and rules; no attribute that is sent or derived has such a name.
-const hiddenPrefix = "="
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
@@ -344,7 +346,7 @@ func (s *stream) resolve(text string) (int, event.Kind, error) {
 	if s.broken[text] {
 		return -1, 0, errReported
 	}
-	if at := s.schema.Index(hiddenPrefix + text); at >= 0 {
+	if at := s.schema.Index(event.HiddenPrefix + text); at >= 0 {
 		return at, s.schema.Attributes[at].Kind, nil
 	}
 	e, err := s.compile(text, s.schema.Attributes)
@@ -352,7 +354,7 @@ func (s *stream) resolve(text string) (int, event.Kind, error) {
 		return -1, 0, err
 	}
 	s.schema.Attributes = append(s.schema.Attributes, event.Attribute{
-		Name: hiddenPrefix + text, Kind: e.kind, Derive: e.derive,
+		Name: event.HiddenPrefix + text, Kind: e.kind, Derive: e.derive,
 	})
 	return len(s.schema.Attributes) - 1, e.kind, nil
 }

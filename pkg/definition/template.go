@@ -41,9 +41,9 @@ func template(path string) string {
 
 func templateSegment(segment string) string {
 	segment, _, _ = strings.Cut(segment, ";") // parameters, such as jsessionid
-	stem, ending := segment, ""
-	if dot := strings.LastIndexByte(segment, '.'); dot > 0 && isEnding(segment[dot+1:]) {
-		stem, ending = segment[:dot], segment[dot:]
+	stem, ending := decoded(segment), ""
+	if dot := strings.LastIndexByte(stem, '.'); dot > 0 && isEnding(stem[dot+1:]) {
+		stem, ending = stem[:dot], stem[dot:]
 	}
 	switch {
 	case isIDs(stem):
@@ -52,6 +52,26 @@ func templateSegment(segment string) string {
 		return idSegment
 	}
 	return segment
+}
+
+// decoded returns the segment without the needless escapes of letters, digits
+// and -._~, as %31 for 1. What is too long to be one id stays as it is.
+func decoded(segment string) string {
+	if len(segment) > 3*longestSegment || strings.IndexByte(segment, '%') < 0 {
+		return segment
+	}
+	var b strings.Builder
+	for i := 0; i < len(segment); i++ {
+		c := segment[i]
+		if c == '%' && i+2 < len(segment) && isHex(segment[i+1]) && isHex(segment[i+2]) {
+			if d := hexValue(segment[i+1])<<4 | hexValue(segment[i+2]); isUnreserved(d) {
+				c = d
+				i += 2
+			}
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
 // isEnding reports whether the text can be the ending of a file name.
@@ -71,14 +91,36 @@ func isIDs(text string) bool {
 	return true
 }
 
-func isNumber(text string) bool { return text != "" && all(text, isDigit) }
+// isNumber accepts 7, -7, 12.5 and -0.5. A small number with a point, such as
+// 1.0 or 2.13, is rather a version.
+func isNumber(text string) bool {
+	digits, negative := strings.CutPrefix(text, "-")
+	whole, fraction, point := strings.Cut(digits, ".")
+	switch {
+	case whole == "" || !all(whole, isDigit) || !all(fraction, isDigit):
+		return false
+	case !point:
+		return true
+	}
+	return fraction != "" && (negative || len(whole) > 1 || len(fraction) > 2)
+}
 
 func isHash(text string) bool {
 	text = strings.TrimPrefix(text, "0x")
 	return len(text) >= shortestHash && all(text, isHex)
 }
 
+// isUUID accepts 8-4-4-4-12 digits, also in braces or as a URN.
 func isUUID(text string) bool {
+	const urn = "urn:uuid:"
+	switch {
+	case len(text) > len(urn) && strings.EqualFold(text[:len(urn)], urn):
+		text = text[len(urn):]
+	case strings.HasPrefix(text, "{") && strings.HasSuffix(text, "}"):
+		text = text[1 : len(text)-1]
+	case len(text) > 6 && strings.EqualFold(text[:3], "%7B") && strings.EqualFold(text[len(text)-3:], "%7D"):
+		text = text[3 : len(text)-3]
+	}
 	parts := strings.Split(text, "-")
 	if len(text) != len("01234567-89ab-cdef-0123-456789abcdef") || len(parts) != 5 {
 		return false
@@ -117,6 +159,18 @@ func isDate(text string) bool {
 	return rest == "" || rest[0] == 'T' && all(rest[1:], func(c byte) bool {
 		return isDigit(c) || strings.IndexByte(":.+-Z", c) >= 0
 	})
+}
+
+func isUnreserved(c byte) bool {
+	return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'z' || strings.IndexByte("-._~", c) >= 0
+}
+
+// hexValue is the value of a hexadecimal digit.
+func hexValue(c byte) byte {
+	if isDigit(c) {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

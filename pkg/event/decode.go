@@ -231,7 +231,7 @@ func (c *Columns) complete(row int, origin Origin) error {
 		attribute := &c.Schema.Attributes[at]
 		cell, err := attribute.Derive(c, row)
 		if err != nil {
-			return fmt.Errorf("%s: %w", attribute.Name, err)
+			return fmt.Errorf("%s: %w", strings.TrimPrefix(attribute.Name, HiddenPrefix), err)
 		}
 		c.Cells[at] = append(c.Cells[at], cell)
 	}

@@ -87,6 +87,11 @@ type Value struct {
 // texts in c.Dict. An error rejects the event.
 type Eval func(c *Columns, row int) (Cell, error)
 
+// HiddenPrefix begins the names of attributes that stand for expressions in
+// aggregations and rules: the rest is the expression. No attribute that is sent
+// or derived has such a name.
+const HiddenPrefix = "="
+
 // Attribute is one column of a stream.
 type Attribute struct {
 	Name string

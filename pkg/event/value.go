@@ -11,10 +11,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxInt bounds integers to what survives JSON readers that know only
-// doubles, and keeps a sum of a thousand million of them below overflow's
-// reach in any realistic bucket.
-const maxInt = 1<<53 - 1
+// MaxInt is the greatest integer that an event can bring, and -MaxInt the
+// least: what survives JSON readers that know only doubles. 2^53 does not, for
+// they read 2^53+1 as the same.
+const MaxInt = 1<<53 - 1
+
+func notInt(text string) error {
+	return fmt.Errorf("%s is no integer from -%d to %d (2^53-1)", text, MaxInt, MaxInt)
+}
 
 // earliest is the start of the year 1, in microseconds since 1970 UTC: what
 // lies before it Postgres and most of the world write in other ways.
@@ -86,13 +90,13 @@ func readInt(token jsontext.Token) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		f, ferr := strconv.ParseFloat(text, 64)
-		if ferr != nil || f != math.Trunc(f) || math.Abs(f) > maxInt {
-			return 0, fmt.Errorf("%s is no integer of at most 2^53", text)
+		if ferr != nil || f != math.Trunc(f) || math.Abs(f) > MaxInt {
+			return 0, notInt(text)
 		}
 		n = int64(f)
 	}
-	if n > maxInt || n < -maxInt {
-		return 0, fmt.Errorf("%s is no integer of at most 2^53", text)
+	if n > MaxInt || n < -MaxInt {
+		return 0, notInt(text)
 	}
 	return n, nil
 }

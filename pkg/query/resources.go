@@ -204,6 +204,9 @@ type Shard struct {
 	Events      int64      `json:"events"`
 	Messages    int64      `json:"messages"`
 	DeadLetters int64      `json:"dead_letters"`
+	// OtherEvents count in the group __other__, at some level at least, because their
+	// bucket had max_groups groups: for each aggregation anew.
+	OtherEvents int64 `json:"other_events"`
 	// Behind is how many of the coarser Levels of all aggregations do not have its
 	// last batch yet. Answers are complete all the same.
 	Behind    int        `json:"levels_behind"`
@@ -230,7 +233,7 @@ func Shards(ctx context.Context, db *store.DB, defs []*aggregation.Definition) (
 	for _, s := range stored {
 		shards = append(shards, Shard{
 			ShardID: s.ShardID, State: s.State(), Owner: s.Owner, LastFlush: moment(s.FlushedAt), Batches: s.LastBatch,
-			Events: s.Events, Messages: s.Messages, DeadLetters: s.DeadLetters,
+			Events: s.Events, Messages: s.Messages, DeadLetters: s.DeadLetters, OtherEvents: s.OtherEvents,
 			Behind: behind[s.ShardID], Levels: levels, RetiredAt: moment(s.RetiredAt), MovedTo: s.MovedTo,
 		})
 	}

@@ -40,6 +40,9 @@ func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregat
 		if err != nil {
 			return err
 		}
+		if defs, err = applied(ctx, db.sql, defs); err != nil {
+			return err
+		}
 		var failed error
 		for _, def := range defs {
 			for _, level := range def.Granularities {
@@ -47,10 +50,10 @@ func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregat
 					continue
 				}
 				for _, shard := range shards {
-					c := compaction{db: db, def: def, level: level, shardID: shard.ShardID}
-					err := c.run(ctx, every, shard.LastBatch)
+					c := compaction{db: db, def: def, level: level, shardID: shard.ShardID, lastBatch: shard.LastBatch}
+					err := c.run(ctx, every)
 					groups += c.groups
-					if err != nil {
+					if err != nil && !errors.Is(err, errDropped) {
 						failed = errors.Join(failed, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err))
 					}
 					if ctx.Err() != nil || Unavailable(err) {
@@ -69,10 +72,11 @@ func (db *DB) Compact(ctx context.Context, every time.Duration, defs []*aggregat
 
 // compaction is that of one level of one shard.
 type compaction struct {
-	db      *DB
-	def     *aggregation.Definition
-	level   aggregation.Granularity
-	shardID string
+	db        *DB
+	def       *aggregation.Definition
+	level     aggregation.Granularity
+	shardID   string
+	lastBatch int64 // of the shard
 	// Everything up to batch done is compacted, and everything up to batch
 	// through may be now. Rows that were moved here from another shard have
 	// numbers below zero; they may come at any time, and get one from zero on.
@@ -80,9 +84,9 @@ type compaction struct {
 	groups        int64 // taken in
 }
 
-func (c *compaction) run(ctx context.Context, every time.Duration, lastBatch int64) error {
+func (c *compaction) run(ctx context.Context, every time.Duration) error {
 	var fresh bool
-	c.done = math.MinInt64
+	c.done, c.through = math.MinInt64, math.MaxInt64
 	err := c.db.sql.QueryRowContext(ctx, `
 		SELECT batch_no, compacted_at > now() - $4 * interval '1 second' FROM weir.compacted
 		WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
@@ -93,49 +97,63 @@ func (c *compaction) run(ctx context.Context, every time.Duration, lastBatch int
 	if fresh {
 		return nil
 	}
-	if err := c.settle(ctx, lastBatch); err != nil || c.through < c.done {
-		return err // a level was added that has to be filled first
-	}
 	var after time.Time // the year 1: no bucket is older
 	for more := true; more; {
-		var buckets []string
-		if buckets, after, more, err = c.touched(ctx, after); err != nil {
+		err := c.db.steady(ctx, c.def, c.level, func(tx *Tx, def *aggregation.Definition) (err error) {
+			c.def = def // a measure or a level may have come since the last step
+			after, more, err = c.step(ctx, tx, after)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		if len(buckets) > 0 {
-			if err := c.merge(ctx, buckets); err != nil {
-				return err
-			}
-		}
 	}
-	_, err = c.db.sql.ExecContext(ctx, `
+	return nil
+}
+
+// step compacts the buckets after one, as many as one transaction takes. The
+// last step notes how far the level is.
+func (c *compaction) step(ctx context.Context, tx *Tx, after time.Time) (last time.Time, more bool, err error) {
+	if err := c.settle(ctx, tx); err != nil || c.through < c.done {
+		return after, false, err // a level was added that has to be filled first
+	}
+	buckets, last, more, err := c.touched(ctx, tx, after)
+	if err == nil && len(buckets) > 0 {
+		err = c.merge(ctx, tx, buckets)
+	}
+	if err != nil || more {
+		return last, more, err
+	}
+	_, err = tx.tx.ExecContext(ctx, `
 		INSERT INTO weir.compacted (aggregation, level, shard_id, batch_no) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (aggregation, level, shard_id) DO UPDATE SET batch_no = excluded.batch_no, compacted_at = now()`,
 		c.def.ID(), c.level.String(), c.shardID, c.through)
-	return err
+	return last, false, err
 }
 
 // settle finds through: a batch such that every row up to it is in all coarser
 // levels, and no flush will ever add another. What no level is folded from only
 // has to be as its own watermark says; where there is just one level, the
-// shard's last batch does.
-func (c *compaction) settle(ctx context.Context, lastBatch int64) (err error) {
-	c.through, err = c.db.through(ctx, c.def, c.level, c.shardID)
-	if err != nil || c.through < math.MaxInt64 {
-		return err
+// shard's last batch does. It is found anew in every transaction, for a level
+// that was added since has nothing yet, and it never rises, for the buckets
+// before were compacted only up to it.
+func (c *compaction) settle(ctx context.Context, tx *Tx) error {
+	through, err := through(ctx, tx.tx, c.def, c.level, c.shardID)
+	switch {
+	case err != nil || through < math.MaxInt64:
+	case c.level == c.def.Finest():
+		through = c.lastBatch
+	default:
+		through, err = watermark(ctx, tx.tx, c.def, c.level, c.shardID)
 	}
-	if c.level == c.def.Finest() {
-		c.through = lastBatch
-		return nil
-	}
-	c.through, err = c.db.watermark(ctx, c.def, c.level, c.shardID)
+	c.through = min(c.through, through)
 	return err
 }
 
 // touched lists buckets past one that got rows since the last time, as many as
 // one transaction takes.
-func (c *compaction) touched(ctx context.Context, after time.Time) (buckets []string, last time.Time, more bool, err error) {
-	rows, err := c.db.sql.QueryContext(ctx, `
+func (c *compaction) touched(ctx context.Context, tx *Tx, after time.Time) (buckets []string, last time.Time, more bool, err error) {
+	rows, err := tx.tx.QueryContext(ctx, `
 		SELECT bucket, count(*) FROM `+tableOf(c.def, c.level)+`
 		WHERE shard_id = $1 AND bucket > $2 AND (batch_no > $3 AND batch_no <= $4 OR batch_no < 0)
 		GROUP BY bucket ORDER BY bucket LIMIT $5`, c.shardID, after, c.done, c.through, compactBuckets)
@@ -160,36 +178,30 @@ func (c *compaction) touched(ctx context.Context, after time.Time) (buckets []st
 // merge compacts some buckets, in their order. The new rows get the number
 // through: no row of their keys has it any more, no coarser level will read
 // them, and the next compaction passes them over.
-func (c *compaction) merge(ctx context.Context, buckets []string) error {
+func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error {
 	key := colBucket
 	if c.level != c.def.Finest() {
 		key += ", " + colKey
 	}
 	table := tableOf(c.def, c.level)
 	const which = `shard_id = $1 AND bucket = ANY ($2::timestamptz[]) AND bucket BETWEEN $3 AND $4 AND batch_no <= $5`
-	return c.db.InTx(ctx, func(tx *Tx) error {
-		def, err := tx.whole(ctx, c.def)
-		if err != nil {
-			return err
-		}
-		delta, err := readGroups(ctx, tx.tx, def, c.level, fmt.Sprintf(`
-			WITH crowded AS (
-				SELECT %[1]s FROM %[2]s WHERE %[3]s GROUP BY %[1]s HAVING count(*) > 1 OR min(batch_no) < 0
-			), gone AS (
-				DELETE FROM %[2]s WHERE %[3]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
-			)
-			SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(def, c.level)),
-			c.shardID, pq.Array(buckets), buckets[0], buckets[len(buckets)-1], c.through)
-		if err != nil {
-			return err
-		}
-		for i := range delta.Parts {
-			c.groups += int64(delta.Parts[i].Len())
-		}
-		merged, err := aggregation.Merge(def, c.level, delta)
-		if err != nil {
-			return err
-		}
-		return tx.WriteDelta(ctx, c.shardID, c.through, merged)
-	})
+	delta, err := readGroups(ctx, tx.tx, c.def, c.level, fmt.Sprintf(`
+		WITH crowded AS (
+			SELECT %[1]s FROM %[2]s WHERE %[3]s GROUP BY %[1]s HAVING count(*) > 1 OR min(batch_no) < 0
+		), gone AS (
+			DELETE FROM %[2]s WHERE %[3]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
+		)
+		SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(c.def, c.level)),
+		c.shardID, pq.Array(buckets), buckets[0], buckets[len(buckets)-1], c.through)
+	if err != nil {
+		return err
+	}
+	for i := range delta.Parts {
+		c.groups += int64(delta.Parts[i].Len())
+	}
+	merged, err := aggregation.Merge(c.def, c.level, delta)
+	if err != nil {
+		return err
+	}
+	return tx.WriteDelta(ctx, c.shardID, c.through, merged)
 }

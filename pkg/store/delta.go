@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -129,8 +130,19 @@ type values struct {
 	column
 	cells    *[]event.Cell
 	sketches *[][]byte
-	missing  event.Cell // the bit of aggregation.Part.Missing that the column has; 0: it is always known
+	missing  event.Cell // the bit of aggregation.Part.Missing that the column has; 0: it has none
+	// Of a moment, its times, and what stands there for one that is not known.
+	times  *[]event.Cell
+	absent event.Cell
 }
+
+// What stands for the time of a moment that a row lacks, because it is older than
+// the measures that go by it: any other time is after the one, and before the
+// other, so that merging keeps what is known.
+const (
+	neverLast  = event.Cell(math.MinInt64)
+	neverFirst = event.Cell(math.MaxInt64)
+)
 
 func (v *values) len() int {
 	if v.sketched() {
@@ -141,7 +153,7 @@ func (v *values) len() int {
 
 // unknown reports whether the value of group n is not known.
 func (v *values) unknown(p *aggregation.Part, n int) bool {
-	return p.Missing != nil && p.Missing[n]&v.missing != 0
+	return p.Missing != nil && p.Missing[n]&v.missing != 0 || v.times != nil && (*v.times)[n] == v.absent
 }
 
 // valuesOf lists where a part keeps the columns of its aggregation, columnsOf,
@@ -149,15 +161,13 @@ func (v *values) unknown(p *aggregation.Part, n int) bool {
 func valuesOf(p *aggregation.Part, columns []column) []values {
 	def := p.Definition
 	all := make([]values, 0, len(columns))
-	cells := func(columns ...*[]event.Cell) {
-		for _, c := range columns {
-			all = append(all, values{cells: c})
-		}
+	moment := func(times, sequences *[]event.Cell, absent event.Cell) {
+		all = append(all, values{cells: times, times: times, absent: absent}, values{cells: sequences, times: times, absent: absent})
 	}
 	for i := range p.Keys {
-		cells(&p.Keys[i])
+		all = append(all, values{cells: &p.Keys[i]})
 	}
-	cells(&p.Events)
+	all = append(all, values{cells: &p.Events})
 	for i, m := range def.Measures {
 		switch {
 		case !m.Stored():
@@ -168,10 +178,10 @@ func valuesOf(p *aggregation.Part, columns []column) []values {
 		}
 	}
 	if def.HasFirst() {
-		cells(&p.FirstTime, &p.FirstSequence)
+		moment(&p.FirstTime, &p.FirstSequence, neverFirst)
 	}
 	if def.HasLast() {
-		cells(&p.LastTime, &p.LastSequence)
+		moment(&p.LastTime, &p.LastSequence, neverLast)
 	}
 	for i, c := range columns {
 		all[i].column = c

@@ -266,7 +266,7 @@ func ledgerTables() []string {
 // dropScopes deletes what the ledger holds for aggregations that are not being
 // backfilled. A row that a claim holds is left for the next time, as above.
 func (tx *Tx) dropScopes(ctx context.Context) error {
-	const over = `scope > '' AND scope NOT IN (SELECT name FROM weir.aggregation WHERE backfill = 'running')`
+	const over = `scope > '' AND scope NOT IN (SELECT id FROM weir.aggregation WHERE backfill = 'running')`
 	for _, table := range ledgerTables() {
 		_, err := tx.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE ctid = ANY (ARRAY(SELECT ctid FROM `+table+` WHERE `+over+` FOR UPDATE SKIP LOCKED))`)
 		if err != nil {

@@ -45,12 +45,17 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 // LoadCascade reads what the coarser levels of a shard lack: the rows of each
 // level's parent past the level's watermark. Call it under the shard's lease,
 // before the first flush and after one whose outcome is not known. The guard is
-// the shard's; nil is one that has seen nothing.
+// the shard's; nil is one that has seen nothing. Aggregations that were dropped
+// are left out.
 func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (*aggregation.Cascade, error) {
+	defs, err := present(ctx, db.sql, defs)
+	if err != nil {
+		return nil, err
+	}
 	cascade := aggregation.NewCascade(defs, guard)
 	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
 	// take what is read here.
-	err := db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
+	err = db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
 		for _, def := range defs {
 			for _, level := range def.Granularities[1:] {
 				tail, err := loadTail(ctx, tx, shardID, def, level)
@@ -71,18 +76,22 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 }
 
 // Abandoned lists the shards that have had no flush for a while, by Postgres's
-// clock, and whose coarser levels lack something.
+// clock, and where coarser levels of these aggregations lack something. That is
+// also where an aggregation was never written, until the shard is rolled up
+// once.
 func (db *DB) Abandoned(ctx context.Context, after time.Duration, defs []*aggregation.Definition) ([]string, error) {
-	levels := 0
-	for _, def := range defs {
-		levels += len(def.Granularities) - 1
+	defs, err := present(ctx, db.sql, defs)
+	if err != nil {
+		return nil, err
 	}
+	names, levels := coarserLevels(defs)
 	rows, err := db.sql.QueryContext(ctx, `
 		SELECT s.shard_id FROM weir.shard s
-		LEFT JOIN weir.watermark w ON w.shard_id = s.shard_id AND w.batch_no >= s.last_batch
-		WHERE s.flushed_at < now() - $1 * interval '1 second'
-		GROUP BY s.shard_id HAVING count(w.shard_id) < $2
-		ORDER BY s.shard_id`, after.Seconds(), levels)
+		WHERE s.flushed_at < now() - $1 * interval '1 second' AND EXISTS (
+			SELECT FROM unnest($2::text[], $3::text[]) AS l (aggregation, level)
+			LEFT JOIN weir.watermark w ON w.shard_id = s.shard_id AND w.aggregation = l.aggregation AND w.level = l.level
+			WHERE w.batch_no IS NULL OR w.batch_no < s.last_batch)
+		ORDER BY s.shard_id`, after.Seconds(), pq.Array(names), pq.Array(levels))
 	if err != nil {
 		return nil, fmt.Errorf("look for abandoned shards: %w", err)
 	}
@@ -178,7 +187,7 @@ func (r *tailReader) row(rows *sql.Rows) error {
 	for i, c := range r.last {
 		if raw[i] == nil { // the row is older than the column
 			missing |= c.missing
-			c.append(0, nil)
+			c.append(c.absent, nil)
 			continue
 		}
 		if c.sketched() {

@@ -86,58 +86,76 @@ type old struct {
 	level   aggregation.Granularity
 	shardID string
 	stretch
-	through int64 // up to this batch everything is in every level that is folded from this one
 }
 
 // count adds to p what of the part can go.
 func (db *DB) count(ctx context.Context, o old, p *Purged) error {
-	var rows, kept int64
-	err := db.sql.QueryRowContext(ctx, `
-		SELECT count(*) FILTER (WHERE batch_no <= $4), count(*) FILTER (WHERE batch_no > $4)
-		FROM `+tableOf(o.def, o.level)+` WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3`,
-		o.shardID, o.from, o.until, o.through).Scan(&rows, &kept)
-	switch {
-	case err != nil:
-		return err
-	case o.span && kept > 0: // not even the others can go
-		rows, kept = 0, rows+kept
-	case o.span:
-		p.Partitions++
-	}
-	p.Rows += rows
-	p.Kept += kept
-	return nil
+	return db.steady(ctx, o.def, o.level, func(tx *Tx, def *aggregation.Definition) error {
+		through, err := through(ctx, tx.tx, def, o.level, o.shardID)
+		if err != nil {
+			return err
+		}
+		var rows, kept int64
+		err = tx.tx.QueryRowContext(ctx, `
+			SELECT count(*) FILTER (WHERE batch_no <= $4), count(*) FILTER (WHERE batch_no > $4)
+			FROM `+tableOf(def, o.level)+` WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3`,
+			o.shardID, o.from, o.until, through).Scan(&rows, &kept)
+		switch {
+		case err != nil:
+			return err
+		case o.span && kept > 0: // not even the others can go
+			rows, kept = 0, rows+kept
+		case o.span:
+			p.Partitions++
+		}
+		p.Rows += rows
+		p.Kept += kept
+		return nil
+	})
 }
 
-// remove removes what of the part can go, and adds it to p.
+// remove removes what of the part can go, and adds it to p. It looks in a
+// transaction before, because dropping needs a lock that must not be a second
+// one.
 func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
 	before := *p
 	if err := db.count(ctx, o, p); err != nil || p.Rows == before.Rows && p.Partitions == before.Partitions {
 		return err
 	}
-	if !o.span {
-		_, err := db.sql.ExecContext(ctx, `DELETE FROM `+tableOf(o.def, o.level)+`
-			WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3 AND batch_no <= $4`, o.shardID, o.from, o.until, o.through)
+	return db.steady(ctx, o.def, o.level, func(tx *Tx, def *aggregation.Definition) error {
+		through, err := through(ctx, tx.tx, def, o.level, o.shardID)
+		if err != nil {
+			return err
+		}
+		if !o.span {
+			_, err := tx.tx.ExecContext(ctx, `DELETE FROM `+tableOf(def, o.level)+`
+				WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3 AND batch_no <= $4`, o.shardID, o.from, o.until, through)
+			return err
+		}
+		var gone bool
+		err = tx.tx.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
+			TableName(def, o.level), o.shardID, o.from, through).Scan(&gone)
+		if !gone {
+			*p = before
+			p.Busy++
+		}
 		return err
-	}
-	var gone bool
-	err := db.sql.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
-		TableName(o.def, o.level), o.shardID, o.from, o.through).Scan(&gone)
-	if !gone {
-		*p = before
-		p.Busy++
-	}
-	return err
+	})
 }
 
 // eachOld calls f for what is too old of every shard, at every level that has a
-// retention. Levels that have nothing to tell are left out.
+// retention. Levels that have nothing to tell are left out. What fails is part
+// of the error, and the others go on.
 func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.Definition, f func(context.Context, old, *Purged) error) ([]Purged, error) {
 	shards, err := db.Shards(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if defs, err = applied(ctx, db.sql, defs); err != nil {
+		return nil, err
+	}
 	var all []Purged
+	var failed error
 	for _, def := range defs {
 		for _, level := range def.Granularities {
 			keep := def.Retention[level]
@@ -150,26 +168,25 @@ func (db *DB) eachOld(ctx context.Context, now time.Time, defs []*aggregation.De
 				if p.Rows > 0 || p.Kept > 0 || p.Partitions > 0 || p.Busy > 0 {
 					all = append(all, p)
 				}
-				if err != nil {
-					return all, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err)
+				if err != nil && !errors.Is(err, errDropped) {
+					failed = errors.Join(failed, fmt.Errorf("%s per %s of shard %s: %w", def.ID(), level, shard.ShardID, err))
+				}
+				if ctx.Err() != nil || Unavailable(err) {
+					return all, failed
 				}
 			}
 		}
 	}
-	return all, nil
+	return all, failed
 }
 
 func (db *DB) eachStretch(ctx context.Context, def *aggregation.Definition, p *Purged, f func(context.Context, old, *Purged) error) error {
-	through, err := db.through(ctx, def, p.Level, p.ShardID)
-	if err != nil {
-		return err
-	}
 	spans, err := db.spans(ctx, def, p.Level, p.ShardID)
 	if err != nil {
 		return err
 	}
 	for _, s := range stretches(spans, p.Before) {
-		if err := f(ctx, old{def: def, level: p.Level, shardID: p.ShardID, stretch: s, through: through}, p); err != nil {
+		if err := f(ctx, old{def: def, level: p.Level, shardID: p.ShardID, stretch: s}, p); err != nil {
 			return err
 		}
 	}
@@ -178,13 +195,13 @@ func (db *DB) eachStretch(ctx context.Context, def *aggregation.Definition, p *P
 
 // through is the batch up to which all levels that are folded from this one
 // have its rows; the greatest number where there are none.
-func (db *DB) through(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, shardID string) (int64, error) {
+func through(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, shardID string) (int64, error) {
 	lowest := int64(math.MaxInt64)
 	for _, coarse := range def.Granularities {
 		if parent, ok := def.Parent(coarse); !ok || parent != level {
 			continue
 		}
-		batch, err := db.watermark(ctx, def, coarse, shardID)
+		batch, err := watermark(ctx, q, def, coarse, shardID)
 		if err != nil {
 			return 0, err
 		}
@@ -195,8 +212,8 @@ func (db *DB) through(ctx context.Context, def *aggregation.Definition, level ag
 
 // watermark is the batch up to which a level of a shard has everything; where it
 // has nothing yet, not even what came from another shard, it is below all numbers.
-func (db *DB) watermark(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, shardID string) (batch int64, err error) {
-	err = db.sql.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
+func watermark(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, shardID string) (batch int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT batch_no FROM weir.watermark WHERE aggregation = $1 AND level = $2 AND shard_id = $3`,
 		def.ID(), level.String(), shardID).Scan(&batch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return math.MinInt64, nil

@@ -140,7 +140,7 @@ func (tx *Tx) whole(ctx context.Context, def *aggregation.Definition) (*aggregat
 	}
 	r := find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
 	if r == nil {
-		return nil, fmt.Errorf("aggregation %s was dropped", def.ID())
+		return nil, fmt.Errorf("aggregation %s: %w", def.ID(), errDropped)
 	}
 	return r.whole()
 }

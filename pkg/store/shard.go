@@ -18,6 +18,19 @@ import (
 // MaxShardID is the longest shard id, in characters, as in WSO2.
 const MaxShardID = 20
 
+// BackfillShard is the id of the shard that backfills write. No worker may.
+const BackfillShard = "backfill"
+
+var errReserved = fmt.Errorf("the shard id %q is that of backfills: take another", BackfillShard)
+
+// CheckWorkerShard refuses ids that no worker may have.
+func CheckWorkerShard(shardID string) error {
+	if shardID == BackfillShard {
+		return errReserved
+	}
+	return CheckShardID(shardID)
+}
+
 // ErrFenced means that another worker has taken over the shard; this one must
 // stop writing for good.
 var ErrFenced = errors.New("another worker has taken over this shard")
@@ -113,6 +126,20 @@ func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Durati
 	return lease, nil
 }
 
+// AddPartitions gives the leased shard its part of the tables of more
+// aggregations, such as earlier versions of those that it is written with.
+// Aggregations that were dropped are left out.
+func (l *Lease) AddPartitions(ctx context.Context, defs []*aggregation.Definition) error {
+	defs, err := present(ctx, l.conn, defs)
+	if err == nil && len(defs) > 0 {
+		err = addPartitions(ctx, l.conn, l.ShardID, defs)
+	}
+	if err != nil {
+		return fmt.Errorf("shard %s: %w", l.ShardID, err)
+	}
+	return nil
+}
+
 // addPartitions gives the shard its part of every table; what is there stays.
 func addPartitions(ctx context.Context, conn *sql.Conn, shardID string, defs []*aggregation.Definition) error {
 	var tables []string
@@ -188,6 +215,21 @@ type Totals struct {
 	Messages    int64
 	Events      int64
 	DeadLetters int64
+	// OtherEvents count in aggregation.OtherGroup, at some level at least,
+	// because the bucket had as many groups as it may. What has lost its name
+	// stays without at the levels that are folded from that one, so an event is
+	// counted where it lost it, for each aggregation anew.
+	OtherEvents int64
+}
+
+// OtherEvents counts the events that lost the name of their group in the deltas.
+func OtherEvents(deltas ...aggregation.Delta) (n int64) {
+	for _, delta := range deltas {
+		for _, other := range delta.Other {
+			n += other.Events
+		}
+	}
+	return n
 }
 
 // NextBatch is the first statement of every flush: it proves that the lease
@@ -199,10 +241,10 @@ func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64
 	err := tx.tx.QueryRowContext(ctx, `
 		UPDATE weir.shard
 		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
-		    dead_letters = dead_letters + $5, flushed_at = now()
+		    dead_letters = dead_letters + $5, other_events = other_events + $7, flushed_at = now()
 		WHERE shard_id = $1 AND epoch = $2 AND number = $6
 		RETURNING last_batch`,
-		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number).Scan(&batch)
+		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents).Scan(&batch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, ErrFenced)
 	}

@@ -40,10 +40,13 @@ type Moved struct {
 }
 
 // MergeShard moves all rows of a shard that is not live into another and then
-// removes it.
+// removes it. The other may be retired: its own rows stay as they are.
 func (db *DB) MergeShard(ctx context.Context, u Upkeep, from, into string) (Moved, error) {
 	if from == into {
 		return Moved{}, fmt.Errorf("shard %q cannot be merged into itself", from)
+	}
+	if into == BackfillShard {
+		return Moved{}, errReserved
 	}
 	target, err := db.shard(ctx, into)
 	if err != nil {
@@ -60,6 +63,9 @@ func (db *DB) MergeShard(ctx context.Context, u Upkeep, from, into string) (Move
 func (db *DB) RenameShard(ctx context.Context, u Upkeep, from, to string) (Moved, error) {
 	if err := CheckShardID(to); err != nil {
 		return Moved{}, err
+	}
+	if to == BackfillShard {
+		return Moved{}, errReserved
 	}
 	source, err := db.shard(ctx, from)
 	if err != nil {
@@ -226,7 +232,10 @@ func (m *mover) move(ctx context.Context, tables []shardPart) error {
 // its own, and short: the other shard's worker needs that row for every flush.
 //
 // The other shard gets watermarks where it has none, because a reader takes a
-// level without watermark to have nothing, whatever the batch number.
+// level without watermark to have nothing, whatever the batch number: one that
+// is above the rows that come now, which the level gets too, and below all that
+// are there, which it lacks. Those that were moved in before are -1 and down to
+// -moved_in, and compaction brings them to 0 and above.
 func (m *mover) reserve(ctx context.Context) (offset int64, err error) {
 	tx, err := m.conn.BeginTx(ctx, nil)
 	if err != nil {
@@ -237,17 +246,25 @@ func (m *mover) reserve(ctx context.Context) (offset int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	var before int64 // that were given out until now
 	err = tx.QueryRowContext(ctx, `
 		UPDATE weir.shard t SET moved_in = t.moved_in + f.last_batch + f.moved_in + 1
-		FROM weir.shard f WHERE f.shard_id = $1 AND t.shard_id = $2
-		RETURNING t.moved_in - f.moved_in`, m.moved.From, m.moved.To).Scan(&offset)
+		FROM weir.shard f WHERE f.shard_id = $1 AND t.shard_id = $2 AND t.moved_to IS NULL
+		RETURNING t.moved_in - f.moved_in, t.moved_in - f.last_batch - f.moved_in - 1`, m.moved.From, m.moved.To).Scan(&offset, &before)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("the rows of shard %q have moved on meanwhile: `weir shard list` says where, merge into that", m.moved.To)
+	}
 	if err != nil {
 		return 0, err
+	}
+	lacked := int64(0)
+	if before > 0 {
+		lacked = -before - 1
 	}
 	names, levels := coarserLevels(m.upkeep.Aggregations)
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO weir.watermark (shard_id, batch_no, aggregation, level)
-		SELECT $1, 0, * FROM unnest($2::text[], $3::text[]) ON CONFLICT DO NOTHING`, m.moved.To, pq.Array(names), pq.Array(levels))
+		SELECT $1, $4, * FROM unnest($2::text[], $3::text[]) ON CONFLICT DO NOTHING`, m.moved.To, pq.Array(names), pq.Array(levels), lacked)
 	if err != nil {
 		return 0, err
 	}
@@ -294,14 +311,14 @@ func (m *mover) moveTotals(ctx context.Context, tx *sql.Tx) (t Totals, err error
 	}
 	err = tx.QueryRowContext(ctx, `
 		UPDATE weir.shard t SET messages = t.messages + f.messages, events = t.events + f.events,
-			dead_letters = t.dead_letters + f.dead_letters, flushed_at = greatest(t.flushed_at, f.flushed_at)
+			dead_letters = t.dead_letters + f.dead_letters, other_events = t.other_events + f.other_events, flushed_at = greatest(t.flushed_at, f.flushed_at)
 		FROM weir.shard f WHERE f.shard_id = $1 AND t.shard_id = $2
-		RETURNING f.messages, f.events, f.dead_letters`, m.moved.From, m.moved.To).Scan(&t.Messages, &t.Events, &t.DeadLetters)
+		RETURNING f.messages, f.events, f.dead_letters, f.other_events`, m.moved.From, m.moved.To).Scan(&t.Messages, &t.Events, &t.DeadLetters, &t.OtherEvents)
 	if err != nil {
 		return t, fmt.Errorf("move control totals: %w", err)
 	}
 	_, err = tx.ExecContext(ctx, `
-		UPDATE weir.shard SET moved_to = $2, messages = 0, events = 0, dead_letters = 0, flushed_at = NULL
+		UPDATE weir.shard SET moved_to = $2, messages = 0, events = 0, dead_letters = 0, other_events = 0, flushed_at = NULL
 		WHERE shard_id = $1`, m.moved.From, m.moved.To)
 	if err != nil {
 		return t, fmt.Errorf("move control totals: %w", err)

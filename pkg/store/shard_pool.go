@@ -17,15 +17,18 @@ type ErrPoolTaken struct {
 }
 
 func (e ErrPoolTaken) Error() string {
-	which := e.Pool[0]
+	which, are := e.Pool[0], "is"
 	if n := len(e.Pool); n > 1 {
-		which = fmt.Sprintf("all %d shards %s to %s", n, e.Pool[0], e.Pool[n-1])
+		which, are = fmt.Sprintf("all %d shards %s to %s", n, e.Pool[0], e.Pool[n-1]), "are"
 	}
-	closed := ""
-	if e.Closed > 0 {
-		closed = fmt.Sprintf(", or retired or moved (%d)", e.Closed)
+	state := "in use by live workers"
+	switch {
+	case e.Closed == len(e.Pool):
+		state = "retired or moved"
+	case e.Closed > 0:
+		state += fmt.Sprintf(", or retired or moved (%d)", e.Closed)
 	}
-	return fmt.Sprintf("%s are in use by live workers%s: raise --shard-pool, or start fewer workers", which, closed)
+	return fmt.Sprintf("%s %s %s: raise --shard-pool, or start fewer workers", which, are, state)
 }
 
 // LeaseFromPool takes the first shard of the pool that nobody holds and that is

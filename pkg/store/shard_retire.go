@@ -38,7 +38,7 @@ func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Defi
 	}
 	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
 	err = db.InTx(ctx, func(tx *Tx) error {
-		number, err := tx.NextBatch(ctx, lease, Totals{})
+		number, err := tx.NextBatch(ctx, lease, Totals{OtherEvents: OtherEvents(levels.Delta)})
 		if err != nil {
 			return err
 		}
@@ -83,6 +83,14 @@ func (db *DB) RetireShard(ctx context.Context, u Upkeep, shardID string) (groups
 		return 0, err
 	}
 	defer func() { _ = lease.Close() }() // it ends with the connection anyway
+	shard, err := db.shard(ctx, shardID) // under the lease: it cannot be moved any more
+	if err != nil {
+		return 0, err
+	}
+	if shard.MovedTo != "" {
+		return 0, fmt.Errorf("the rows of shard %q are in %q already, only empty tables are left: clear them away with `weir shard merge %s --into %s`",
+			shardID, shard.MovedTo, shardID, shard.MovedTo)
+	}
 	if groups, err = db.RollUp(ctx, lease, u.Aggregations); err != nil {
 		return 0, err
 	}

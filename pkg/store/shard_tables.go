@@ -69,8 +69,10 @@ func (m *mover) clearAway(ctx context.Context, tables []shardPart) error {
 		}
 		m.moved.Dropped++
 	}
-	if _, err := m.conn.ExecContext(ctx, `DELETE FROM weir.shard WHERE shard_id = $1`, m.moved.From); err != nil {
-		return fmt.Errorf("remove it: %w", err)
+	for _, table := range []string{"weir.watermark", "weir.shard"} { // of empty tables, should somebody have rolled them up
+		if _, err := m.conn.ExecContext(ctx, `DELETE FROM `+table+` WHERE shard_id = $1`, m.moved.From); err != nil {
+			return fmt.Errorf("remove it from %s: %w", table, err)
+		}
 	}
 	return nil
 }

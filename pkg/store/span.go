@@ -36,8 +36,13 @@ func spanHours(def *aggregation.Definition, level aggregation.Granularity) int {
 
 // AddSpans gives the shard partitions for the rows of now and of the next half
 // hour, by Postgres's clock. What it cannot have soon, because others read or
-// write, it leaves for the next call; rows find their place meanwhile.
+// write, it leaves for the next call; rows find their place meanwhile. Aggregations
+// that were dropped have none.
 func (db *DB) AddSpans(ctx context.Context, shardID string, defs []*aggregation.Definition) error {
+	defs, err := present(ctx, db.sql, defs)
+	if err != nil {
+		return err
+	}
 	return addSpans(ctx, db.sql.ExecContext, shardID, defs)
 }
 

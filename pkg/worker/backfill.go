@@ -17,9 +17,6 @@ import (
 	"weir/pkg/stream"
 )
 
-// BackfillShard is the shard that backfills write, one at a time.
-const BackfillShard = "backfill"
-
 const (
 	backfillMessages = 2000                   // most messages of one batch
 	backfillBytes    = 4 << 20                // most bytes of bodies in one batch
@@ -69,7 +66,7 @@ func (f Backfill) Run(ctx context.Context, catalog *definition.Catalog, db *stor
 		return fmt.Errorf("backfill %s: the definitions have no such aggregation", f.Aggregation)
 	}
 	only := &definition.Catalog{Streams: catalog.Streams, Aggregations: []*aggregation.Definition{def}}
-	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: BackfillShard, Owner: f.Owner}, only, db, conn, log), next: 1, final: math.MaxUint64, skipped: math.MaxUint64}
+	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: store.BackfillShard, Owner: f.Owner}, only, db, conn, log), next: 1, final: math.MaxUint64, skipped: math.MaxUint64}
 	for _, input := range def.Inputs {
 		j.types = append(j.types, input.Stream)
 	}
@@ -308,13 +305,13 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(ctx, BackfillShard, number, delta); err != nil {
+		if err := tx.WriteDelta(ctx, store.BackfillShard, number, delta); err != nil {
 			return err
 		}
-		if err := tx.WriteLevels(ctx, BackfillShard, before(number, delta), levels); err != nil {
+		if err := tx.WriteLevels(ctx, store.BackfillShard, before(number, delta), levels); err != nil {
 			return err
 		}
-		if err := tx.WriteDeadLetters(ctx, BackfillShard, b.dead); err != nil {
+		if err := tx.WriteDeadLetters(ctx, store.BackfillShard, b.dead); err != nil {
 			return err
 		}
 		return tx.Claim(ctx, b.claims) // last

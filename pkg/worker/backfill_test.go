@@ -186,7 +186,7 @@ func TestBackfill_GivesAnAddedAggregationWhatWasFoldedBefore(t *testing.T) {
 	if err := h.backfill(t.Context(), catalog, "Twin", nil); err == nil || !strings.Contains(err.Error(), "not being backfilled") {
 		t.Errorf("once more: got %v", err)
 	}
-	if h.incompleteOf(catalog, BackfillShard) != 0 {
+	if h.incompleteOf(catalog, store.BackfillShard) != 0 {
 		t.Error("its coarser levels are not complete")
 	}
 }
@@ -359,7 +359,7 @@ func TestBackfill_RunsOnceAtATime(t *testing.T) {
 	t.Parallel()
 	h := newBackfillHarness(t)
 	catalog := h.twin("Twin")
-	lease, err := h.db.LeaseShard(t.Context(), BackfillShard, "the first", 0, catalog.Aggregations)
+	lease, err := h.db.LeaseShard(t.Context(), store.BackfillShard, "the first", 0, catalog.Aggregations)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,9 @@ func TestGuard_CapsGroupsOfAllLevelsOverBatches(t *testing.T) {
 			t.Errorf("per %s: got %s, want %s", level, got, want)
 		}
 	}
+	if got := h.totals().OtherEvents; got != 55 {
+		t.Errorf("%d events are counted as others, want 55", got)
+	}
 	if n := seen.Len(); n != 1 {
 		t.Errorf("%d warnings, want 1 a minute", n)
 	}

@@ -308,6 +308,7 @@ func (h *harness) totals() store.Totals {
 		sum.Messages += s.Messages
 		sum.Events += s.Events
 		sum.DeadLetters += s.DeadLetters
+		sum.OtherEvents += s.OtherEvents
 	}
 	return sum
 }

@@ -61,6 +61,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
 	}
+	w.committed = true
 	w.local.Commit()
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)
@@ -73,11 +74,20 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 
 // rollUp gives coarser levels what they lack while no batch comes: also what a
 // worker that was killed left, when no event ever comes again. All of it can
-// wait for the next time, so an error is not final unless the shard is lost.
+// wait for the next time, so an error is not final unless the shard is lost,
+// or the tables are not as this worker knows them.
 func (w *Worker) rollUp(ctx context.Context, all bool) error {
-	if err := w.loadCascade(ctx); err != nil {
+	err := w.rollUpNow(ctx, all)
+	if err != nil && !errors.Is(err, store.ErrFenced) && !store.TablesChanged(err) {
 		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
 		return nil
+	}
+	return err
+}
+
+func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
+	if err := w.loadCascade(ctx); err != nil {
+		return err
 	}
 	if w.cascade.Empty() {
 		return nil
@@ -90,12 +100,7 @@ func (w *Worker) rollUp(ctx context.Context, all bool) error {
 	if !slices.ContainsFunc(w.granularities(), w.due) {
 		return nil
 	}
-	err := w.flush(ctx, newBatch(0, store.NewClaims()))
-	if err != nil && !errors.Is(err, store.ErrFenced) {
-		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
-		return nil
-	}
-	return err
+	return w.flush(ctx, newBatch(0, store.NewClaims()))
 }
 
 // granularities lists the coarser levels of all aggregations.
@@ -136,6 +141,9 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 		return err
 	}
 	defer func() { _ = lease.Close() }() // it ends with the connection anyway
+	if err := lease.AddPartitions(ctx, w.catalog.Earlier); err != nil {
+		return err
+	}
 	groups, err := w.db.RollUp(ctx, lease, w.catalog.Kept())
 	if err != nil {
 		return err
@@ -145,14 +153,16 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 }
 
 // maintain makes room: partitions for the rows to come, what is too old away,
-// and then one row of what is left of each key and bucket.
+// and then one row of what is left of each key and bucket. What fails does not
+// keep the rest from being done.
 func (w *Worker) maintain(ctx context.Context) error {
-	if err := w.db.AddSpans(ctx, w.cfg.ShardID, w.catalog.Aggregations); err != nil {
-		return err
+	err := w.db.AddSpans(ctx, w.cfg.ShardID, w.catalog.Aggregations)
+	_, purged := w.db.Purge(ctx, time.Now(), w.catalog.Kept())
+	_, compacted := w.db.Compact(ctx, compactEvery, w.catalog.Kept())
+	for _, failed := range []error{purged, compacted} {
+		if !store.MaintenanceBusy(failed) { // another process does it
+			err = errors.Join(err, failed)
+		}
 	}
-	if _, err := w.db.Purge(ctx, time.Now(), w.catalog.Kept()); err != nil {
-		return err
-	}
-	_, err := w.db.Compact(ctx, compactEvery, w.catalog.Kept())
 	return err
 }

@@ -49,8 +49,10 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard) // no I/O, as the next two
 	alerts := w.local.Evaluate(b.columns)
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
+	totals := b.totals()
+	totals.OtherEvents = store.OtherEvents(delta, levels.Delta)
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
-		number, err := tx.NextBatch(ctx, w.lease, b.totals()) // fenced
+		number, err := tx.NextBatch(ctx, w.lease, totals) // fenced
 		if err != nil {
 			return err
 		}

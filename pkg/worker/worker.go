@@ -82,6 +82,7 @@ type Worker struct {
 
 	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
+	committed  bool              // something, since the worker began or found its definitions again
 	// expectFolded: the last batch held messages that were folded before, so
 	// the next one may too.
 	expectFolded bool
@@ -124,8 +125,28 @@ const (
 
 // Run folds until ctx ends, then finishes the batch in hand and returns nil.
 // Trouble with NATS or Postgres is waited out. An error is final: the shard
-// was taken over, the consumer is gone, or nothing is provisioned.
+// was taken over, the consumer is gone, nothing is provisioned, or the tables
+// are not those of this worker's definitions any more.
 func (w *Worker) Run(ctx context.Context) error {
+	for again := false; ; again = true {
+		w.committed = false
+		err := w.run(ctx)
+		switch {
+		case !store.TablesChanged(err) || ctx.Err() != nil:
+			return err
+		case again && !w.committed: // the database has its definitions, and still refuses
+			return fmt.Errorf("%w: %w", errOvertaken, err)
+		}
+		w.log.Warn("the tables changed under this worker, looking for its definitions in the database again", zap.Error(err))
+		if err := w.current(ctx); err != nil {
+			return err
+		}
+		w.cascade = nil
+	}
+}
+
+// run is Run until something ends it.
+func (w *Worker) run(ctx context.Context) error {
 	if err := w.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it had begun
@@ -153,6 +174,11 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // start takes what the worker needs to fold: its consumer and its shard.
 func (w *Worker) start(ctx context.Context) error {
+	if w.cfg.ShardID != "" {
+		if err := store.CheckWorkerShard(w.cfg.ShardID); err != nil {
+			return err
+		}
+	}
 	bound, earlier, missing, err := w.db.Bind(ctx, w.catalog.Aggregations)
 	if err != nil {
 		return err
@@ -184,8 +210,9 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 }
 
-// leaseShard leases the shard, or for the first time one of the pool; after an
-// error the former lease stays, so that there is always one to check.
+// leaseShard leases the shard, or for the first time one of the pool, with
+// partitions also for what is only rolled up; after an error the former lease
+// stays, so that there is always one to check.
 func (w *Worker) leaseShard(ctx context.Context) (err error) {
 	var lease *store.Lease
 	if w.cfg.ShardID == "" && len(w.cfg.Pool) > 0 {
@@ -195,6 +222,9 @@ func (w *Worker) leaseShard(ctx context.Context) (err error) {
 	}
 	if err != nil {
 		return err
+	}
+	if err := lease.AddPartitions(ctx, w.catalog.Earlier); err != nil {
+		return errors.Join(err, lease.Close())
 	}
 	w.lease = lease
 	if w.cfg.ShardID == "" {
@@ -273,7 +303,7 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 		case err == nil:
 			pause = backoffBase / 2
 			continue
-		case errors.Is(err, store.ErrFenced):
+		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
 			return err
 		case ctx.Err() != nil: // asked to stop: no second try
 			return err
@@ -315,6 +345,9 @@ func (w *Worker) isolate(ctx, work context.Context, messages []stream.Message, c
 }
 
 // keepLease leases the shard again if the connection that held it is gone.
+// Meanwhile a worker with newer definitions may have written the shard: what the
+// levels lack is read again, and where there are newer definitions this worker
+// ends, for it would leave out what it does not know.
 func (w *Worker) keepLease(ctx context.Context) error {
 	if w.lease.Check(ctx) == nil {
 		return nil
@@ -326,7 +359,11 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	if errors.As(err, &taken) || errors.As(err, &closed) {
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
 	}
-	return nil // Postgres is still away: the next try finds out
+	if err != nil {
+		return nil // Postgres is still away: the next try finds out
+	}
+	w.cascade = nil
+	return w.current(ctx)
 }
 
 // tend keeps the ledger and the tables small, and shards without a worker
@@ -348,7 +385,7 @@ func (w *Worker) tend(ctx context.Context) error {
 		case <-maintain.C:
 			err = w.maintain(ctx)
 		}
-		if err != nil && ctx.Err() == nil && !store.MaintenanceBusy(err) {
+		if err != nil && ctx.Err() == nil {
 			w.log.Warn("maintenance failed, trying again later", zap.Error(err))
 		}
 	}

@@ -352,6 +352,10 @@ func TestShardID_HasAtMost20Characters(t *testing.T) {
 
 func TestShardPool_NamesItsShardsAndTakesThePlaceOfTheID(t *testing.T) {
 	t.Parallel()
+	want := Problems{"--shard-pool: worker.shard_pool must be at least 1; leave it out for a worker that has a shard id of its own"}
+	if got := newBench(t, "--shard-pool", "0").problems(); !slices.Equal(got, want) {
+		t.Errorf("a pool of none: got %v, want %v", got, want)
+	}
 	c := newBench(t, "--shard-pool", "3").withEnv("WEIR_WORKER_SHARD_POOL_NAME=fold").config().Worker
 	if want := []string{"fold-1", "fold-2", "fold-3"}; !slices.Equal(c.Pool(), want) || c.ShardID != "" {
 		t.Errorf("got %q and the shard %q, want %q and none", c.Pool(), c.ShardID, want)

@@ -132,6 +132,10 @@ func (r *result) invalid() Problems {
 	if r.config.Worker.ShardID == "" && r.origin[shard] != "" && !pool {
 		problems.add(shard + " must not be empty; leave it out for a name made of host name and process id")
 	}
+	const size = "worker.shard_pool"
+	if r.config.Worker.ShardPool == 0 && strings.HasPrefix(r.origin[size], "--") { // in a file it says that there is no pool
+		problems.add(size + " must be at least 1; leave it out for a worker that has a shard id of its own")
+	}
 	if r.config.Worker.ShardID != "" && pool {
 		problems.add("worker.shard_pool must be left out where there is a worker.shard_id, and the other way round; %s gives the id", r.origin[shard])
 	}

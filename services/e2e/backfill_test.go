@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"weir/pkg/embedded/embeddedtest"
 )
 
 const (
@@ -112,5 +114,28 @@ func TestApply_BackfillsAnAddedAggregationOnceTheOldWorkerEnds(t *testing.T) {
 	}
 	if out := apply(two, "--backfill"); !strings.Contains(out, "backfill:  nothing to do") {
 		t.Errorf("once more:\n%s", out)
+	}
+}
+
+func TestUp_BackfillsWhatItsDefinitionsAdd(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(embeddedtest.Dir(t), "data")
+	total := func(i *instance, name string) int64 {
+		sum := int64(0)
+		for _, row := range i.ask(t, name, "within=2026-01-01,2026-02-01", "per=days", "group_by=", "select=sum(n)").Rows {
+			sum += number(t, row[0])
+		}
+		return sum
+	}
+	before := upIn(t, dir, "--streams", definitions(t, "Ticks"))
+	publishTicks(t, before, 1, 40)
+	until(t, "40 ticks to be folded", func() bool { return total(before, "Ticks") == 40 })
+	before.stop()
+	after := upIn(t, dir, "--streams", definitions(t, "Ticks", "Twin"), "--backfill")
+	until(t, "the backfill to be complete", func() bool { return strings.Contains(after.stderr.String(), "Twin: complete") })
+	publishTicks(t, after, 41, 60)
+	until(t, "60 ticks to be folded", func() bool { return total(after, "Ticks") == 60 })
+	if got := total(after, "Twin"); got != 60 {
+		t.Errorf("the added aggregation has %d ticks, want 60", got)
 	}
 }

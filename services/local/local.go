@@ -11,6 +11,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type Options struct {
 	ShardPrefix    string // the shards are this and 1, 2, …; "" is w
 	NATSListen     string // host:port; "" a free port
 	PostgresListen string // host:port; "" a free port
+	Backfill       bool   // aggregations that are added get what the stream still holds of before
 	Durable        bool   // Postgres keeps what it confirmed over a power cut
 	Catalog        *definition.Catalog
 	// Settings hold the rest: an external Postgres's URL ("" for a private
@@ -91,7 +93,7 @@ func (i *Instance) start(ctx context.Context) error {
 	if err := i.connect(ctx); err != nil {
 		return err
 	}
-	if err := apply.Provision(ctx, i.options.Plan, i.options.Settings, i.options.Catalog, store.PlanOptions{}, i.DB, i.Conn); err != nil {
+	if err := apply.Provision(ctx, i.options.Plan, i.options.Settings, i.options.Catalog, store.PlanOptions{Backfill: i.options.Backfill}, i.DB, i.Conn); err != nil {
 		return err
 	}
 	var err error
@@ -185,6 +187,7 @@ func (i *Instance) startRoles(ctx context.Context) error {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
 	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, o.Log) })
+	i.roles.Go(func() error { i.backfill(life); return nil })
 	if i.postgres != nil {
 		i.roles.Go(func() error {
 			select {
@@ -202,6 +205,23 @@ func (i *Instance) startRoles(ctx context.Context) error {
 		close(i.failed)
 	}()
 	return nil
+}
+
+// backfill sees through what is open, from this start or an earlier one.
+func (i *Instance) backfill(ctx context.Context) {
+	o := i.options
+	err := apply.Backfill(ctx, logLines{o.Log}, o.Catalog, i.DB, i.Conn, o.Log)
+	if err != nil && ctx.Err() == nil {
+		o.Log.Warn("a backfill is not complete; it goes on at the next start", zap.Error(err))
+	}
+}
+
+// logLines logs what is written to it, a line at a time.
+type logLines struct{ log *zap.Logger }
+
+func (w logLines) Write(line []byte) (int, error) {
+	w.log.Info(strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // Failed delivers the error with which a role ended before Close, if any.

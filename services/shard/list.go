@@ -20,7 +20,8 @@ func listCommand() *cobra.Command {
 		Short: "List the shards, and what each has folded",
 		Long: `List the shards. A live one is held by a worker now; an idle one by none; a retired one may not be written; the rows of
 a moved one are in another shard, and only its empty tables are left. The counts are control totals: what the shard has folded,
-and the shards that were merged into it. The levels that are behind do not have the last batch yet: a live worker completes
+and the shards that were merged into it. Other events are those that count in the group __other__, at some
+level at least, because their bucket had max_groups groups: for each aggregation anew. The levels that are behind do not have the last batch yet: a live worker completes
 them as it goes, any live worker completes those of the others, and answers are complete all the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +50,7 @@ func show(cmd *cobra.Command, shards []query.Shard, asJSON bool) error {
 		}
 		return nil
 	}
-	lines := [][]string{{"shard", "state", "last flush", "batches", "messages", "events", "dead letters", "coarser levels", "owner"}}
+	lines := [][]string{{"shard", "state", "last flush", "batches", "messages", "events", "dead letters", "other events", "coarser levels", "owner"}}
 	for i := range shards {
 		s := &shards[i]
 		state, flush, levels := s.State, "never", "complete"
@@ -63,10 +64,10 @@ func show(cmd *cobra.Command, shards []query.Shard, asJSON bool) error {
 			levels = fmt.Sprintf("%d of %d behind", s.Behind, s.Levels)
 		}
 		lines = append(lines, []string{
-			s.ShardID, state, flush, number(s.Batches), number(s.Messages), number(s.Events), number(s.DeadLetters), levels, s.Owner,
+			s.ShardID, state, flush, number(s.Batches), number(s.Messages), number(s.Events), number(s.DeadLetters), number(s.OtherEvents), levels, s.Owner,
 		})
 	}
-	return query.WriteAligned(out, lines, []bool{false, false, false, true, true, true, true, false, false})
+	return query.WriteAligned(out, lines, []bool{false, false, false, true, true, true, true, true, false, false})
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

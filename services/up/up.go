@@ -20,6 +20,7 @@ type options struct {
 	natsListen     string
 	postgresListen string
 	retention      string
+	backfill       bool
 }
 
 // Command is `weir up`.
@@ -45,6 +46,7 @@ to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C
 	f.StringVar(&o.natsListen, "nats-listen", "", "`address` NATS listens at, host:port; by default a free port of this machine")
 	f.StringVar(&o.postgresListen, "postgres-listen", "", "`address` Postgres listens at, host:port; by default a free port of this machine")
 	f.StringVar(&o.retention, "retention", "definitions", "how long rows are kept: as the `definitions` say, or all for ever")
+	f.BoolVar(&o.backfill, "backfill", false, "give aggregations that the definitions add what the stream still holds of the time before")
 	return cmd
 }
 
@@ -82,7 +84,7 @@ func run(cmd *cobra.Command, o options) (err error) {
 		}
 	}
 	instance, err := local.Start(cmd.Context(), local.Options{
-		Dir: o.dir, Workers: o.workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Durable: true,
+		Dir: o.dir, Workers: o.workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Durable: true, Backfill: o.backfill,
 		Catalog: catalog, Settings: cfg, Plan: cmd.ErrOrStderr(), Log: config.Logger(cfg),
 	})
 	if err != nil && cmd.Context().Err() != nil {
