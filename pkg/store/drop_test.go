@@ -11,14 +11,6 @@ import (
 	"weir/pkg/event"
 )
 
-// mustApply applies the definitions.
-func mustApply(t *testing.T, db *DB, options PlanOptions, defs ...*aggregation.Definition) {
-	t.Helper()
-	if err := db.Apply(t.Context(), defs, options); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // refusal is what an apply of the definitions is refused with.
 func refusal(t *testing.T, db *DB, options PlanOptions, defs ...*aggregation.Definition) string {
 	t.Helper()
