@@ -151,6 +151,8 @@ const Forever time.Duration = 0
 // Definition is one aggregation. It is immutable once its catalogue is built.
 type Definition struct {
 	Name string
+	// Filter is the condition on events as the definition wrote it; "" takes all.
+	Filter string
 	// Version tells definitions of one name apart that cannot share tables; 0
 	// and 1 are the first.
 	Version  int

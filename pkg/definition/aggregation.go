@@ -37,6 +37,9 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 	for i := range where {
 		def.Inputs[i].Where = where[i]
 	}
+	if text.where.given() {
+		def.Filter = strings.TrimSpace(text.where.Value)
+	}
 	columns := map[string]bool{}
 	for _, key := range text.groupBy {
 		r.addKey(def, streams, key, columns)

@@ -13,34 +13,51 @@ import (
 // extend plans how the tables that are there come to serve the definition, if
 // they can. Workers and readers with the definition they had go on while and
 // after it happens: what is added may be absent, what is removed may stay.
-func (p *planner) extend(def *aggregation.Definition, have, want *record) (done bool, err error) {
+func (p *planner) extend(def *aggregation.Definition, have, want *record) bool {
 	versioned := *def
 	versioned.Version = have.Version
-	if !have.sameGroups(want) || !p.levelsFit(&versioned, have) {
-		return false, nil
-	}
-	for _, m := range want.Measures {
-		if old := have.measure(m.Name); old != nil && !old.same(m) {
-			return false, nil
-		}
+	if !have.sameEvents(want) || !p.levelsFit(&versioned, have) {
+		return false
 	}
 	merged := *want
 	merged.Version = have.Version
-	e := extension{def: p.plan(def, have.Version), have: have, lz4: p.lz4, drop: p.mayDrop(def.Name), views: p.dropped}
-	for _, m := range have.Measures {
-		if e.drop || slices.ContainsFunc(want.Measures, func(w recordMeasure) bool { return ident(w.Name) == ident(m.Name) }) {
-			continue
+	for _, m := range want.Measures {
+		if old := have.measure(m.Name); old != nil && !old.same(m) {
+			return false
 		}
-		m.Idle = true
-		merged.Measures = append(merged.Measures, m)
 	}
+	for _, m := range have.Measures {
+		if want.measure(m.Name) == nil && !p.mayDrop(def.Name) {
+			m.Idle = true
+			merged.Measures = append(merged.Measures, m)
+		}
+	}
+	old, err := have.whole()
+	if err != nil || len(merged.Measures) > aggregation.MaxMeasures {
+		return false
+	}
+	whole, err := merged.whole()
+	if err != nil {
+		return false
+	}
+	e := extension{def: p.plan(def, have.Version), whole: whole, old: old, have: have, lz4: p.lz4, drop: p.mayDrop(def.Name), texts: have.comeback()}
 	e.measures(want)
-	if err := e.levels(want); err != nil {
-		return false, err
-	}
+	e.levels()
 	e.columns()
-	p.add(def.Name, fmt.Sprintf("change aggregation %s: %s", def.Name, strings.Join(e.texts, "; ")), append(e.sql, merged.save()...)...)
-	return true, nil
+	p.refused = append(p.refused, e.refused...)
+	if e.droppable {
+		p.droppable = append(p.droppable, def.Name)
+	}
+	if e.drops {
+		p.remake[def.Name] = true
+		e.guards = append(e.guards, unusedByWorkers(e.def))
+		e.sql = append(e.sql, fmt.Sprintf(`UPDATE weir.shard SET epoch = epoch + 1 WHERE %s = ANY (aggregations)`, pq.QuoteLiteral(e.def.ID())))
+	}
+	if len(e.texts) > 0 {
+		p.add(def.Name, fmt.Sprintf("change aggregation %s: %s", def.Name, strings.Join(e.texts, "; ")), append(e.sql, merged.save()...)...)
+		p.changes[len(p.changes)-1].guards = e.guards
+	}
+	return true
 }
 
 // levelsFit reports whether the wanted levels can be kept with the tables that
@@ -62,18 +79,16 @@ func (p *planner) levelsFit(def *aggregation.Definition, have *record) bool {
 
 // extension collects the statements that change the tables of one aggregation.
 type extension struct {
-	def   *aggregation.Definition
-	have  *record
-	lz4   bool
-	drop  bool
-	texts []string
-	sql   []string
-	views map[string]bool // that are dropped, to be made anew after all, by the names of their tables
-}
-
-func (e *extension) dropView(level aggregation.Granularity) {
-	e.sql = append(e.sql, dropView(e.def, level))
-	e.views[TableName(e.def, level)] = true
+	def        *aggregation.Definition
+	whole, old *aggregation.Definition // with all columns that the tables then have, and that they have now
+	have       *record
+	lz4, drop  bool
+	droppable  bool // there is what may be dropped
+	drops      bool // and it is
+	texts      []string
+	sql        []string
+	guards     []guard
+	refused    Refused
 }
 
 // measures says what becomes of them; their columns come after.
@@ -87,58 +102,91 @@ func (e *extension) measures(want *record) {
 		}
 	}
 	for _, m := range e.have.Measures {
-		gone := want.measure(m.Name) == nil
+		if want.measure(m.Name) != nil {
+			continue
+		}
+		e.droppable = true
 		switch {
-		case gone && e.drop:
+		case e.drop:
+			e.drops = true
 			e.texts = append(e.texts, fmt.Sprintf("DROP measure %s with its values", m.Name))
-		case gone && !m.Idle:
+		case !m.Idle:
 			e.texts = append(e.texts, fmt.Sprintf("fill measure %s no more; what it has stays (`weir apply --destroy=%s` drops it)", m.Name, e.def.Name))
 		}
 	}
 }
 
-func (e *extension) levels(want *record) error {
+func (e *extension) levels() {
 	for _, level := range e.def.Granularities {
-		if !slices.Contains(e.have.Levels, level.String()) {
+		if !e.old.Keeps(level) {
 			e.texts = append(e.texts, fmt.Sprintf("add level %s, filled from what finer ones hold", level))
-			e.sql = append(e.sql, createTable(e.def, level, e.lz4, true))
+			e.sql = append(e.sql, forget(e.def, level.String())...) // of a former one
+			e.sql = append(e.sql, createTable(e.whole, level, e.lz4, true))
 		}
 	}
-	for _, level := range e.have.Levels {
-		if slices.Contains(want.Levels, level) {
+	var gone []aggregation.Granularity
+	for _, level := range e.old.Granularities {
+		if !e.def.Keeps(level) {
+			gone = append(gone, level)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	e.droppable = true
+	for _, level := range gone {
+		if !e.drop {
+			e.refused = append(e.refused, fmt.Sprintf(
+				"level %s of aggregation %s is not defined any more, and removing it drops its rows: say so with `weir apply --destroy=%[2]s`", level, e.def.Name))
 			continue
 		}
-		if !e.drop {
-			return fmt.Errorf("level %s of aggregation %s is not defined any more, and removing it drops its rows: say so with `weir apply --destroy=%[2]s`", level, e.def.Name)
-		}
-		g, err := aggregation.ParseGranularity(level)
-		if err != nil {
-			return err
-		}
 		e.texts = append(e.texts, fmt.Sprintf("DROP level %s with its rows", level))
-		for _, coarser := range e.def.Granularities { // their views read it
-			if coarser > g {
-				e.dropView(coarser)
-			}
-		}
-		e.dropView(g)
-		e.sql = append(append(e.sql, "DROP TABLE "+tableOf(e.def, g)), forget(e.def, level)...)
 	}
-	return nil
+	if !e.drop {
+		return
+	}
+	e.drops = true
+	e.reparent()
+	for _, level := range gone {
+		e.sql = append(append(e.sql, "DROP TABLE "+tableOf(e.def, level)), forget(e.def, level.String())...)
+	}
+}
+
+// reparent lets the levels that were filled from one that is dropped be filled
+// from a finer one. They must have all rows of the level that is dropped; then
+// they have what that one has of the finer one, and its watermark is theirs.
+func (e *extension) reparent() {
+	id := pq.QuoteLiteral(e.def.ID())
+	for _, level := range e.def.Granularities {
+		parent, ok := e.old.Parent(level)
+		if !ok || !e.old.Keeps(level) || e.def.Keeps(parent) {
+			continue
+		}
+		for child := level; ok && !e.def.Keeps(parent); parent, ok = e.old.Parent(child) {
+			e.guards = append(e.guards, guard{
+				query: fmt.Sprintf(`SELECT coalesce(string_agg(DISTINCT t.shard_id, ', '), '') FROM %s t WHERE t.batch_no > coalesce(
+					(SELECT batch_no FROM weir.watermark w WHERE w.shard_id = t.shard_id AND w.aggregation = %s AND w.level = %s), `+noBatch+`)`,
+					tableOf(e.def, parent), id, pq.QuoteLiteral(child.String())),
+				refusal: fmt.Sprintf("level %s of aggregation %s is to be dropped, but %s lack rows of it, of shards: %%s; start workers, which roll them up within %s, stop them, and run this again",
+					parent, e.def.Name, child, "half an hour or when they are stopped"),
+			})
+			e.sql = append(e.sql, fmt.Sprintf(`INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no)
+				SELECT shard_id, aggregation, %s, batch_no FROM weir.watermark WHERE aggregation = %s AND level = %s
+				ON CONFLICT (aggregation, level, shard_id) DO UPDATE SET batch_no = excluded.batch_no`,
+				pq.QuoteLiteral(level.String()), id, pq.QuoteLiteral(parent.String())))
+			child = parent
+		}
+	}
 }
 
 // columns gives the levels that stay the columns they need.
 func (e *extension) columns() {
-	old, err := e.have.whole()
-	if err != nil {
-		panic(err) // it was read before
-	}
 	has := func(columns []column, c column) bool {
 		return slices.ContainsFunc(columns, func(o column) bool { return o.name == c.name })
 	}
-	before, after := columnsOf(old), columnsOf(e.def)
+	before, fed, after := columnsOf(e.old), columnsOf(e.def), columnsOf(e.whole)
 	for _, level := range e.def.Granularities {
-		if !slices.Contains(e.have.Levels, level.String()) {
+		if !e.old.Keeps(level) {
 			continue
 		}
 		var steps []string
@@ -149,9 +197,8 @@ func (e *extension) columns() {
 		}
 		for _, c := range before {
 			switch {
-			case has(after, c):
-			case e.drop:
-				e.dropView(level)
+			case has(fed, c):
+			case !has(after, c):
 				steps = append(steps, "DROP COLUMN "+pq.QuoteIdentifier(c.name))
 			default:
 				steps = append(steps, "ALTER COLUMN "+pq.QuoteIdentifier(c.name)+" DROP NOT NULL")

@@ -23,9 +23,9 @@ type Change struct {
 	of   string // the aggregation's name
 	sql  []string
 
-	drops      string // the id of the aggregation that is dropped by this, or ""
-	creates    string // the id of the aggregation that gets its tables by this, or ""
-	backfilled bool   // and is to get what the stream holds of before
+	guards     []guard // what must not be in the way
+	creates    string  // the id of the aggregation that gets its tables by this, or ""
+	backfilled bool    // and is to get what the stream holds of before
 }
 
 // PlanOptions says what a plan may do beside adding.
@@ -49,6 +49,9 @@ const Everything = "*"
 // not filled any more. Other group keys, another zone, a measure that is
 // computed otherwise: these make a new version of the aggregation beside the
 // old one. Rows are dropped only where options say so.
+//
+// What cannot be done is a [Refused] error, beside all the changes: it keeps
+// [DB.Apply] from making any of them.
 func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition, options PlanOptions) ([]Change, error) {
 	migrated, err := db.Migrated(ctx)
 	if err != nil {
@@ -93,34 +96,15 @@ func (tx *Tx) apply(ctx context.Context, defs []*aggregation.Definition, options
 	if _, err := tx.tx.ExecContext(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, applyLockWait.Milliseconds())); err != nil {
 		return err
 	}
+	if err := tx.holdGuards(ctx, changes); err != nil {
+		return err
+	}
 	for _, change := range changes {
-		if err := tx.unused(ctx, change); err != nil {
-			return err
-		}
 		for _, statement := range change.sql {
 			if _, err := tx.tx.ExecContext(ctx, statement); err != nil {
-				return fmt.Errorf("%s: %w", change.Text, err)
+				return fmt.Errorf("%s: %w", change.Text, explainDependents(err))
 			}
 		}
-	}
-	return nil
-}
-
-// unused refuses to drop an aggregation that a live worker folds into: it could
-// not go on.
-func (tx *Tx) unused(ctx context.Context, change Change) error {
-	if change.drops == "" {
-		return nil
-	}
-	var users string
-	err := tx.tx.QueryRowContext(ctx, `
-		SELECT coalesce(string_agg(shard_id || ' (' || owner || ')', ', ' ORDER BY shard_id), '') FROM weir.shard s
-		WHERE $1 = ANY (aggregations) AND `+liveShard, change.drops).Scan(&users)
-	if err != nil {
-		return fmt.Errorf("look for workers that use %s: %w", change.drops, err)
-	}
-	if users != "" {
-		return fmt.Errorf("workers fold into aggregation %s, which is to be dropped: %s; restart them with the new definitions first", change.drops, users)
 	}
 	return nil
 }
@@ -130,25 +114,31 @@ func planTables(ctx context.Context, q querier, defs []*aggregation.Definition, 
 	if err != nil {
 		return nil, err
 	}
-	p := planner{records: all, destroy: options.Destroy, dropped: map[string]bool{}}
+	p := planner{records: all, destroy: options.Destroy, remake: map[string]bool{}, left: map[string]bool{}}
 	err = q.QueryRowContext(ctx, `SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'`).Scan(&p.lz4)
 	if err != nil {
 		return nil, fmt.Errorf("ask for lz4 support: %w", err)
 	}
-	defined := map[string]bool{}
 	for _, def := range defs {
-		defined[def.Name] = true
-		if err := p.define(def); err != nil {
-			return nil, err
-		}
+		p.define(def)
 	}
-	p.removed(defined)
+	p.removed(defs)
 	if options.Backfill {
 		p.backfills()
 	}
-	views, err := planViews(ctx, q, p.planned, p.dropped)
-	p.views(views)
-	return p.changes, err
+	made, err := readViews(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	p.views(made)
+	refused, err := guarded(ctx, q, p.changes)
+	if err != nil {
+		return nil, err
+	}
+	if refused = append(p.refused, refused...); len(refused) > 0 {
+		return p.changes, refused
+	}
+	return p.changes, nil
 }
 
 // planner finds out what to do.
@@ -157,8 +147,13 @@ type planner struct {
 	records []record
 	destroy []string
 	changes []Change
-	dropped map[string]bool           // views, by the names of their tables
+	refused Refused
 	planned []*aggregation.Definition // the definitions, in the versions that they then have
+	remake  map[string]bool           // names of aggregations whose views are in the way of what is dropped
+	left    map[string]bool           // names of aggregations that cannot be planned at all
+	gone    []*record                 // what is dropped
+	// droppable are the names that --destroy may name.
+	droppable []string
 }
 
 // plan notes which version of an aggregation its definition has after the plan.
@@ -173,53 +168,54 @@ func (p *planner) add(of, text string, sql ...string) {
 	p.changes = append(p.changes, Change{Text: text, of: of, sql: sql})
 }
 
-// views adds what has to be done to the views, with the tables where these
-// change anyway.
-func (p *planner) views(changes []Change) {
-	for _, view := range changes {
-		at := slices.IndexFunc(p.changes, func(c Change) bool { return c.of == view.of && !c.Note })
-		if at < 0 {
-			p.changes = append(p.changes, view)
-			continue
-		}
-		p.changes[at].sql = append(p.changes[at].sql, view.sql...)
+// define plans for one definition: the version that is current goes on where it
+// can, else another one whose tables serve is used again, else a new one is made.
+func (p *planner) define(def *aggregation.Definition) {
+	if p.differsInCase(def) {
+		return
 	}
-}
-
-// mayDrop reports whether what is removed of the aggregation may be dropped.
-func (p *planner) mayDrop(name string) bool {
-	return slices.ContainsFunc(p.destroy, func(d string) bool { return d == Everything || strings.EqualFold(d, name) })
-}
-
-func (p *planner) define(def *aggregation.Definition) error {
 	want := recordOf(def)
-	if r := find(p.records, func(r *record) bool { return r.Name == def.Name && r.serves(&want) }); r != nil && (len(r.fed()) == len(r.Measures) || !p.mayDrop(def.Name)) {
-		p.plan(def, r.Version)
-		p.refresh(r, &want)
-		return nil
-	}
 	latest := find(p.records, func(r *record) bool { return r.Name == def.Name })
 	if latest == nil {
-		p.create(def, 1, "")
-		return nil
+		p.create(def, 1, nil)
+		return
 	}
-	if done, err := p.extend(def, latest, &want); done || err != nil {
-		return err
-	}
-	version := 1
-	for _, r := range p.records {
-		if r.Name == def.Name {
-			version = max(version, r.Version+1)
+	version := latest.Version
+	var older *record // that serves
+	for i := range p.records {
+		if r := &p.records[i]; r.Name == def.Name {
+			version = max(version, r.Version)
+			if r != latest && r.serves(&want) {
+				older = r // the last of them
+			}
 		}
 	}
-	p.create(def, version, differences(latest, &want))
-	return nil
+	extends := older == nil || p.mayDrop(def.Name) || !latest.loses(&want) // without being refused
+	switch {
+	case extends && p.take(def, latest, &want):
+	case older != nil && p.take(def, older, &want):
+	default:
+		p.create(def, version+1, latest)
+	}
 }
 
-// create makes tables of their own for the definition.
-func (p *planner) create(def *aggregation.Definition, version int, changed string) {
+// take lets the definition have the tables of a version, if they serve or can
+// be made to.
+func (p *planner) take(def *aggregation.Definition, r, want *record) bool {
+	if r.serves(want) && (len(r.fed()) == len(r.Measures) || !p.mayDrop(def.Name)) {
+		p.plan(def, r.Version)
+		p.refresh(r, want)
+		return true
+	}
+	return p.extend(def, r, want)
+}
+
+// create makes tables of their own for the definition, beside those of a
+// version before if there is one.
+func (p *planner) create(def *aggregation.Definition, version int, before *record) {
 	versioned := p.plan(def, version)
-	var levels, sql []string
+	var levels []string
+	sql := forget(versioned, "") // of a former one of that name
 	for _, level := range def.Granularities {
 		levels = append(levels, strings.TrimPrefix(TableName(versioned, level), ident(versioned.ID())+"_"))
 		sql = append(sql, createTable(versioned, level, p.lz4, false))
@@ -231,12 +227,12 @@ func (p *planner) create(def *aggregation.Definition, version int, changed strin
 			pq.QuoteLiteral(def.Name), version, pq.QuoteLiteral(want.text())))
 	tables := fmt.Sprintf("(tables weir_data.%s_{%s})", ident(versioned.ID()), strings.Join(levels, ","))
 	defer func() { p.changes[len(p.changes)-1].creates = versioned.ID() }()
-	if version == 1 {
+	if before == nil {
 		p.add(def.Name, fmt.Sprintf("create aggregation %s %s", def.Name, tables), sql...)
 		return
 	}
-	p.add(def.Name, fmt.Sprintf("create version %d of aggregation %s, which cannot share the tables of the one before: %s %s; the rows of version %d stay, as %s@%[5]d",
-		version, def.Name, changed, tables, version-1, def.Name), sql...)
+	p.add(def.Name, fmt.Sprintf("create version %d of aggregation %s, which cannot share the tables of the one before: %s %s; the rows of version %d stay, as %s",
+		version, def.Name, differences(before, &want), tables, before.Version, before.versioned()), sql...)
 }
 
 // text is the record as it is stored.
@@ -261,11 +257,9 @@ func (r *record) save() []string {
 // refresh notes what changed in a definition whose tables stay as they are.
 func (p *planner) refresh(r, want *record) {
 	updated := *r
-	updated.Current, updated.Retention, updated.ByShard = true, want.Retention, want.ByShard
-	var what []string
-	if !r.Current {
-		what = append(what, fmt.Sprintf("version %d is used again", r.Version))
-	}
+	updated.Current, updated.Undefined, updated.Retention, updated.ByShard = true, false, want.Retention, want.ByShard
+	updated.Where = want.Where
+	what := r.comeback()
 	if r.ByShard != want.ByShard {
 		what = append(what, map[bool]string{true: "shard_id becomes a column of its answers", false: "shard_id is no column of its answers any more"}[want.ByShard])
 	}
@@ -275,71 +269,51 @@ func (p *planner) refresh(r, want *record) {
 		}
 	}
 	updated.Measures = slices.Clone(r.Measures)
-	for _, m := range want.Measures { // what an expression is called may change
+	for _, m := range want.Measures { // how an expression is written may change
 		updated.measure(m.Name).Arg = m.Arg
 	}
 	if len(what) == 0 && updated.text() != r.text() {
-		what = append(what, "its measures are written otherwise")
+		what = append(what, "its expressions are written otherwise")
 	}
 	if len(what) > 0 {
 		p.add(r.Name, fmt.Sprintf("change aggregation %s: %s", r.Name, strings.Join(what, "; ")), updated.save()...)
 	}
 }
 
+// comeback says what is missing where the record was not filled for a while.
+func (r *record) comeback() []string {
+	switch {
+	case r.Undefined:
+		return []string{"it is defined again; what workers folded meanwhile that did not know it is not in it"}
+	case !r.Current:
+		return []string{fmt.Sprintf("version %d is used again; what workers folded meanwhile that did not know it is not in it", r.Version)}
+	}
+	return nil
+}
+
 func kept(r *record, level string) string {
-	if keep, limited := r.Retention[level]; limited {
-		return "for " + keep
+	text, limited := r.Retention[level]
+	if !limited {
+		return "for ever"
 	}
-	return "for ever"
+	keep, err := time.ParseDuration(text)
+	if err != nil {
+		return "for " + text
+	}
+	return "for " + spoken(keep)
 }
 
-// removed tells of what is not defined any more, and drops it where that is
-// wanted.
-func (p *planner) removed(defined map[string]bool) {
-	for i := range p.records {
-		r := &p.records[i]
-		def, err := r.definition()
-		if err != nil {
-			continue // of a later version of the program: not ours to drop
-		}
-		versioned := fmt.Sprintf("%s@%d", r.Name, r.Version)
-		switch {
-		case defined[r.Name] && p.inUse(r):
-		case p.mayDrop(versioned) || p.mayDrop(def.ID()) && !defined[r.Name]:
-			p.drop(def)
-		case !defined[r.Name]:
-			p.changes = append(p.changes, Change{Note: true, Text: fmt.Sprintf(
-				"aggregation %s is not defined any more: its rows stay and can be asked for (`weir apply --destroy=%[1]s` drops them)", def.ID())})
+// spoken is a duration as people write it: 10 years, 72 hours.
+func spoken(d time.Duration) string {
+	const day = 24 * time.Hour
+	for _, u := range []struct {
+		unit  time.Duration
+		least time.Duration // below it the next smaller unit says it
+		name  string
+	}{{365 * day, 365 * day, "year"}, {day, 4 * day, "day"}, {time.Hour, time.Hour, "hour"}, {time.Minute, time.Minute, "minute"}, {time.Second, 0, "second"}} {
+		if n := d / u.unit; d%u.unit == 0 && d >= u.least {
+			return fmt.Sprintf("%d %s%s", n, u.name, map[bool]string{false: "s"}[n == 1])
 		}
 	}
-}
-
-// inUse reports whether the record's tables are those of a definition, as they
-// are or after the plan.
-func (p *planner) inUse(r *record) bool {
-	return !slices.ContainsFunc(p.records, func(o record) bool { return o.Name == r.Name && o.Version > r.Version }) || r.Current
-}
-
-func (p *planner) drop(def *aggregation.Definition) {
-	var sql []string
-	for _, level := range def.Granularities {
-		sql = append(sql, dropView(def, level))
-	}
-	for _, level := range def.Granularities {
-		sql = append(sql, "DROP TABLE "+tableOf(def, level))
-	}
-	sql = append(sql, forget(def, "")...)
-	sql = append(sql, fmt.Sprintf(`DELETE FROM weir.aggregation WHERE name = %s AND version = %d`, pq.QuoteLiteral(def.Name), max(1, def.Version)))
-	p.changes = append(p.changes, Change{
-		Text: fmt.Sprintf("DROP aggregation %s with all its rows", def.ID()), of: def.ID(), drops: def.ID(), sql: sql,
-	})
-}
-
-// forget removes what is known of a level's rows, or of all levels'.
-func forget(def *aggregation.Definition, level string) []string {
-	where := " WHERE aggregation = " + pq.QuoteLiteral(def.ID())
-	if level != "" {
-		where += " AND level = " + pq.QuoteLiteral(level)
-	}
-	return []string{"DELETE FROM weir.watermark" + where, "DELETE FROM weir.compacted" + where}
+	return d.String()
 }

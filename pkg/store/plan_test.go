@@ -103,9 +103,10 @@ func TestApply_AddsMeasuresAndLevelsWhileWorkersFold(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
 	tries := 0
-	leases := []*Lease{mustLease(t, db, "a"), mustLease(t, db, "b")}
+	outer := t
 	rapid.Check(t, func(t *rapid.T) {
 		tries++
+		leases := []*Lease{mustLease(outer, db, "a"), mustLease(outer, db, "b")}
 		name := fmt.Sprint("Grows", tries)
 		measures, months := rapid.IntRange(0, 3).Draw(t, "at first"), false
 		apply := func() *aggregation.Definition {
@@ -121,6 +122,9 @@ func TestApply_AddsMeasuresAndLevelsWhileWorkersFold(t *testing.T) {
 			return defs[0]
 		}
 		defer func() {
+			for _, lease := range leases {
+				_ = lease.Close()
+			}
 			if err := db.Apply(t.Context(), nil, PlanOptions{Destroy: []string{name}}); err != nil {
 				t.Fatal(err)
 			}
@@ -275,8 +279,10 @@ func TestApply_DropsNothingUnlessTold(t *testing.T) {
 	if plan := planned(t, db, PlanOptions{}, wide); !strings.Contains(plan, "fill measure newest again; fill measure mean again") {
 		t.Errorf("with the measures again: %s", plan)
 	}
-	if missing, err := db.Missing(t.Context(), []*aggregation.Definition{wide}); err != nil || missing == "" {
-		t.Errorf("a definition that fills what nobody reads any more: missing %q, %v", missing, err)
+	for _, def := range []*aggregation.Definition{wide, narrow} {
+		if missing, err := db.Missing(t.Context(), []*aggregation.Definition{def}); err != nil || missing != "" {
+			t.Errorf("with %d measures: missing %q, %v", len(def.Measures), missing, err)
+		}
 	}
 	if err := db.Apply(t.Context(), []*aggregation.Definition{narrow}, PlanOptions{Destroy: []string{Everything}}); err != nil {
 		t.Fatal(err)
@@ -318,7 +324,7 @@ func TestApply_DropsNothingThatALiveWorkerUses(t *testing.T) {
 	lease := mustLease(t, db, "w1", def)
 	drop := PlanOptions{Destroy: []string{Everything}}
 	err := db.Apply(t.Context(), nil, drop)
-	if err == nil || !strings.Contains(err.Error(), "w1 (tests)") || !strings.Contains(err.Error(), "restart them") {
+	if err == nil || !strings.Contains(err.Error(), "w1 (tests)") || !strings.Contains(err.Error(), "stop them") {
 		t.Errorf("got %v, want an error that names the worker", err)
 	}
 	if n := ask[int](t, db, `SELECT count(*) FROM pg_tables WHERE schemaname = 'weir_data' AND tablename = 'calls_days'`); n != 1 {
@@ -338,7 +344,7 @@ func TestPlan_TellsOfRetentionAndShards(t *testing.T) {
 	after.Retention = map[aggregation.Granularity]time.Duration{aggregation.Hours: 48 * time.Hour}
 	after.PartitionByID = true
 	db := migrated(t, before)
-	want := "change aggregation Calls: shard_id becomes a column of its answers; hours are kept for 48h0m0s, not for ever"
+	want := "change aggregation Calls: shard_id becomes a column of its answers; hours are kept for 48 hours, not for ever"
 	if got := planned(t, db, PlanOptions{}, after); got != want {
 		t.Errorf("plan %q, want %q", got, want)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
@@ -27,6 +28,12 @@ type record struct {
 	Zone      string            `json:"zone"`
 	Retention map[string]string `json:"retention,omitempty"` // by level; none: for ever
 	ByShard   bool              `json:"partition_by_id"`
+
+	// Of which events: the streams, sorted, and the condition on them.
+	From  []string `json:"from"`
+	Where string   `json:"where,omitempty"`
+	// Undefined: an apply has come whose definitions lack it.
+	Undefined bool `json:"undefined,omitempty"`
 }
 
 type recordKey struct {
@@ -37,7 +44,7 @@ type recordKey struct {
 type recordMeasure struct {
 	Name    string  `json:"name"`
 	Op      string  `json:"op"`
-	Arg     string  `json:"arg,omitempty"` // for people
+	Arg     string  `json:"arg,omitempty"`
 	Kind    string  `json:"kind,omitempty"`
 	Percent float64 `json:"percent,omitempty"`
 	Shares  string  `json:"shares,omitempty"`
@@ -47,6 +54,11 @@ type recordMeasure struct {
 
 func recordOf(def *aggregation.Definition) record {
 	r := record{Name: def.Name, Version: max(1, def.Version), Current: true, Zone: def.Zone.String(), ByShard: def.PartitionByID, Retention: map[string]string{}}
+	r.Where = def.Filter
+	for _, input := range def.Inputs {
+		r.From = append(r.From, input.Stream)
+	}
+	slices.Sort(r.From)
 	for _, k := range def.Keys {
 		r.Keys = append(r.Keys, recordKey{k.Name, k.Kind.String()})
 	}
@@ -69,7 +81,7 @@ func recordOf(def *aggregation.Definition) record {
 // definition returns what can be asked for and kept of the record's tables; it
 // has no inputs.
 func (r *record) definition() (*aggregation.Definition, error) {
-	def := &aggregation.Definition{Name: r.Name, Version: r.Version, PartitionByID: r.ByShard, Retention: map[aggregation.Granularity]time.Duration{}}
+	def := &aggregation.Definition{Name: r.Name, Version: r.Version, PartitionByID: r.ByShard, Filter: r.Where, Retention: map[aggregation.Granularity]time.Duration{}}
 	var err error
 	if def.Zone, err = time.LoadLocation(r.Zone); err != nil {
 		return nil, err
@@ -148,31 +160,104 @@ func (r *record) measure(name string) *recordMeasure {
 	return nil
 }
 
+// versioned names one of several versions: Calls@1.
+func (r *record) versioned() string { return fmt.Sprintf("%s@%d", r.Name, r.Version) }
+
 // same reports whether both are stored, and computed, alike.
 func (m recordMeasure) same(o recordMeasure) bool {
-	return m.Op == o.Op && m.Kind == o.Kind && m.Percent == o.Percent && ident(m.Shares) == ident(o.Shares)
+	return m.Op == o.Op && m.Kind == o.Kind && m.Percent == o.Percent && ident(m.Shares) == ident(o.Shares) && sameText(m.Arg, o.Arg)
 }
 
-// sameGroups reports whether the two cut events into the same groups.
-func (r *record) sameGroups(o *record) bool {
-	return r.Zone == o.Zone && slices.EqualFunc(r.Keys, o.Keys, func(a, b recordKey) bool {
-		return ident(a.Name) == ident(b.Name) && a.Kind == b.Kind
-	})
+// sameText reports whether two expressions differ only in space that means
+// nothing.
+func sameText(a, b string) bool { return a == b || tight(a) == tight(b) }
+
+// tight is an expression without the space between its words and signs, save
+// where two of them would become one. Texts in quotes stay as they are.
+func tight(text string) string {
+	word := func(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+	sign := func(r rune) bool { return strings.ContainsRune("+-*/%<>=!&|?:.^", r) }
+	var b strings.Builder
+	var quote, last rune
+	var space, escaped bool
+	for _, r := range text {
+		switch {
+		case quote != 0:
+			if r == quote && !escaped {
+				quote = 0
+			}
+			escaped = r == '\\' && !escaped
+		case unicode.IsSpace(r):
+			space = true
+			continue
+		case strings.ContainsRune("\"'`", r):
+			quote = r
+		}
+		if space && (word(last) && word(r) || sign(last) && sign(r)) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+		space, last = false, r
+	}
+	return b.String()
 }
 
-// serves reports whether a worker or reader with the wanted definition can use
-// the tables of the record as they are: nothing it writes has no place, and
-// nothing is kept there that it does not know.
+// sameEvents reports whether the two take the same events, and cut them into
+// the same groups.
+func (r *record) sameEvents(o *record) bool {
+	return r.Zone == o.Zone && slices.Equal(r.From, o.From) && sameText(r.Where, o.Where) &&
+		slices.EqualFunc(r.Keys, o.Keys, func(a, b recordKey) bool {
+			return ident(a.Name) == ident(b.Name) && a.Kind == b.Kind
+		})
+}
+
+// serves reports whether the tables of the record are just what the wanted
+// definition needs: nothing has to be added, and nothing is filled that it
+// does not have.
 func (r *record) serves(want *record) bool {
-	if !r.sameGroups(want) || !slices.Equal(r.Levels, want.Levels) {
+	if !slices.Equal(r.Levels, want.Levels) || !r.holds(want) || len(r.fed()) != len(want.Measures) {
+		return false
+	}
+	return !slices.ContainsFunc(want.Measures, func(m recordMeasure) bool { return r.measure(m.Name).Idle })
+}
+
+// loses reports whether levels of the record are not wanted any more.
+func (r *record) loses(want *record) bool {
+	return slices.ContainsFunc(r.Levels, func(level string) bool { return !slices.Contains(want.Levels, level) })
+}
+
+// holds reports whether a worker or reader with the wanted definition can use
+// the tables of the record: all that it writes or reads has its place there.
+func (r *record) holds(want *record) bool {
+	if !r.sameEvents(want) || !r.holdsLevels(want) {
 		return false
 	}
 	for _, m := range want.Measures {
-		if have := r.measure(m.Name); have == nil || have.Idle || !have.same(m) {
+		if have := r.measure(m.Name); have == nil || !have.same(m) {
 			return false
 		}
 	}
-	return len(r.fed()) == len(want.Measures)
+	return true
+}
+
+// holdsLevels reports whether the record has the wanted levels, and each of them
+// is filled from the same one: coarser ones may be missing, none in between.
+func (r *record) holdsLevels(want *record) bool {
+	have, err := r.definition()
+	if err != nil {
+		return false
+	}
+	other, err := want.definition()
+	if err != nil || have.Finest() != other.Finest() {
+		return false
+	}
+	for _, level := range other.Granularities {
+		theirs, ok := other.Parent(level)
+		if ours, kept := have.Parent(level); !have.Keeps(level) || ok != kept || ours != theirs {
+			return false
+		}
+	}
+	return true
 }
 
 // records reads what has tables, by name and version; nothing before the first
@@ -208,47 +293,6 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Bind finds the tables of the definitions: bound are the same definitions with
-// their versions, earlier is all else that has tables, earlier versions and
-// aggregations that are not defined any more, as the tables tell. missing is a
-// sentence that says what `weir apply` has still to do, or "".
-func (db *DB) Bind(ctx context.Context, defs []*aggregation.Definition) (bound, earlier []*aggregation.Definition, missing string, err error) {
-	migrated, err := db.Migrated(ctx)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	all, err := records(ctx, db.sql)
-	if err != nil {
-		return nil, nil, "", err
-	}
-	var lacking []string
-	if !migrated {
-		lacking = append(lacking, "Weir's own tables")
-	}
-	used := map[string]bool{}
-	for _, def := range defs {
-		want := recordOf(def)
-		r := find(all, func(r *record) bool { return r.Name == def.Name && r.serves(&want) })
-		if r == nil {
-			lacking = append(lacking, "aggregation "+def.Name)
-			continue
-		}
-		copied := *def
-		copied.Version = r.Version
-		bound, used[copied.ID()] = append(bound, &copied), true
-	}
-	for i := range all {
-		def, err := all[i].definition()
-		if err != nil {
-			return nil, nil, "", fmt.Errorf("read the applied definition of %s: %w", all[i].Name, err)
-		}
-		if !used[def.ID()] {
-			earlier = append(earlier, def)
-		}
-	}
-	return bound, earlier, unprovisioned(lacking), nil
-}
-
 // find returns the record that fits, the current one before others and later
 // versions before earlier ones; nil if none does.
 func find(all []record, fits func(*record) bool) (best *record) {
@@ -259,24 +303,6 @@ func find(all []record, fits func(*record) bool) (best *record) {
 		}
 	}
 	return best
-}
-
-func unprovisioned(lacking []string) string {
-	if len(lacking) == 0 {
-		return ""
-	}
-	more := ""
-	if len(lacking) > 1 {
-		more = fmt.Sprintf(" and %d more", len(lacking)-1)
-	}
-	return fmt.Sprintf("Postgres is not provisioned for these definitions (%s%s): run `weir apply`", lacking[0], more)
-}
-
-// Missing returns a sentence that says what `weir apply` has still to do, or
-// "" if the tables are as the definitions need them.
-func (db *DB) Missing(ctx context.Context, defs []*aggregation.Definition) (string, error) {
-	_, _, missing, err := db.Bind(ctx, defs)
-	return missing, err
 }
 
 // differences says to a person how a definition changed.
@@ -297,10 +323,21 @@ func differences(have, want *record) string {
 	note("group by", keys(have), keys(want))
 	note("every", strings.Join(have.Levels, ", "), strings.Join(want.Levels, ", "))
 	note("zone", have.Zone, want.Zone)
+	note("from", strings.Join(have.From, ", "), strings.Join(want.From, ", "))
+	if !sameText(have.Where, want.Where) {
+		note("where", cmp.Or(have.Where, "all"), cmp.Or(want.Where, "all"))
+	}
 	for _, m := range want.Measures {
 		if old := have.measure(m.Name); old != nil && !old.same(m) {
-			note("measure "+m.Name, old.text(), m.text())
+			a, b := old.text(), m.text()
+			if a == b {
+				a, b = a+" ("+old.Arg+")", b+" ("+m.Arg+")"
+			}
+			note("measure "+m.Name, a, b)
 		}
+	}
+	if len(texts) == 0 {
+		return fmt.Sprintf("they hold at most %d measures, with those that are not filled any more", aggregation.MaxMeasures)
 	}
 	return strings.Join(texts, "; ")
 }
@@ -312,6 +349,9 @@ func (m recordMeasure) text() string {
 	}
 	if m.Kind != "" {
 		text += " of " + m.Kind
+	}
+	if m.Shares != "" {
+		text += " by the sketch of " + m.Shares
 	}
 	return text
 }

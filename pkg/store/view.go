@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -20,10 +19,27 @@ const (
 	colOldest    = "weir_oldest"
 )
 
-// viewOf returns the view of a level as SQL names it; its name in the schema is
-// that of the table.
+// viewName is the name of a level's view: calls_days is always that of the
+// version that is current, others have their version in it, as calls@1_days.
+func viewName(def *aggregation.Definition, level aggregation.Granularity, current bool) string {
+	name := ident(def.Name)
+	if !current {
+		name = ident(versioned(def))
+	}
+	return name + "_" + strings.ReplaceAll(level.String(), " ", "_")
+}
+
+// versioned names one of several versions: Calls@1.
+func versioned(def *aggregation.Definition) string {
+	return fmt.Sprintf("%s@%d", def.Name, max(1, def.Version))
+}
+
+// inViews is a view as SQL names it.
+func inViews(name string) string { return "weir_view." + pq.QuoteIdentifier(name) }
+
+// viewOf returns the view of a level of the current version as SQL names it.
 func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
-	return "weir_view." + pq.QuoteIdentifier(TableName(def, level))
+	return inViews(viewName(def, level, true))
 }
 
 // createView returns the statements that make the view of a level, or make it
@@ -35,24 +51,28 @@ func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
 // and levels as a [Question] merges them, and of the same rows: those of the
 // level, and what it lacks from its parent past its watermark, and so on down
 // to the finest.
-func createView(def *aggregation.Definition, level aggregation.Granularity) (statements, hash string) {
+func createView(def *aggregation.Definition, level aggregation.Granularity, current bool) (statements, hash string) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "SELECT weir.replace_view(%s, %s);\n", pq.QuoteLiteral(TableName(def, level)), pq.QuoteLiteral(viewQuery(def, level)))
-	doc := strings.TrimSpace(def.Doc + "\n" + def.ID() + " per " + level.String() + ".")
-	fmt.Fprintf(&b, "COMMENT ON VIEW %s IS %s;\n", viewOf(def, level), pq.QuoteLiteral(doc))
+	name, of := viewName(def, level, current), def.Name
+	if !current {
+		of = versioned(def)
+	}
+	fmt.Fprintf(&b, "SELECT weir.replace_view(%s, %s);\n", pq.QuoteLiteral(name), pq.QuoteLiteral(viewQuery(def, level)))
+	doc := strings.TrimSpace(def.Doc + "\n" + of + " per " + level.String() + ".")
+	fmt.Fprintf(&b, "COMMENT ON VIEW %s IS %s;\n", inViews(name), pq.QuoteLiteral(doc))
 	for _, c := range viewColumns(def, level) {
-		fmt.Fprintf(&b, "COMMENT ON COLUMN %s.%s IS %s;\n", viewOf(def, level), pq.QuoteIdentifier(c.name), pq.QuoteLiteral(c.doc))
+		fmt.Fprintf(&b, "COMMENT ON COLUMN %s.%s IS %s;\n", inViews(name), pq.QuoteIdentifier(c.name), pq.QuoteLiteral(c.doc))
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	hash = hex.EncodeToString(sum[:])
-	fmt.Fprintf(&b, "INSERT INTO weir.view VALUES (%s, '%s') ON CONFLICT (name) DO UPDATE SET hash = excluded.hash", pq.QuoteLiteral(TableName(def, level)), hash)
+	fmt.Fprintf(&b, "INSERT INTO weir.view VALUES (%s, '%s') ON CONFLICT (name) DO UPDATE SET hash = excluded.hash", pq.QuoteLiteral(name), hash)
 	return b.String(), hash
 }
 
-// dropView returns the statements that remove the view of a level; its table
+// dropView returns the statements that remove a view; the tables that it reads
 // cannot be dropped before.
-func dropView(def *aggregation.Definition, level aggregation.Granularity) string {
-	return fmt.Sprintf("DROP VIEW IF EXISTS %s;\nDELETE FROM weir.view WHERE name = %s", viewOf(def, level), pq.QuoteLiteral(TableName(def, level)))
+func dropView(name string) string {
+	return fmt.Sprintf("DROP VIEW IF EXISTS %s;\nDELETE FROM weir.view WHERE name = %s", inViews(name), pq.QuoteLiteral(name))
 }
 
 // viewColumn is one column of a view.
@@ -227,54 +247,4 @@ func bucketOf(def *aggregation.Definition, level aggregation.Granularity) string
 		n, unit = "1", level.String()
 	}
 	return fmt.Sprintf("weir_view.bucket_start(t.bucket, %s, %s, %s)", pq.QuoteLiteral(unit), n, pq.QuoteLiteral(def.Zone.String()))
-}
-
-// planViews says which views have to be made, or made anew because this program
-// makes them otherwise. dropped are those that the plan has dropped by then.
-func planViews(ctx context.Context, q querier, defs []*aggregation.Definition, dropped map[string]bool) ([]Change, error) {
-	made, err := readViews(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	var changes []Change
-	for _, def := range defs {
-		change := Change{of: def.Name}
-		var levels []string
-		for _, level := range def.Granularities {
-			statements, hash := createView(def, level)
-			if made[TableName(def, level)] == hash && !dropped[TableName(def, level)] {
-				continue
-			}
-			levels = append(levels, strings.TrimPrefix(TableName(def, level), ident(def.ID())+"_"))
-			change.sql = append(change.sql, statements)
-		}
-		if len(levels) > 0 {
-			change.Text = fmt.Sprintf("make views of %s (weir_view.%s_{%s})", def.ID(), ident(def.ID()), strings.Join(levels, ","))
-			changes = append(changes, change)
-		}
-	}
-	return changes, nil
-}
-
-// readViews reads the hashes of the views that are there; nothing before the
-// first migration.
-func readViews(ctx context.Context, q querier) (map[string]string, error) {
-	hashes := map[string]string{}
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.view') IS NOT NULL`).Scan(&there); err != nil || !there {
-		return hashes, err
-	}
-	rows, err := q.QueryContext(ctx, `SELECT name, hash FROM weir.view WHERE to_regclass(format('weir_view.%I', name)) IS NOT NULL`)
-	if err != nil {
-		return nil, fmt.Errorf("read which views there are: %w", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var name, hash string
-		if err := rows.Scan(&name, &hash); err != nil {
-			return nil, fmt.Errorf("read which views there are: %w", err)
-		}
-		hashes[name] = hash
-	}
-	return hashes, rows.Err()
 }

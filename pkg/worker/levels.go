@@ -116,8 +116,8 @@ func (w *Worker) granularities() (all []aggregation.Granularity) {
 // definitions were overtaken keeps away: it would leave out what it does not
 // know.
 func (w *Worker) adopt(ctx context.Context) error {
-	missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
-	if err != nil || missing != "" {
+	overtaken, err := w.db.Overtaken(ctx, w.catalog.Aggregations)
+	if err != nil || overtaken != "" {
 		return err
 	}
 	shards, err := w.db.Abandoned(ctx, adoptAfter, w.catalog.Kept())

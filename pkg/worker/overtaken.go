@@ -16,12 +16,15 @@ var errOvertaken = errors.New("the tables changed under this worker: restart it 
 // definitions, an error that is final if it has others.
 func (w *Worker) current(ctx context.Context) error {
 	for {
-		missing, err := w.db.Missing(ctx, w.catalog.Aggregations)
+		differs, err := w.db.Missing(ctx, w.catalog.Aggregations)
+		if err == nil && differs == "" {
+			differs, err = w.db.Overtaken(ctx, w.catalog.Aggregations)
+		}
 		switch {
 		case err != nil:
 			w.log.Warn("definitions not compared with the database, trying again", zap.Error(err))
-		case missing != "":
-			return fmt.Errorf("%w (%s)", errOvertaken, missing)
+		case differs != "":
+			return fmt.Errorf("%w (%s)", errOvertaken, differs)
 		default:
 			return nil
 		}

@@ -186,6 +186,9 @@ func (w *Worker) start(ctx context.Context) error {
 	if missing != "" {
 		return errors.New(missing)
 	}
+	if overtaken, err := w.db.Overtaken(ctx, w.catalog.Aggregations); err != nil || overtaken != "" {
+		return cmp.Or(err, errors.New(overtaken))
+	}
 	w.catalog = w.catalog.Bound(bound, earlier)
 	if err := w.learnBackfills(ctx); err != nil {
 		return err

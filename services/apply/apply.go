@@ -4,6 +4,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -39,7 +40,8 @@ interrupted; run it again, and it goes on. Only what this command creates can be
 exists its past, add it under another name.
 
 Nothing is dropped unless --destroy says so: with it, what is not defined any more goes with its rows (aggregations,
-measures, levels, earlier versions); --destroy=NAME,NAME@1 names what may go.`,
+measures, levels, earlier versions); --destroy=NAME,NAME@1 names what may go. Stop the workers for it: they roll up and
+purge all that was there when they were started. The stream keeps what comes meanwhile.`,
 		Example: `  weir apply --plan --streams ./streams
   weir apply --backfill --streams ./streams
   weir apply --plan --destroy
@@ -100,13 +102,14 @@ func Provision(ctx context.Context, out io.Writer, cfg config.Config, catalog *d
 	return streams.Apply(ctx)
 }
 
+// plan prints the plan; the error is also what of it cannot be carried out.
 func plan(ctx context.Context, out io.Writer, cfg config.Config, catalog *definition.Catalog, options store.PlanOptions, db *store.DB, conn *stream.Conn) (stream.Plan, error) {
 	streams, err := conn.PlanProvision(ctx, wire.Provision(cfg))
 	if err != nil {
 		return stream.Plan{}, err
 	}
 	changes, err := db.Plan(ctx, catalog.Aggregations, options)
-	if err != nil {
+	if refused := store.Refused(nil); err != nil && !errors.As(err, &refused) {
 		return stream.Plan{}, err
 	}
 	for _, line := range streams.Lines() {
@@ -121,8 +124,8 @@ func plan(ctx context.Context, out io.Writer, cfg config.Config, catalog *defini
 		todo = todo || !change.Note
 		_, _ = fmt.Fprintln(out, what+change.Text)
 	}
-	if !todo {
+	if !todo && err == nil {
 		_, _ = fmt.Fprintln(out, "postgres:  unchanged")
 	}
-	return streams, nil
+	return streams, err // what cannot be done comes last
 }

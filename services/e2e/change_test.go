@@ -82,7 +82,7 @@ func TestApply_ChangesADefinitionUnderWorkers(t *testing.T) {
 	}
 	replay(2, 20, 9) // by the worker that does not know the measure
 	folded(second, "Calls", "api,sum(n) pizza,50")
-	fails(t, 1, []string{"run `weir apply`"}, "worker", "--nats", i.nats, "--postgres", i.postgres, "--streams", first, "--shard-id", "late")
+	fails(t, 1, []string{"newer definition of Calls (measure slowest)"}, "worker", "--nats", i.nats, "--postgres", i.postgres, "--streams", first, "--shard-id", "late")
 	before.kill()
 	work(second, "a")
 	replay(3, 10, 11)
@@ -102,8 +102,10 @@ func TestApply_ChangesADefinitionUnderWorkers(t *testing.T) {
 		_, _ = fmt.Sscanf(ask(third, "Calls", "api,sum(n)"), "api,sum(n) pizza,%d", &changed)
 		return old+changed == 100
 	})
-	if out := apply(third, "--plan", "--destroy"); !strings.Contains(out, "DROP aggregation Calls with all its rows") {
-		t.Errorf("plan with --destroy: %s", out)
+	plan := start(t, "apply", "--plan", "--destroy", "--nats", i.nats, "--postgres", i.postgres, "--streams", third)
+	if code := plan.within(patience); code != 1 || !strings.Contains(plan.stdout.String(), "DROP aggregation Calls@1 with all its rows") ||
+		!strings.Contains(plan.stderr.String(), "live workers roll it up: a (") {
+		t.Errorf("plan with --destroy: exit code %d\n%s%s", code, plan.stdout.String(), plan.stderr.String())
 	}
 	if got := ask(third, "calls@1", "bucket,n"); !strings.Contains(got, "2026-03-01T00:00:00Z,30") {
 		t.Errorf("the first version after a plan only: %s", got)
