@@ -281,8 +281,9 @@ func TestMerge_LeavesUnknownMomentsUnknown(t *testing.T) {
 	}
 	mustApply(t, db, PlanOptions{}, after)
 	newest := func(per aggregation.Granularity) string {
-		return askAll(t, db, &Question{Aggregation: after, Per: per, From: micro(2000, 1, 1), Until: micro(2100, 1, 1), Limit: -1,
-			Select: []Expr{{Op: OpField, Kind: event.String, Field: Field{Role: KeyField}}}})
+		q := &Question{Aggregation: after, Per: per, From: micro(2000, 1, 1), Until: micro(2100, 1, 1), Limit: -1}
+		q.Select = []Expr{{Op: OpField, Kind: event.String, Field: Field{Role: KeyField}}}
+		return askAll(t, db, q)
 	}
 	want := newest(aggregation.Seconds)
 	s.cascade = nil

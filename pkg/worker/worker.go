@@ -356,11 +356,11 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	if errors.As(err, &taken) || errors.As(err, &closed) {
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
 	}
-	if err != nil {
-		return nil // Postgres is still away: the next try finds out
+	if err == nil {
+		w.cascade = nil
+		return w.current(ctx)
 	}
-	w.cascade = nil
-	return w.current(ctx)
+	return nil // Postgres is still away: the next try finds out
 }
 
 // tend keeps the ledger and the tables small, and shards without a worker
