@@ -71,22 +71,36 @@ func toDays(g aggregation.Granularity) bool { return g <= aggregation.Days }
 func TestCompact_ByAnOlderProcessLeavesAnAddedLevelItsRows(t *testing.T) {
 	t.Parallel()
 	older, newer := growing("Calls", 1, false), growing("Calls", 1, true)
-	db := migrated(t, older)
-	mustApply(t, db, PlanOptions{}, newer)
-	s := &shardState{lease: mustLease(t, db, "w", newer)}
-	for n, due := range []func(aggregation.Granularity) bool{everyLevel, everyLevel, toDays, toDays} { // months have event 1
-		s.mustWrite(t, db, newer, triedAt(n+1, 1), due)
-	}
-	if _, err := db.Compact(t.Context(), 0, []*aggregation.Definition{older}); err != nil {
-		t.Fatal(err)
-	}
-	if got := sumOf(t, db, newer, aggregation.Months); got != "4 10" {
-		t.Errorf("after compaction: got %s, want 4 10", got)
-	}
-	s.cascade = nil // it crashes
-	s.mustWrite(t, db, newer, triedAt(5, 1), everyLevel)
-	if got := sumOf(t, db, newer, aggregation.Months); got != "5 15" {
-		t.Errorf("after a crash: got %s, want 5 15", got)
+	for name, compact := range map[string]func(*DB) error{
+		"level added before": func(db *DB) error {
+			_, err := db.Compact(t.Context(), 0, []*aggregation.Definition{older})
+			return err
+		},
+		"level added meanwhile": func(db *DB) error {
+			c := compaction{db: db, def: older, level: aggregation.Days, shardID: "w"}
+			return c.run(t.Context(), 0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := migrated(t, older)
+			mustApply(t, db, PlanOptions{}, newer)
+			s := &shardState{lease: mustLease(t, db, "w", newer)}
+			for n, due := range []func(aggregation.Granularity) bool{everyLevel, everyLevel, toDays, toDays} { // months have event 1
+				s.mustWrite(t, db, newer, triedAt(n+1, 1), due)
+			}
+			if err := compact(db); err != nil {
+				t.Fatal(err)
+			}
+			if got := sumOf(t, db, newer, aggregation.Months); got != "4 10" {
+				t.Errorf("after compaction: got %s, want 4 10", got)
+			}
+			s.cascade = nil // it crashes
+			s.mustWrite(t, db, newer, triedAt(5, 1), everyLevel)
+			if got := sumOf(t, db, newer, aggregation.Months); got != "5 15" {
+				t.Errorf("after a crash: got %s, want 5 15", got)
+			}
+		})
 	}
 }
 
@@ -113,6 +127,11 @@ func TestPurge_ByAnOlderProcessLeavesAnAddedLevelItsRows(t *testing.T) {
 			s.mustWrite(t, db, newer, triedAt(2, 1), toDaysExcept(levels[1]))
 			before := sumOf(t, db, newer, levels[1])
 			if _, err := db.Purge(t.Context(), time.Now(), []*aggregation.Definition{older}); err != nil {
+				t.Fatal(err)
+			}
+			// As if the level had been added while it runs.
+			p := Purged{Aggregation: older.ID(), Level: levels[0], ShardID: "w", Before: time.Now()}
+			if err := db.eachStretch(t.Context(), older, &p, db.remove); err != nil {
 				t.Fatal(err)
 			}
 			s.cascade = nil // it crashes
@@ -281,8 +300,9 @@ func TestMerge_LeavesUnknownMomentsUnknown(t *testing.T) {
 	}
 	mustApply(t, db, PlanOptions{}, after)
 	newest := func(per aggregation.Granularity) string {
-		return askAll(t, db, &Question{Aggregation: after, Per: per, From: micro(2000, 1, 1), Until: micro(2100, 1, 1), Limit: -1,
-			Select: []Expr{{Op: OpField, Kind: event.String, Field: Field{Role: KeyField}}}})
+		q := &Question{Aggregation: after, Per: per, From: micro(2000, 1, 1), Until: micro(2100, 1, 1), Limit: -1}
+		q.Select = []Expr{{Op: OpField, Kind: event.String, Field: Field{Role: KeyField}}}
+		return askAll(t, db, q)
 	}
 	want := newest(aggregation.Seconds)
 	s.cascade = nil

@@ -121,3 +121,19 @@ func TestErrPoolTaken_CountsItsShards(t *testing.T) {
 		}
 	}
 }
+
+func TestMergeShard_WithOlderDefinitionsIsRefused(t *testing.T) {
+	t.Parallel()
+	older, newer := growing("Calls", 1, false), growing("Calls", 1, true)
+	db := migrated(t, older)
+	writeShard(t, db, "a", older, 1)
+	mustApply(t, db, PlanOptions{}, newer)
+	writeShard(t, db, "b", newer, 2) // its months are ahead of what the merge would bring
+	if _, err := db.MergeShard(t.Context(), upkeepOf(older), "a", "b"); err == nil || !strings.Contains(err.Error(), "weir apply") {
+		t.Errorf("got %v", err)
+	}
+	mustMerge(t, db, upkeepOf(newer), "a", "b")
+	if got := sumOf(t, db, newer, aggregation.Months); got != "2 3" {
+		t.Errorf("got %s, want 2 3", got)
+	}
+}

@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/lib/pq"
+
+	"weir/pkg/aggregation"
 )
 
 // A move gives all rows of one shard to another, which may be live. It changes
@@ -208,6 +211,9 @@ func (m *mover) move(ctx context.Context, tables []shardPart) error {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // of no effect after the commit
+	if err := m.sameLevels(ctx, tx); err != nil {
+		return err
+	}
 	rows := int64(0)
 	for _, t := range tables {
 		n, err := m.moveTable(ctx, tx, t, offset)
@@ -224,6 +230,23 @@ func (m *mover) move(ctx context.Context, tables []shardPart) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	m.moved.Rows, m.moved.Totals = rows, totals
+	return nil
+}
+
+// sameLevels keeps apply away until the transaction ends. It refuses where a
+// level has come or gone since the shard was rolled up: these rows will be below
+// the other shard's watermarks, so a level that lacks them now always would.
+func (m *mover) sameLevels(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock_shared(hashtextextended('weir.apply', 0))`); err != nil {
+		return fmt.Errorf("wait for apply: %w", err)
+	}
+	now, err := applied(ctx, tx, m.upkeep.Aggregations)
+	if err != nil {
+		return err
+	}
+	if !slices.EqualFunc(now, m.upkeep.Aggregations, func(a, b *aggregation.Definition) bool { return slices.Equal(a.Granularities, b.Granularities) }) {
+		return errors.New("`weir apply` changed the levels of an aggregation: do this again with the definitions that the database has now")
+	}
 	return nil
 }
 

@@ -134,7 +134,7 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 	fmt.Fprintf(&b, "\t%s timestamptz NOT NULL,\n\t%s text COLLATE \"C\" NOT NULL,\n\t%s bigint NOT NULL,\n", colBucket, colShard, colBatch)
 	key := []string{colBucket, colShard, colBatch}
 	if !packed {
-		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n\t%s smallint NOT NULL,\n", colKey, colPart)
+		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n\t%s integer NOT NULL,\n", colKey, colPart)
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {

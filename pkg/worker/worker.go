@@ -356,11 +356,11 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	err := w.leaseShard(ctx)
 	var taken store.ErrShardTaken
 	var closed store.ErrShardClosed
-	if errors.As(err, &taken) || errors.As(err, &closed) {
+	switch {
+	case errors.As(err, &taken) || errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
-	}
-	if err != nil {
-		return nil // Postgres is still away: the next try finds out
+	case err != nil: // Postgres is still away: the next try finds out
+		return nil
 	}
 	w.cascade = nil
 	return w.current(ctx)
