@@ -170,10 +170,14 @@ func TestSketchFunctions_GiveWhatFinishGives(t *testing.T) {
 	db := migrated(t)
 	rapid.Check(t, func(t *rapid.T) {
 		percent := rapid.OneOf(rapid.SampledFrom([]float64{0.1, 50, 90, 99, 99.9}), rapid.Float64Range(0.01, 99.99)).Draw(t, "percent")
-		for op, call := range map[aggregation.Op]string{
-			aggregation.Distinct: "distinct_count($1)", aggregation.Deviation: "stddev($1)", aggregation.Quantile: fmt.Sprintf("quantile($1, %v)", percent),
+		for _, f := range []struct {
+			op   aggregation.Op
+			call string
+		}{
+			{aggregation.Distinct, "distinct_count($1)"}, {aggregation.Deviation, "stddev($1)"}, {aggregation.Quantile, fmt.Sprintf("quantile($1, %v)", percent)},
 		} {
-			m := aggregation.Measure{Name: "m", Op: op, Arg: "v", ArgKind: event.Float, Percent: percent}
+			call := f.call
+			m := aggregation.Measure{Name: "m", Op: f.op, Arg: "v", ArgKind: event.Float, Percent: percent}
 			blocks := sketchOf(m, drawParts(t, 2000))
 			cell, ok, err := m.Finish(blocks)
 			if err != nil {

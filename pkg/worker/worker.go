@@ -359,8 +359,8 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	switch {
 	case errors.As(err, &taken) || errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
-	case err != nil: // Postgres is still away: the next try finds out
-		return nil
+	case err != nil:
+		return nil //nolint:nilerr // Postgres is still away: the next try finds out
 	}
 	w.cascade = nil
 	return w.current(ctx)
