@@ -117,6 +117,7 @@ DECLARE
     mean2   double precision;
     more    double precision;
     delta   double precision;
+    term    double precision;
 BEGIN
     FOR block IN SELECT * FROM weir_view.sketch_blocks(sketch) LOOP
         size := length(block) - 16;
@@ -135,17 +136,24 @@ BEGIN
             squares := more;
         ELSIF n2 > 0 THEN
             delta := mean2 / 2 - mean / 2; -- half of it always is a number
-            mean := mean + delta * (2 * n2 / (n + n2));
-            -- Where the sum is no number any more, Postgres would stop.
+            -- Postgres stops where a product is too large or too small for a number.
+            IF abs(delta) > 1e-300 THEN
+                mean := mean + delta * (2 * n2 / (n + n2));
+            END IF;
             IF 'Infinity' IN (squares, more) OR abs(delta) > 1e145 THEN
                 squares := 'Infinity';
-            ELSE
+            ELSIF abs(delta) > 1e-140 THEN
                 squares := squares + (more + 4 * delta * delta * (n * n2 / (n + n2)));
+            ELSIF abs(delta) > 1e-162 THEN
+                term := 4 * (delta * 1e150) * (delta * 1e150) * (n * n2 / (n + n2));
+                squares := squares + (more + CASE WHEN term > 5e-24 THEN term * 1e-300 ELSE 0 END);
+            ELSE
+                squares := squares + more;
             END IF;
             n := n + n2;
         END IF;
     END LOOP;
-    RETURN CASE WHEN n > 0 THEN sqrt(squares / n) END;
+    RETURN CASE WHEN n > 0 THEN sqrt(squares) / sqrt(n) END;
 END
 $$;
 -- +goose StatementEnd

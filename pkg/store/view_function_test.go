@@ -201,14 +201,27 @@ func TestSketchFunctions_GiveWhatFinishGives(t *testing.T) {
 	})
 }
 
-// near reports whether two values are the same, numbers up to rounding.
+// The squares of small distances are too small for a number.
+func TestStddev_OfTinyValuesDoesNotFail(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	m := aggregation.Measure{Name: "m", Op: aggregation.Deviation, Arg: "v", ArgKind: event.Float}
+	for _, v := range []float64{1e-140, 1e-155, 1e-161, 1e-170, 1e-300, 1e-310, 1e100} {
+		if got := ask[float64](t, db, `SELECT weir_view.stddev($1)`, sketchOf(m, [][]float64{{v}, {3 * v}, {0, -v}})); got < 0 || got > 4*v+1e-150 {
+			t.Errorf("of %g: got %g", v, got)
+		}
+	}
+}
+
+// near reports whether two values are the same, numbers up to rounding; below
+// 1e-150 their squares have no digits left.
 func near(a, b any) bool {
 	x, ok := a.(float64)
 	y, also := b.(float64)
 	if !ok || !also {
 		return a == b
 	}
-	return x == y || math.Abs(x-y) <= 1e-12*math.Abs(y)
+	return x == y || math.Abs(x-y) <= 1e-12*math.Abs(y)+1e-150
 }
 
 // Counts of all sizes: hashes, sparse keys, registers, and all of them joined.
