@@ -21,6 +21,7 @@ import (
 type view struct {
 	screen   *screen
 	instance *local.Instance
+	opened   time.Time     // alerts from then on are shown
 	watching chan struct{} // closed once publishers is set
 
 	mu         sync.Mutex // guards what follows
@@ -30,7 +31,8 @@ type view struct {
 }
 
 func newView(out io.Writer, instance *local.Instance, steps int) *view {
-	v := &view{screen: newScreen(out), instance: instance, watching: make(chan struct{}), started: time.Now()}
+	now := time.Now()
+	v := &view{screen: newScreen(out), instance: instance, opened: now, watching: make(chan struct{}), started: now}
 	v.screen.print(fmt.Sprintf(`
   Weir runs: 3 simulated gateways → NATS JetStream → 3 workers, each with a
   shard of its own → Postgres (%d things provisioned)
@@ -163,7 +165,7 @@ func short(d time.Duration) string {
 
 // alerts prints every alert as it is published, until ctx ends.
 func (v *view) alerts(ctx context.Context) error {
-	return v.instance.Conn.SubscribeAlerts(ctx, stream.AlertFilter{Since: v.started}, func(m stream.AlertMessage) {
+	return v.instance.Conn.SubscribeAlerts(ctx, stream.AlertFilter{Since: v.opened}, func(m stream.AlertMessage) {
 		var a alert.Alert
 		if err := json.Unmarshal(m.Data, &a); err != nil {
 			return // not one of ours: anyone may publish on the demo's NATS

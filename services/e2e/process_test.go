@@ -111,14 +111,13 @@ func environment(t *testing.T) []string {
 	return env
 }
 
-// cleanUp also shows what the process has printed, where the test has failed with it or during it.
+// cleanUp also shows what the process has printed, where the test has failed.
 func (p *process) cleanUp() {
-	wasRunning := p.running()
-	if wasRunning {
+	if p.running() {
 		p.signal(syscall.SIGTERM)
 		p.within(stopTime)
 	}
-	if p.t.Failed() && (wasRunning || p.cmd.ProcessState.ExitCode() < 0) {
+	if p.t.Failed() {
 		p.t.Logf("%s\nstdout:\n%s\nstderr:\n%s", p.name, tail(p.stdout.String()), tail(p.stderr.String()))
 	}
 }
