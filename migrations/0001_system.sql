@@ -18,6 +18,7 @@ CREATE TABLE weir.shard (
     messages     bigint NOT NULL DEFAULT 0 CHECK (messages >= 0),
     events       bigint NOT NULL DEFAULT 0 CHECK (events >= 0),
     dead_letters bigint NOT NULL DEFAULT 0 CHECK (dead_letters >= 0),
+    claims       bigint NOT NULL DEFAULT 0 CHECK (claims >= 0), -- identities that its flushes put into the ledger
     other_events bigint NOT NULL DEFAULT 0 CHECK (other_events >= 0), -- that lost the name of their group to __other__, for each aggregation anew
     created_at   timestamptz NOT NULL DEFAULT now(),
     flushed_at   timestamptz,
@@ -96,7 +97,10 @@ CREATE TABLE weir.dead_letter (
     created_at   timestamptz NOT NULL DEFAULT now(),
     shard_id     text COLLATE "C" NOT NULL,
     payload      bytea NOT NULL,          -- its beginning, where it is very large
-    payload_size bigint NOT NULL
+    payload_size bigint NOT NULL,
+    -- open; replay, to be folded by the next worker that comes by; folded; dropped by somebody.
+    state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replay', 'folded', 'dropped')),
+    settled_at   timestamptz -- when it was folded or dropped
 );
 CREATE INDEX dead_letter_sequence ON weir.dead_letter (sequence);
 
