@@ -1,0 +1,13 @@
+// Package mutants proves that the tests test: it breaks Weir's protocol on
+// purpose, one line at a time, and requires that a test fails.
+//
+// mutants.yaml lists the mutants. Each is an edit of a source file, a text that
+// occurs there once and what stands in its place, and the test that must catch
+// it. Nothing of that is in the product: a mutant is built with the go command's
+// -overlay, which reads the edited file in place of the one on disk.
+//
+// TestMutants_AreStillEditsOfTheSource runs with all other tests, so that no
+// mutant is left behind when the code changes. With WEIR_MUTANTS=all, or a
+// comma-separated list of names, TestMutants_AreCaught runs them; `task mutants`
+// does, and `task mutants:list` lists them.
+package mutants
