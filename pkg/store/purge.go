@@ -134,7 +134,7 @@ func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
 		}
 		var gone bool
 		err = tx.tx.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
-			TableName(def, o.level), o.shardID, o.from, through).Scan(&gone)
+			def.Table(o.level), o.shardID, o.from, through).Scan(&gone)
 		if !gone {
 			*p = before
 			p.Busy++

@@ -161,7 +161,9 @@ func (r *record) measure(name string) *recordMeasure {
 }
 
 // versioned names one of several versions: Calls@1.
-func (r *record) versioned() string { return fmt.Sprintf("%s@%d", r.Name, r.Version) }
+func (r *record) versioned() string {
+	return (&aggregation.Definition{Name: r.Name, Version: r.Version}).Versioned()
+}
 
 // same reports whether both are stored, and computed, alike.
 func (m recordMeasure) same(o recordMeasure) bool {

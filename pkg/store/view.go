@@ -19,27 +19,12 @@ const (
 	colOldest    = "weir_oldest"
 )
 
-// viewName is the name of a level's view: calls_days is always that of the
-// version that is current, others have their version in it, as calls@1_days.
-func viewName(def *aggregation.Definition, level aggregation.Granularity, current bool) string {
-	name := ident(def.Name)
-	if !current {
-		name = ident(versioned(def))
-	}
-	return name + "_" + strings.ReplaceAll(level.String(), " ", "_")
-}
-
-// versioned names one of several versions: Calls@1.
-func versioned(def *aggregation.Definition) string {
-	return fmt.Sprintf("%s@%d", def.Name, max(1, def.Version))
-}
-
 // inViews is a view as SQL names it.
 func inViews(name string) string { return "weir_view." + pq.QuoteIdentifier(name) }
 
 // viewOf returns the view of a level of the current version as SQL names it.
 func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
-	return inViews(viewName(def, level, true))
+	return inViews(def.View(level, true))
 }
 
 // createView returns the statements that make the view of a level, or make it
@@ -53,9 +38,9 @@ func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
 // to the finest.
 func createView(def *aggregation.Definition, level aggregation.Granularity, current bool) (statements, hash string) {
 	var b strings.Builder
-	name, of := viewName(def, level, current), def.Name
+	name, of := def.View(level, current), def.Name
 	if !current {
-		of = versioned(def)
+		of = def.Versioned()
 	}
 	fmt.Fprintf(&b, "SELECT weir.replace_view(%s, %s);\n", pq.QuoteLiteral(name), pq.QuoteLiteral(viewQuery(def, level)))
 	doc := strings.TrimSpace(def.Doc + "\n" + of + " per " + level.String() + ".")
