@@ -138,7 +138,7 @@ func (tx *Tx) whole(ctx context.Context, def *aggregation.Definition) (*aggregat
 	if err != nil {
 		return nil, err
 	}
-	r := find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
+	r := recordFor(all, def)
 	if r == nil {
 		return nil, fmt.Errorf("aggregation %s: %w", def.ID(), errDropped)
 	}
@@ -300,11 +300,17 @@ type querier interface {
 func find(all []record, fits func(*record) bool) (best *record) {
 	for i := range all {
 		r := &all[i]
-		if fits(r) && (best == nil || !best.Current && cmp.Compare(r.Version, best.Version) > 0 || r.Current) {
+		if fits(r) && (best == nil || !best.Current && r.Version > best.Version || r.Current) {
 			best = r
 		}
 	}
 	return best
+}
+
+// recordFor returns the record of the definition's own version; nil if its tables
+// were dropped.
+func recordFor(all []record, def *aggregation.Definition) *record {
+	return find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
 }
 
 // differences says to a person how a definition changed.
