@@ -265,8 +265,7 @@ func (r *record) holdsLevels(want *record) bool {
 // records reads what has tables, by name and version; nothing before the first
 // migration.
 func records(ctx context.Context, q querier) (all []record, err error) {
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := exists(ctx, q, "weir.aggregation"); err != nil || !there {
 		return nil, err
 	}
 	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation ORDER BY name, version`)

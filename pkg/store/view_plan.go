@@ -130,8 +130,7 @@ type madeView struct {
 // migration.
 func readViews(ctx context.Context, q querier) (map[string]madeView, error) {
 	made := map[string]madeView{}
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.view') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := exists(ctx, q, "weir.view"); err != nil || !there {
 		return made, err
 	}
 	rows, err := q.QueryContext(ctx, `
