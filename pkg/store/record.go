@@ -134,15 +134,14 @@ func (tx *Tx) whole(ctx context.Context, def *aggregation.Definition) (*aggregat
 	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock_shared(hashtextextended('weir.apply', 0))`); err != nil {
 		return nil, fmt.Errorf("wait for apply: %w", err)
 	}
-	all, err := records(ctx, tx.tx)
+	now, err := readRecords(ctx, tx.tx, "WHERE id = $1", def.ID())
 	if err != nil {
 		return nil, err
 	}
-	r := recordFor(all, def)
-	if r == nil {
+	if len(now) == 0 {
 		return nil, fmt.Errorf("aggregation %s: %w", def.ID(), errDropped)
 	}
-	return r.whole()
+	return now[0].whole()
 }
 
 // fed lists the measures that are defined.
@@ -268,7 +267,12 @@ func records(ctx context.Context, q querier) (all []record, err error) {
 	if there, err := exists(ctx, q, "weir.aggregation"); err != nil || !there {
 		return nil, err
 	}
-	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation ORDER BY name, version`)
+	return readRecords(ctx, q, "ORDER BY name, version")
+}
+
+// readRecords reads those that the rest of the query selects.
+func readRecords(ctx context.Context, q querier, rest string, args ...any) (all []record, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation `+rest, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the applied definitions: %w", err)
 	}
