@@ -165,7 +165,7 @@ func extremeRow(function, moment, column string, kind event.Kind) string {
 // rows to expect.
 func viewSources(def *aggregation.Definition, level aggregation.Granularity) string {
 	sources := []string{fmt.Sprintf("\tSELECT %s\n\tFROM (SELECT bucket, %s FROM %s) p",
-		sourceColumns(def), groupColumns(def, level), tableOf(def, level))}
+		sourceColumns(def), groupList(def, level), tableOf(def, level))}
 	for from := level; ; {
 		parent, ok := def.Parent(from)
 		if !ok {
@@ -180,7 +180,7 @@ func viewSources(def *aggregation.Definition, level aggregation.Granularity) str
 			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatch+`) AND t.batch_no <= s.last_batch OFFSET 0
 		) t
 	) p`, sourceColumns(def), pq.QuoteLiteral(def.ID()), pq.QuoteLiteral(from.String()),
-			groupColumns(def, parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
+			groupList(def, parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
 		from = parent
 	}
 }
@@ -190,15 +190,6 @@ func storedColumns(def *aggregation.Definition) string {
 	var list []string
 	for _, c := range columnsOf(def) {
 		list = append(list, "t."+pq.QuoteIdentifier(c.name))
-	}
-	return strings.Join(list, ", ")
-}
-
-// groupColumns lists the columns of a table, one value per group.
-func groupColumns(def *aggregation.Definition, level aggregation.Granularity) string {
-	var list []string
-	for _, c := range columnsOf(def) {
-		list = append(list, groupColumn(c.name, level == def.Finest())+" AS "+pq.QuoteIdentifier(c.name))
 	}
 	return strings.Join(list, ", ")
 }
