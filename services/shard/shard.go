@@ -153,18 +153,11 @@ func withStore(cmd *cobra.Command, f func(context.Context, *store.DB, store.Upke
 	if err != nil {
 		return err
 	}
-	catalog, err := wire.Catalog(cfg)
-	if err != nil {
-		return err
-	}
-	db, err := wire.Store(cmd.Context(), cfg, "shard")
+	catalog, db, err := wire.Bound(cmd.Context(), cfg, "shard")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if catalog, err = wire.Bind(cmd.Context(), catalog, db); err != nil {
-		return err
-	}
 	err = f(cmd.Context(), db, upkeep(cmd, catalog))
 	var unknown store.ErrNoShard
 	if errors.As(err, &unknown) {
