@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -146,15 +145,11 @@ func (b backfills) one(ctx context.Context, name string) error {
 		return err
 	}
 	b.say("%s from %s", name, held)
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
 	var last worker.BackfillProgress
 	said := time.Now()
 	err = worker.Backfill{
 		Aggregation: name,
-		Owner:       fmt.Sprintf("%s process %d", host, os.Getpid()),
+		Owner:       wire.Owner(),
 		Report: func(p worker.BackfillProgress) {
 			last = p
 			if time.Since(said) >= progressEvery {

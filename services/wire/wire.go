@@ -85,6 +85,15 @@ func Bind(ctx context.Context, catalog *definition.Catalog, db *store.DB) (*defi
 	return catalog.Bound(bound, earlier), nil
 }
 
+// Owner says to people who holds a shard: this host and process.
+func Owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s process %d", host, os.Getpid())
+}
+
 // Explain says of an error of the database that it is not provisioned, where it
 // is that, and what to do.
 func Explain(err error) error {
