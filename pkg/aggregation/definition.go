@@ -181,13 +181,32 @@ func (d *Definition) ID() string {
 	if d.Version <= 1 {
 		return d.Name
 	}
-	return d.Name + "@" + strconv.Itoa(d.Version)
+	return d.Versioned()
 }
 
-// Table returns the name that a level's table has in the database: lower case,
-// so that people can write it in any case and without quotes.
-func (d *Definition) Table(level Granularity) string {
-	return strings.ToLower(d.ID()) + "_" + strings.ReplaceAll(level.String(), " ", "_")
+// Versioned names the definition among all versions: as [Definition.ID], but the
+// first one has its version too, as in Calls@1.
+func (d *Definition) Versioned() string {
+	return d.Name + "@" + strconv.Itoa(max(1, d.Version))
+}
+
+// Table returns the name that a level's table has in the database, within
+// weir_data: lower case, so that people can write it in any case and without
+// quotes.
+func (d *Definition) Table(level Granularity) string { return relation(d.ID(), level) }
+
+// View returns the name that a level's view has, within weir_view: calls_days is
+// always that of the version that is current, others have their version in it,
+// as calls@1_days.
+func (d *Definition) View(level Granularity, current bool) string {
+	if current {
+		return relation(d.Name, level)
+	}
+	return relation(d.Versioned(), level)
+}
+
+func relation(name string, level Granularity) string {
+	return strings.ToLower(name) + "_" + strings.ReplaceAll(level.String(), " ", "_")
 }
 
 // Finest returns the finest granularity that is kept.

@@ -87,7 +87,7 @@ func database(t testing.TB, defs ...*aggregation.Definition) (*store.DB, *sql.DB
 	}
 	t.Cleanup(func() { _ = raw.Close() })
 	for _, def := range defs {
-		name := store.TableName(def, def.Finest())
+		name := def.Table(def.Finest())
 		exec(t, raw, fmt.Sprintf(`CREATE TABLE weir_data.%q PARTITION OF weir_data.%q DEFAULT`, name+"_all", name))
 	}
 	return db, raw
@@ -147,7 +147,7 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 			add(func(g packed) any { return g.seq })
 		}
 		exec(t, raw, fmt.Sprintf(`INSERT INTO weir_data.%q (%s) VALUES (%s)`,
-			store.TableName(def, def.Finest()), strings.Join(columns, ", "), strings.Join(values, ", ")))
+			def.Table(def.Finest()), strings.Join(columns, ", "), strings.Join(values, ", ")))
 	}
 }
 

@@ -307,7 +307,7 @@ func TestAsk_JoinsAndMissingMeasuresEqualTheOracle(t *testing.T) {
 	for _, def := range defs {
 		for _, level := range def.Granularities {
 			for _, column := range append([]string{"weir_first_time", "weir_first_seq", "weir_last_time", "weir_last_seq"}, added...) {
-				exec(t, raw, fmt.Sprintf(`ALTER TABLE weir_data.%q ALTER %q DROP NOT NULL`, store.TableName(def, level), strings.ToLower(column)))
+				exec(t, raw, fmt.Sprintf(`ALTER TABLE weir_data.%q ALTER %q DROP NOT NULL`, def.Table(level), strings.ToLower(column)))
 			}
 		}
 	}
@@ -349,7 +349,7 @@ func fill(
 	var fillers []*filler
 	for _, def := range defs {
 		for _, level := range def.Granularities {
-			exec(fmt.Sprintf("DELETE FROM weir_data.%q", store.TableName(def, level)))
+			exec(fmt.Sprintf("DELETE FROM weir_data.%q", def.Table(level)))
 		}
 		for shard, lease := range leases {
 			fillers = append(fillers, &filler{db: db, def: def, lease: lease, shard: shard})
@@ -386,7 +386,7 @@ func fill(
 		}
 		for _, level := range f.def.Granularities {
 			for _, measure := range lacks {
-				exec(fmt.Sprintf("UPDATE weir_data.%q SET %q = NULL", store.TableName(f.def, level), strings.ToLower(measure)))
+				exec(fmt.Sprintf("UPDATE weir_data.%q SET %q = NULL", f.def.Table(level), strings.ToLower(measure)))
 			}
 		}
 	}

@@ -111,22 +111,17 @@ func Parse(catalog *definition.Catalog, name string, values url.Values) (*Questi
 func find(catalog *definition.Catalog, name string) (*aggregation.Definition, error) {
 	var names []string
 	for _, def := range catalog.Aggregations {
-		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(def.Versioned(), name) {
 			return def, nil
 		}
 		names = append(names, def.Name)
 	}
 	for _, def := range slices.Backward(catalog.Earlier) { // the last version of what is not defined any more
-		if strings.EqualFold(def.Name, name) || strings.EqualFold(versioned(def), name) {
+		if strings.EqualFold(def.Name, name) || strings.EqualFold(def.Versioned(), name) {
 			return def, nil
 		}
 	}
 	return nil, fmt.Errorf("there is no aggregation %q%s; GET /api/v1/aggregations lists them", name, didYouMean(name, names))
-}
-
-// versioned is how one version of an aggregation is asked for: Calls@1.
-func versioned(def *aggregation.Definition) string {
-	return def.Name + "@" + strconv.Itoa(max(1, def.Version))
 }
 
 // parsing is a question under construction.

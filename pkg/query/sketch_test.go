@@ -12,7 +12,6 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
-	"weir/pkg/store"
 )
 
 // sketchOf returns what workers store of a sketched measure for some values.
@@ -218,7 +217,7 @@ func TestAsk_SketchesOfShardsAndInvalidOnes(t *testing.T) {
 	}
 	wantVisits(t, "by shard", ask(t, db, def, within+"group_by=shard_id\nselect=shard_id, clients").Rows, want)
 
-	exec(t, raw, fmt.Sprintf(`UPDATE weir_data.%q SET clients = ARRAY['\x0563'::bytea]`, store.TableName(def, def.Finest())))
+	exec(t, raw, fmt.Sprintf(`UPDATE weir_data.%q SET clients = ARRAY['\x0563'::bytea]`, def.Table(def.Finest())))
 	if _, err := tryAsk(t, db, def, within); err == nil {
 		t.Error("corrupted sketches were taken for a number")
 	}

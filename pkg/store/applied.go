@@ -32,7 +32,7 @@ func applied(ctx context.Context, q querier, defs []*aggregation.Definition) ([]
 	}
 	var now []*aggregation.Definition
 	for _, def := range defs {
-		r := find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
+		r := recordFor(all, def)
 		if r == nil {
 			continue
 		}
@@ -56,7 +56,7 @@ func present(ctx context.Context, q querier, defs []*aggregation.Definition) ([]
 		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(defs), func(def *aggregation.Definition) bool {
-		return find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) }) == nil
+		return recordFor(all, def) == nil
 	}), nil
 }
 

@@ -23,8 +23,7 @@ type Backfill struct {
 // Backfills lists the aggregations that are being backfilled, or were, by
 // name; none before the first migration.
 func (db *DB) Backfills(ctx context.Context) ([]Backfill, error) {
-	var there bool
-	if err := db.sql.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := exists(ctx, db.sql, "weir.aggregation"); err != nil || !there {
 		return nil, err
 	}
 	rows, err := db.sql.QueryContext(ctx, `SELECT id, backfill = 'running' FROM weir.aggregation WHERE backfill <> '' ORDER BY id`)

@@ -116,7 +116,7 @@ func (p *planner) removed(defs []*aggregation.Definition) {
 		if err != nil || p.left[r.Name] || p.uses(r) {
 			continue // also what is of a later version of the program: not ours to drop
 		}
-		names, name := []string{r.versioned()}, r.versioned()
+		names, name := []string{def.Versioned()}, def.Versioned()
 		defined := slices.ContainsFunc(defs, func(d *aggregation.Definition) bool { return d.Name == r.Name })
 		if !defined {
 			names = append(names, r.Name)

@@ -137,13 +137,14 @@ func readGroups(ctx context.Context, q querier, def *aggregation.Definition, lev
 	return delta, rows.Err()
 }
 
-// groupList lists an aggregation's columns, one value per group.
+// groupList lists the columns of a level's table by their names, one value per
+// group.
 func groupList(def *aggregation.Definition, level aggregation.Granularity) string {
-	var selected []string
+	var list []string
 	for _, c := range columnsOf(def) {
-		selected = append(selected, groupColumn(c.name, level == def.Finest()))
+		list = append(list, groupColumn(c.name, level == def.Finest())+" AS "+pq.QuoteIdentifier(c.name))
 	}
-	return strings.Join(selected, ", ")
+	return strings.Join(list, ", ")
 }
 
 // groupColumn returns a column with one value per group.

@@ -217,7 +217,7 @@ func (p *planner) create(def *aggregation.Definition, version int, before *recor
 	var levels []string
 	sql := forget(versioned, "") // of a former one of that name
 	for _, level := range def.Granularities {
-		levels = append(levels, strings.TrimPrefix(TableName(versioned, level), ident(versioned.ID())+"_"))
+		levels = append(levels, strings.TrimPrefix(versioned.Table(level), ident(versioned.ID())+"_"))
 		sql = append(sql, createTable(versioned, level, p.lz4, false))
 	}
 	want := recordOf(versioned)

@@ -114,12 +114,40 @@ func (db *DB) count(ctx context.Context, o old, p *Purged) error {
 	})
 }
 
-// remove removes what of the part can go, and adds it to p. It looks in a
-// transaction before, because dropping needs a lock that must not be a second
-// one.
+// remove removes what of the part can go, and adds to p what it was.
 func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
+	if o.span {
+		return db.dropSpan(ctx, o, p)
+	}
+	var gone, kept int64
+	err := db.steady(ctx, o.def, o.level, func(tx *Tx, def *aggregation.Definition) error {
+		through, err := through(ctx, tx.tx, def, o.level, o.shardID)
+		if err != nil {
+			return err
+		}
+		const where = ` WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3 AND batch_no `
+		result, err := tx.tx.ExecContext(ctx, `DELETE FROM `+tableOf(def, o.level)+where+`<= $4`, o.shardID, o.from, o.until, through)
+		if err != nil {
+			return err
+		}
+		if gone, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		return tx.tx.QueryRowContext(ctx, `SELECT count(*) FROM `+tableOf(def, o.level)+where+`> $4`, o.shardID, o.from, o.until, through).Scan(&kept)
+	})
+	if err == nil {
+		p.Rows += gone
+		p.Kept += kept
+	}
+	return err
+}
+
+// dropSpan drops the partition of a span, unless something in it must stay. It
+// looks in a transaction before, because dropping needs a lock that must not be
+// a second one.
+func (db *DB) dropSpan(ctx context.Context, o old, p *Purged) error {
 	before := *p
-	if err := db.count(ctx, o, p); err != nil || p.Rows == before.Rows && p.Partitions == before.Partitions {
+	if err := db.count(ctx, o, p); err != nil || p.Partitions == before.Partitions {
 		return err
 	}
 	return db.steady(ctx, o.def, o.level, func(tx *Tx, def *aggregation.Definition) error {
@@ -127,14 +155,9 @@ func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
 		if err != nil {
 			return err
 		}
-		if !o.span {
-			_, err := tx.tx.ExecContext(ctx, `DELETE FROM `+tableOf(def, o.level)+`
-				WHERE shard_id = $1 AND bucket >= $2 AND bucket < $3 AND batch_no <= $4`, o.shardID, o.from, o.until, through)
-			return err
-		}
 		var gone bool
 		err = tx.tx.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
-			TableName(def, o.level), o.shardID, o.from, through).Scan(&gone)
+			def.Table(o.level), o.shardID, o.from, through).Scan(&gone)
 		if !gone {
 			*p = before
 			p.Busy++

@@ -187,7 +187,7 @@ func moment(at, sequence string, packed bool) string {
 
 // tableOf returns the table of a level as SQL names it.
 func tableOf(def *aggregation.Definition, level aggregation.Granularity) string {
-	return "weir_data." + pq.QuoteIdentifier(TableName(def, level))
+	return "weir_data." + pq.QuoteIdentifier(def.Table(level))
 }
 
 // bucket returns the start of the bucket that a stored row of a level falls

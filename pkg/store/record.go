@@ -134,15 +134,14 @@ func (tx *Tx) whole(ctx context.Context, def *aggregation.Definition) (*aggregat
 	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock_shared(hashtextextended('weir.apply', 0))`); err != nil {
 		return nil, fmt.Errorf("wait for apply: %w", err)
 	}
-	all, err := records(ctx, tx.tx)
+	now, err := readRecords(ctx, tx.tx, "WHERE id = $1", def.ID())
 	if err != nil {
 		return nil, err
 	}
-	r := find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
-	if r == nil {
+	if len(now) == 0 {
 		return nil, fmt.Errorf("aggregation %s: %w", def.ID(), errDropped)
 	}
-	return r.whole()
+	return now[0].whole()
 }
 
 // fed lists the measures that are defined.
@@ -161,7 +160,9 @@ func (r *record) measure(name string) *recordMeasure {
 }
 
 // versioned names one of several versions: Calls@1.
-func (r *record) versioned() string { return fmt.Sprintf("%s@%d", r.Name, r.Version) }
+func (r *record) versioned() string {
+	return (&aggregation.Definition{Name: r.Name, Version: r.Version}).Versioned()
+}
 
 // same reports whether both are stored, and computed, alike.
 func (m recordMeasure) same(o recordMeasure) bool {
@@ -263,11 +264,15 @@ func (r *record) holdsLevels(want *record) bool {
 // records reads what has tables, by name and version; nothing before the first
 // migration.
 func records(ctx context.Context, q querier) (all []record, err error) {
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.aggregation') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := exists(ctx, q, "weir.aggregation"); err != nil || !there {
 		return nil, err
 	}
-	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation ORDER BY name, version`)
+	return readRecords(ctx, q, "ORDER BY name, version")
+}
+
+// readRecords reads those that the rest of the query selects.
+func readRecords(ctx context.Context, q querier, rest string, args ...any) (all []record, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT name, version, current, definition FROM weir.aggregation `+rest, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the applied definitions: %w", err)
 	}
@@ -298,11 +303,17 @@ type querier interface {
 func find(all []record, fits func(*record) bool) (best *record) {
 	for i := range all {
 		r := &all[i]
-		if fits(r) && (best == nil || !best.Current && cmp.Compare(r.Version, best.Version) > 0 || r.Current) {
+		if fits(r) && (best == nil || !best.Current && r.Version > best.Version || r.Current) {
 			best = r
 		}
 	}
 	return best
+}
+
+// recordFor returns the record of the definition's own version; nil if its tables
+// were dropped.
+func recordFor(all []record, def *aggregation.Definition) *record {
+	return find(all, func(r *record) bool { return r.Name == def.Name && r.Version == max(1, def.Version) })
 }
 
 // differences says to a person how a definition changed.

@@ -146,7 +146,7 @@ func addPartitions(ctx context.Context, conn *sql.Conn, shardID string, defs []*
 	var byTime []bool
 	for _, def := range defs {
 		for _, level := range def.Granularities {
-			tables, byTime = append(tables, TableName(def, level)), append(byTime, level < aggregation.Hours)
+			tables, byTime = append(tables, def.Table(level)), append(byTime, level < aggregation.Hours)
 		}
 	}
 	_, err := conn.ExecContext(ctx, `SELECT weir.add_partition(t, $1, by_time) FROM unnest($2::text[], $3::boolean[]) AS x (t, by_time)`,

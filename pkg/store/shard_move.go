@@ -177,7 +177,7 @@ func (m *mover) strangers(ctx context.Context, tables []shardPart) error {
 	known := map[string]bool{}
 	for _, def := range m.upkeep.Aggregations {
 		for _, level := range def.Granularities {
-			known[TableName(def, level)] = true
+			known[def.Table(level)] = true
 		}
 	}
 	for _, t := range tables {

@@ -178,7 +178,7 @@ func TestLeaseShard_ManyAtOnceWhileAnotherFlushes(t *testing.T) {
 		if i == 0 {
 			want = 7
 		}
-		table := "weir_data." + TableName(def, aggregation.Seconds)
+		table := "weir_data." + def.Table(aggregation.Seconds)
 		if n := ask[int](t, db, `SELECT count(*) FROM `+table); n != want {
 			t.Errorf("%s has %d rows, want %d", table, n, want)
 		}

@@ -56,7 +56,7 @@ func addSpans(ctx context.Context, exec func(context.Context, string, ...any) (s
 				continue
 			}
 			_, err := exec(ctx, `SELECT weir.add_span($1, $2, $3, at) FROM unnest(ARRAY[now(), now() + $4 * interval '1 second']) AS at`,
-				TableName(def, level), shardID, hours, spanAhead.Seconds())
+				def.Table(level), shardID, hours, spanAhead.Seconds())
 			if err != nil {
 				return fmt.Errorf("add partitions by time to %s per %s: %w", def.ID(), level, err)
 			}
@@ -105,7 +105,7 @@ func (db *DB) spans(ctx context.Context, def *aggregation.Definition, level aggr
 		JOIN pg_class c ON c.oid = i.inhrelid
 		CROSS JOIN pg_get_expr(c.relpartbound, c.oid) AS bounds
 		WHERE s.shard_id = $2 AND bounds <> 'DEFAULT'
-		ORDER BY begins`, TableName(def, level), shardID)
+		ORDER BY begins`, def.Table(level), shardID)
 	if err != nil {
 		return nil, fmt.Errorf("list partitions by time: %w", err)
 	}

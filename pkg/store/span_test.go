@@ -137,6 +137,25 @@ func TestPurge_DropsSpansThatAreOver(t *testing.T) {
 	}
 }
 
+func TestPurge_KeepsRowsOutsideOfSpansThatACoarserLevelLacks(t *testing.T) {
+	t.Parallel()
+	def := shortLived("Late")
+	db := migrated(t, def)
+	lease := mustLease(t, db, "s", def)
+	now := time.Now().Truncate(time.Second)
+	for range 3 {
+		mustFlush(t, db, lease, def, now.AddDate(-1, 0, 0))
+	}
+	caughtUp(t, db, def, 1)
+	if got, want := mustPurge(t, db, now, def), (Purged{Rows: 1, Kept: 2}); got != want {
+		t.Errorf("while two batches are lacking: purged %+v, want %+v", got, want)
+	}
+	caughtUp(t, db, def, 3)
+	if got, want := mustPurge(t, db, now, def), (Purged{Rows: 2}); got != want {
+		t.Errorf("once they are not: purged %+v, want %+v", got, want)
+	}
+}
+
 func TestPurge_KeepsASpanThatACoarserLevelLacks(t *testing.T) {
 	t.Parallel()
 	def := shortLived("Lacking")

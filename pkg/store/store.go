@@ -153,6 +153,13 @@ func (db *DB) Migrated(ctx context.Context) (bool, error) {
 	return !pending, nil
 }
 
+// exists reports whether there is such a table; before the first migration there
+// is none of Weir's own.
+func exists(ctx context.Context, q querier, table string) (there bool, err error) {
+	err = q.QueryRowContext(ctx, `SELECT to_regclass(`+pq.QuoteLiteral(table)+`) IS NOT NULL`).Scan(&there)
+	return there, err
+}
+
 func (db *DB) migrator() (*goose.Provider, error) {
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {

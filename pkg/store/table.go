@@ -25,12 +25,6 @@ const (
 	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums
 )
 
-// TableName returns the name, within weir_data, of the table that holds one
-// level of an aggregation.
-func TableName(def *aggregation.Definition, level aggregation.Granularity) string {
-	return ident(def.ID()) + "_" + strings.ReplaceAll(level.String(), " ", "_")
-}
-
 // ident is how a defined name appears in SQL: lower case, so that people can
 // write it in any case and without quotes.
 func ident(name string) string { return strings.ToLower(name) }

@@ -19,27 +19,12 @@ const (
 	colOldest    = "weir_oldest"
 )
 
-// viewName is the name of a level's view: calls_days is always that of the
-// version that is current, others have their version in it, as calls@1_days.
-func viewName(def *aggregation.Definition, level aggregation.Granularity, current bool) string {
-	name := ident(def.Name)
-	if !current {
-		name = ident(versioned(def))
-	}
-	return name + "_" + strings.ReplaceAll(level.String(), " ", "_")
-}
-
-// versioned names one of several versions: Calls@1.
-func versioned(def *aggregation.Definition) string {
-	return fmt.Sprintf("%s@%d", def.Name, max(1, def.Version))
-}
-
 // inViews is a view as SQL names it.
 func inViews(name string) string { return "weir_view." + pq.QuoteIdentifier(name) }
 
 // viewOf returns the view of a level of the current version as SQL names it.
 func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
-	return inViews(viewName(def, level, true))
+	return inViews(def.View(level, true))
 }
 
 // createView returns the statements that make the view of a level, or make it
@@ -53,9 +38,9 @@ func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
 // to the finest.
 func createView(def *aggregation.Definition, level aggregation.Granularity, current bool) (statements, hash string) {
 	var b strings.Builder
-	name, of := viewName(def, level, current), def.Name
+	name, of := def.View(level, current), def.Name
 	if !current {
-		of = versioned(def)
+		of = def.Versioned()
 	}
 	fmt.Fprintf(&b, "SELECT weir.replace_view(%s, %s);\n", pq.QuoteLiteral(name), pq.QuoteLiteral(viewQuery(def, level)))
 	doc := strings.TrimSpace(def.Doc + "\n" + of + " per " + level.String() + ".")
@@ -180,7 +165,7 @@ func extremeRow(function, moment, column string, kind event.Kind) string {
 // rows to expect.
 func viewSources(def *aggregation.Definition, level aggregation.Granularity) string {
 	sources := []string{fmt.Sprintf("\tSELECT %s\n\tFROM (SELECT bucket, %s FROM %s) p",
-		sourceColumns(def), groupColumns(def, level), tableOf(def, level))}
+		sourceColumns(def), groupList(def, level), tableOf(def, level))}
 	for from := level; ; {
 		parent, ok := def.Parent(from)
 		if !ok {
@@ -195,7 +180,7 @@ func viewSources(def *aggregation.Definition, level aggregation.Granularity) str
 			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatch+`) AND t.batch_no <= s.last_batch OFFSET 0
 		) t
 	) p`, sourceColumns(def), pq.QuoteLiteral(def.ID()), pq.QuoteLiteral(from.String()),
-			groupColumns(def, parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
+			groupList(def, parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
 		from = parent
 	}
 }
@@ -205,15 +190,6 @@ func storedColumns(def *aggregation.Definition) string {
 	var list []string
 	for _, c := range columnsOf(def) {
 		list = append(list, "t."+pq.QuoteIdentifier(c.name))
-	}
-	return strings.Join(list, ", ")
-}
-
-// groupColumns lists the columns of a table, one value per group.
-func groupColumns(def *aggregation.Definition, level aggregation.Granularity) string {
-	var list []string
-	for _, c := range columnsOf(def) {
-		list = append(list, groupColumn(c.name, level == def.Finest())+" AS "+pq.QuoteIdentifier(c.name))
 	}
 	return strings.Join(list, ", ")
 }

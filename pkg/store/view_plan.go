@@ -82,7 +82,7 @@ func (p *planner) viewsOf(name string, made map[string]madeView) (before, after,
 	wanted := map[string]bool{}
 	for _, s := range p.shows(name) {
 		for _, level := range s.def.Granularities {
-			view := viewName(s.def, level, s.current)
+			view := s.def.View(level, s.current)
 			wanted[view] = true
 			have, there := made[view]
 			statements, hash := createView(s.def, level, s.current)
@@ -96,7 +96,7 @@ func (p *planner) viewsOf(name string, made map[string]madeView) (before, after,
 				continue // replace_view keeps its rights
 			}
 			if !there { // who may read the current version may go on reading this one
-				have = made[viewName(s.def, level, true)]
+				have = made[s.def.View(level, true)]
 			}
 			for _, grant := range have.grants {
 				after = append(after, fmt.Sprintf(grant, inViews(view)))
@@ -110,7 +110,7 @@ func (p *planner) viewsOf(name string, made map[string]madeView) (before, after,
 		}
 		for _, level := range def.Granularities {
 			for _, current := range []bool{true, false} {
-				view := viewName(def, level, current)
+				view := def.View(level, current)
 				if _, there := made[view]; there && (p.remake[name] || !wanted[view]) && !slices.Contains(before, dropView(view)) {
 					before = append(before, dropView(view))
 				}
@@ -130,8 +130,7 @@ type madeView struct {
 // migration.
 func readViews(ctx context.Context, q querier) (map[string]madeView, error) {
 	made := map[string]madeView{}
-	var there bool
-	if err := q.QueryRowContext(ctx, `SELECT to_regclass('weir.view') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := exists(ctx, q, "weir.view"); err != nil || !there {
 		return made, err
 	}
 	rows, err := q.QueryContext(ctx, `

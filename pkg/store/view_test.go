@@ -273,7 +273,7 @@ func TestApply_MakesViewsAnewAndKeepsRightsOnThem(t *testing.T) {
 	}
 
 	// As an earlier program made it: other columns, in another order.
-	mustExec(t, db, dropView(viewName(def, aggregation.Days, true)))
+	mustExec(t, db, dropView(def.View(aggregation.Days, true)))
 	mustExec(t, db, `SELECT weir.replace_view('views_days', 'SELECT 1 AS bytes, 2 AS bucket')`)
 	mustExec(t, db, `GRANT SELECT ON weir_view.views_days TO pg_monitor WITH GRANT OPTION`)
 	mustExec(t, db, `GRANT SELECT ON weir_view.views_days TO PUBLIC`)
@@ -285,7 +285,7 @@ func TestApply_MakesViewsAnewAndKeepsRightsOnThem(t *testing.T) {
 	apply(0)
 
 	// What others have built upon a view is not dropped with it.
-	mustExec(t, db, dropView(viewName(def, aggregation.Days, true)))
+	mustExec(t, db, dropView(def.View(aggregation.Days, true)))
 	mustExec(t, db, `SELECT weir.replace_view('views_days', 'SELECT 1 AS bytes, 2 AS bucket')`)
 	mustExec(t, db, `CREATE VIEW mine AS SELECT * FROM weir_view.views_days`)
 	if err := db.Apply(t.Context(), defs, PlanOptions{}); err == nil || !strings.Contains(err.Error(), "make views of Views") || !strings.Contains(err.Error(), "depend") {

@@ -190,7 +190,7 @@ func (e *engineBench) fold() {
 func (e *engineBench) rows() (n float64) {
 	for _, def := range e.catalog.Aggregations {
 		for _, level := range def.Granularities {
-			n += benchValue[float64](e, `SELECT count(*) FROM weir_data."`+store.TableName(def, level)+`"`)
+			n += benchValue[float64](e, `SELECT count(*) FROM weir_data."`+def.Table(level)+`"`)
 		}
 	}
 	return n

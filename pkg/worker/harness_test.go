@@ -280,7 +280,7 @@ func (h *harness) counts(query string, args ...any) map[string]int64 {
 // folded is how many events the tables of an aggregation hold.
 func (h *harness) folded(aggregationName string) int64 {
 	h.t.Helper()
-	table := store.TableName(h.catalog.Aggregation(aggregationName), aggregation.Seconds)
+	table := h.catalog.Aggregation(aggregationName).Table(aggregation.Seconds)
 	return ask[int64](h, `SELECT coalesce(sum(n), 0)::bigint FROM weir_data.`+table+`, unnest(weir_events) AS n`)
 }
 

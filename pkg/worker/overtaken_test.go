@@ -37,7 +37,7 @@ func TestWorker_WhoseTablesWereDroppedEndsAndSaysWhatToDo(t *testing.T) {
 	_, ended := h.start("w1")
 	h.publishCalls("gw", 1, 20)
 	h.drain()
-	table := store.TableName(h.catalog.Aggregation("ApiVersionPerAppAgg"), aggregation.Seconds)
+	table := h.catalog.Aggregation("ApiVersionPerAppAgg").Table(aggregation.Seconds)
 	h.exec(`DROP TABLE weir_data.` + table + ` CASCADE`)
 	h.publishCalls("gw", 21, 40)
 	if err := h.end(ended); !errors.Is(err, errOvertaken) || !store.TablesChanged(err) || !strings.Contains(err.Error(), "restart it with the definitions") {
@@ -51,7 +51,7 @@ func TestWorker_WhoseDefinitionsTheDatabaseHasNoMoreEnds(t *testing.T) {
 	_, ended := h.start("w1")
 	h.publishCalls("gw", 1, 20)
 	h.drain()
-	table := store.TableName(h.catalog.Aggregation("ApiVersionPerAppAgg"), aggregation.Seconds)
+	table := h.catalog.Aggregation("ApiVersionPerAppAgg").Table(aggregation.Seconds)
 	h.exec(`DROP TABLE weir_data.` + table + ` CASCADE`)
 	h.exec(`DELETE FROM weir.aggregation WHERE name = 'ApiVersionPerAppAgg'`)
 	h.publishCalls("gw", 21, 40)
@@ -70,7 +70,7 @@ func TestWorker_GoesOnWhereTheDatabaseStillHasItsDefinitions(t *testing.T) {
 	go func() { ended <- w.Run(ctx) }()
 	h.publishCalls("gw", 1, 20)
 	h.drain()
-	table := "weir_data." + store.TableName(h.catalog.Aggregation("ApiVersionPerAppAgg"), aggregation.Days)
+	table := "weir_data." + h.catalog.Aggregation("ApiVersionPerAppAgg").Table(aggregation.Days)
 	part := func() string {
 		return ask[string](h, `SELECT coalesce(max(inhrelid::regclass::text), '') FROM pg_inherits WHERE inhparent = $1::regclass`, table)
 	}

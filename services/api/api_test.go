@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -65,18 +64,7 @@ func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 	cfg, catalog, db, conn := connected(t)
 	server := httptest.NewServer(handler(newBinding(catalog, db, conn, zap.NewNop()), conn))
 	t.Cleanup(server.Close)
-	status := func(path string) (int, string) {
-		response, err := http.Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(body)
-	}
+	status := func(path string) (int, string) { return read(t, server.URL+path) }
 	if code, body := status("/readyz"); code != http.StatusServiceUnavailable {
 		t.Errorf("before apply: got %d %s, want 503", code, body)
 	}

@@ -12,35 +12,17 @@ import (
 
 	"go.uber.org/zap"
 
-	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/query"
 	"weir/pkg/store"
 	"weir/pkg/stream"
-	"weir/services/config"
 	"weir/services/httpserver"
-	"weir/services/wire"
 )
 
 // Whatever is asked over NATS is answered as over HTTP: answers, refusals, and
 // what keeps the server from answering.
 func TestServe_AnswersOverNATSAsOverHTTP(t *testing.T) {
 	t.Parallel()
-	cfg := config.Default()
-	cfg.NATS.URL, cfg.Postgres.URL = config.URL(embeddedtest.NATS(t)), config.URL(embeddedtest.Postgres(t))
-	catalog, err := wire.Catalog(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := wire.Store(t.Context(), cfg, "api")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	conn, err := wire.Stream(t.Context(), cfg, "api", zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
+	_, catalog, db, conn := connected(t)
 	listener, err := httpserver.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

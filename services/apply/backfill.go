@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -35,7 +34,7 @@ type backfills struct {
 // plan prints which aggregations would be backfilled with the flag, and without
 // it which are not complete.
 func (b backfills) plan(ctx context.Context, options store.PlanOptions) error {
-	unfinished, err := b.unfinished(ctx)
+	unfinished, _, err := b.unfinished(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,7 +72,7 @@ func (b backfills) remind(unfinished []string) {
 // run backfills all that is to be backfilled, once it is provisioned; without
 // the flag it says what is not complete.
 func (b backfills) run(ctx context.Context, options store.PlanOptions) error {
-	names, err := b.unfinished(ctx)
+	names, bound, err := b.unfinished(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,8 +83,13 @@ func (b backfills) run(ctx context.Context, options store.PlanOptions) error {
 	if len(names) == 0 {
 		b.say(nothingToDo)
 	}
+	return b.complete(ctx, names, bound)
+}
+
+// complete sees the named backfills through, one after another.
+func (b backfills) complete(ctx context.Context, names []string, bound *definition.Catalog) error {
 	for _, name := range names {
-		if err := b.one(ctx, name); err != nil {
+		if err := b.one(ctx, name, bound); err != nil {
 			return err
 		}
 	}
@@ -93,27 +97,27 @@ func (b backfills) run(ctx context.Context, options store.PlanOptions) error {
 }
 
 // unfinished lists the aggregations of the definitions whose backfill is not
-// complete, and says which others there are.
-func (b backfills) unfinished(ctx context.Context) (names []string, err error) {
+// complete, which bound has with their tables, and says which others there are.
+func (b backfills) unfinished(ctx context.Context) (names []string, bound *definition.Catalog, err error) {
 	all, err := b.db.Backfills(ctx)
 	if err != nil || len(all) == 0 {
-		return nil, err
+		return nil, nil, err
 	}
-	bound, earlier, _, err := b.db.Bind(ctx, b.catalog.Aggregations)
+	defs, earlier, _, err := b.db.Bind(ctx, b.catalog.Aggregations)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	catalog := b.catalog.Bound(bound, earlier)
+	bound = b.catalog.Bound(defs, earlier)
 	for _, backfill := range all {
 		switch {
 		case !backfill.Running:
-		case catalog.Stored(backfill.Aggregation) == nil:
+		case bound.Stored(backfill.Aggregation) == nil:
 			b.say("the backfill of %s is not complete, and these definitions lack it", backfill.Aggregation)
 		default:
 			names = append(names, backfill.Aggregation)
 		}
 	}
-	return names, nil
+	return names, bound, nil
 }
 
 // held says what the stream holds.
@@ -136,25 +140,17 @@ func describe(extent stream.Extent) string {
 	return fmt.Sprintf("the stream: %s messages since %s", grouped(int64(extent.Messages)), extent.Since.Format(time.RFC3339)) //nolint:gosec // far below 2^63
 }
 
-func (b backfills) one(ctx context.Context, name string) error {
-	catalog, err := wire.Bind(ctx, b.catalog, b.db)
-	if err != nil {
-		return err
-	}
+func (b backfills) one(ctx context.Context, name string, bound *definition.Catalog) error {
 	held, err := b.held(ctx)
 	if err != nil {
 		return err
 	}
 	b.say("%s from %s", name, held)
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
 	var last worker.BackfillProgress
 	said := time.Now()
 	err = worker.Backfill{
 		Aggregation: name,
-		Owner:       fmt.Sprintf("%s process %d", host, os.Getpid()),
+		Owner:       wire.Owner(),
 		Report: func(p worker.BackfillProgress) {
 			last = p
 			if time.Since(said) >= progressEvery {
@@ -162,7 +158,7 @@ func (b backfills) one(ctx context.Context, name string) error {
 				b.say("%s: %s", name, progress(p))
 			}
 		},
-	}.Run(ctx, catalog, b.db, b.conn, b.log)
+	}.Run(ctx, bound, b.db, b.conn, b.log)
 	if err != nil {
 		return fmt.Errorf("%w\nNothing is lost or doubled: `weir apply --backfill` goes on with it", err)
 	}

@@ -15,14 +15,9 @@ import (
 // how far they are. It can be ended at any time, and called again.
 func Backfill(ctx context.Context, out io.Writer, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) error {
 	b := backfills{out: out, catalog: catalog, db: db, conn: conn, log: log}
-	names, err := b.unfinished(ctx)
+	names, bound, err := b.unfinished(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := b.one(ctx, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.complete(ctx, names, bound)
 }

@@ -42,18 +42,11 @@ func run(cmd *cobra.Command, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	catalog, err := wire.Catalog(cfg)
-	if err != nil {
-		return err
-	}
-	db, err := wire.Store(cmd.Context(), cfg, "purge")
+	catalog, db, err := wire.Bound(cmd.Context(), cfg, "purge")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if catalog, err = wire.Bind(cmd.Context(), catalog, db); err != nil {
-		return err
-	}
 	purge := db.Purge
 	if dryRun {
 		purge = db.Purgeable

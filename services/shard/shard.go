@@ -6,12 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"weir/pkg/definition"
 	"weir/pkg/store"
 	"weir/services/config"
 	"weir/services/wire"
@@ -153,19 +151,12 @@ func withStore(cmd *cobra.Command, f func(context.Context, *store.DB, store.Upke
 	if err != nil {
 		return err
 	}
-	catalog, err := wire.Catalog(cfg)
-	if err != nil {
-		return err
-	}
-	db, err := wire.Store(cmd.Context(), cfg, "shard")
+	catalog, db, err := wire.Bound(cmd.Context(), cfg, "shard")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	if catalog, err = wire.Bind(cmd.Context(), catalog, db); err != nil {
-		return err
-	}
-	err = f(cmd.Context(), db, upkeep(cmd, catalog))
+	err = f(cmd.Context(), db, store.Upkeep{Owner: wire.Owner() + ", " + cmd.CommandPath(), Wait: leaseWait, Aggregations: catalog.Kept()})
 	var unknown store.ErrNoShard
 	if errors.As(err, &unknown) {
 		hint := config.Suggest(unknown.ShardID, unknown.Known)
@@ -175,15 +166,4 @@ func withStore(cmd *cobra.Command, f func(context.Context, *store.DB, store.Upke
 		return fmt.Errorf("%w%s", err, hint)
 	}
 	return wire.Explain(err)
-}
-
-func upkeep(cmd *cobra.Command, catalog *definition.Catalog) store.Upkeep {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	return store.Upkeep{
-		Owner: fmt.Sprintf("%s process %d, %s", host, os.Getpid(), cmd.CommandPath()),
-		Wait:  leaseWait, Aggregations: catalog.Kept(),
-	}
 }

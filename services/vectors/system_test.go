@@ -301,7 +301,7 @@ func (s *system) preload() {
 	statements := []string{"DELETE FROM weir.watermark"}
 	for _, def := range s.catalog.Aggregations {
 		for _, level := range def.Granularities[1:] {
-			statements = append(statements, "DELETE FROM weir_data."+store.TableName(def, level))
+			statements = append(statements, "DELETE FROM weir_data."+def.Table(level))
 		}
 	}
 	for _, statement := range statements {

@@ -54,6 +54,24 @@ func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, erro
 	})
 }
 
+// Bound loads the definitions, opens the pool and finds their tables: what a
+// command needs that works on the database alone.
+func Bound(ctx context.Context, cfg config.Config, role string) (*definition.Catalog, *store.DB, error) {
+	catalog, err := Catalog(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := Store(ctx, cfg, role)
+	if err != nil {
+		return nil, nil, err
+	}
+	if catalog, err = Bind(ctx, catalog, db); err != nil {
+		_ = db.Close() // err says more
+		return nil, nil, err
+	}
+	return catalog, db, nil
+}
+
 // Bind finds the tables of the definitions; an error says what is to be done
 // where there are none.
 func Bind(ctx context.Context, catalog *definition.Catalog, db *store.DB) (*definition.Catalog, error) {
@@ -65,6 +83,15 @@ func Bind(ctx context.Context, catalog *definition.Catalog, db *store.DB) (*defi
 		return nil, errors.New(missing)
 	}
 	return catalog.Bound(bound, earlier), nil
+}
+
+// Owner says to people who holds a shard: this host and process.
+func Owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s process %d", host, os.Getpid())
 }
 
 // Explain says of an error of the database that it is not provisioned, where it

@@ -3,9 +3,7 @@ package worker
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"os"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -83,14 +81,10 @@ func run(cmd *cobra.Command, _ []string) error {
 
 // Config is the worker's part of the configuration.
 func Config(cfg config.Config) worker.Config {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
 	return worker.Config{
 		ShardID:  cfg.Worker.ShardID,
 		Pool:     cfg.Worker.Pool(),
-		Owner:    fmt.Sprintf("%s process %d", host, os.Getpid()),
+		Owner:    wire.Owner(),
 		Messages: cfg.Worker.BatchMessages,
 		Bytes:    int(cfg.Worker.BatchBytes),
 		Linger:   cfg.Worker.Linger,
