@@ -300,6 +300,9 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	}
 	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard)
 	levels := w.cascade.Prepare(w.due)
+	for i := range b.dead {
+		b.dead[i].Aggregation = j.Aggregation // the others have it
+	}
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, store.Totals{DeadLetters: int64(len(b.dead))}) // fenced
 		if err != nil {
