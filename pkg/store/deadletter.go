@@ -145,7 +145,9 @@ func (tx *Tx) writeDeadLetters(ctx context.Context, shardID string, letters []De
 		number(func(l *DeadLetter) int64 { return int64(l.Offset) }),
 		text(func(l *DeadLetter) string { return offsets(l.Events) }),
 		// Cut off to what Postgres keeps, as the ledger does, not rounded.
-		text(func(l *DeadLetter) string { return l.StoredAt.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano) }),
+		text(func(l *DeadLetter) string {
+			return l.StoredAt.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano)
+		}),
 		text(func(l *DeadLetter) string { return l.Aggregation }),
 		pq.Array(payloads),
 		number(func(l *DeadLetter) int64 { return int64(len(l.Payload)) }),

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"weir/pkg/store"
 )
 
 func TestDeadLetters_TakeEventsOutsideTheBoundsOfTheirStream(t *testing.T) {

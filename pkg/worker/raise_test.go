@@ -9,8 +9,11 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
@@ -63,8 +66,8 @@ func newMendHarness(t *testing.T) (h *harness, now *definition.Catalog) {
 	return h, now
 }
 
-// replayAll replays until nothing is left to be.
-func (h *harness) replayAll(w *Worker) {
+// raiseAll replays until nothing is left to be.
+func (h *harness) raiseAll(w *Worker) {
 	h.t.Helper()
 	for {
 		n, err := w.replay(h.t.Context())
@@ -123,12 +126,12 @@ func sizedTick(name string, at, size int) string {
 
 // A replayed event counts as it would have at first: "first" and "last" too,
 // which go by event time and then by place in the stream.
-func TestReplay_GivesWhatGoodDefinitionsWouldHaveGiven(t *testing.T) {
+func TestRaise_GivesWhatGoodDefinitionsWouldHaveGiven(t *testing.T) {
 	t.Parallel()
 	publish := func(h *harness) (messages int) {
-		h.publish("events.tick.gw", "gw/e/1", "application/json", "["+sizedTick("a", 5, 1)+","+sizedTick("a", 5, -2)+","+sizedTick("a", 5, 3)+"]")
+		h.publish("events.tick.gw", "gw/e/1", "application/json", "["+sizedTick("a", 5, 1)+","+sizedTick("a", 4, -2)+","+sizedTick("a", 6, 3)+"]")
 		h.publish("events.tick.gw", "gw/e/2", "", sizedTick("a", 5, -4))
-		h.publish("events.tick.gw", "", "application/x-ndjson", sizedTick("a", 4000, -5)+"\n\n"+sizedTick("b", 1, 6)+"\n"+sizedTick("b", 1, -7))
+		h.publish("events.tick.gw", "", "application/x-ndjson", sizedTick("a", 4000, -5)+"\n\n"+sizedTick("b", 1, 6)+"\n"+sizedTick("b", 2, -7))
 		h.publish("events.tick.gw", "gw/r/1-2", "", sizedTick("a", 5, -8)+sizedTick("b", 1, 9))
 		h.publish("events.tick.gw", "gw/e/3", "", sizedTick("b", 2, 10))
 		h.publish("events.tick.gw", "gw/e/4", "", "{\n"+sizedTick("c", 9, -11)[1:]) // more than a line
@@ -144,14 +147,14 @@ func TestReplay_GivesWhatGoodDefinitionsWouldHaveGiven(t *testing.T) {
 	if ids := h.request(store.DeadLetterFilter{Reason: "below 0"}); len(ids) != 6 {
 		t.Fatalf("asked for %v, want all six", ids)
 	}
-	h.replayAll(old)
+	h.raiseAll(old)
 	for _, l := range h.letters() {
 		if l.State != store.DeadLetterOpen || l.Replays != 1 || !l.SettledAt.IsZero() {
 			t.Errorf("with the definitions of before: %+v, want it open", l)
 		}
 	}
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(mended)
+	h.raiseAll(mended)
 	for _, l := range h.letters() {
 		if l.State != store.DeadLetterFolded || l.Replays != 2 || l.SettledAt.IsZero() {
 			t.Errorf("with those of now: %+v, want it folded", l)
@@ -175,7 +178,7 @@ func TestReplay_GivesWhatGoodDefinitionsWouldHaveGiven(t *testing.T) {
 
 // A letter of a whole message is folded for what of it is good now; the rest
 // are letters of their own.
-func TestReplay_SplitsAMessageOfWhichSomeIsStillBad(t *testing.T) {
+func TestRaise_SplitsAMessageOfWhichSomeIsStillBad(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
 	old, mended := h.idle("w1"), h.knowing(now, "w2")
@@ -187,7 +190,7 @@ func TestReplay_SplitsAMessageOfWhichSomeIsStillBad(t *testing.T) {
 	h.publish("events.never.gw", "gw/e/5", "", good)
 	h.process(old, h.take(old, 5)...)
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(mended)
+	h.raiseAll(mended)
 	var got []string
 	for _, l := range h.letters() {
 		got = append(got, fmt.Sprintf("%d.%d %s from %d: %.40s", l.Sequence, l.Offset, l.State, l.SplitFrom, l.Reason))
@@ -215,7 +218,7 @@ func TestReplay_SplitsAMessageOfWhichSomeIsStillBad(t *testing.T) {
 }
 
 // Two workers have the same letters in hand, as when one stood still for long.
-func TestReplay_FoldsOnceWhoeverHasTheLetterInHand(t *testing.T) {
+func TestRaise_FoldsOnceWhoeverHasTheLetterInHand(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
 	old, a, b := h.idle("w1"), h.knowing(now, "w2"), h.knowing(now, "w3")
@@ -239,7 +242,7 @@ func TestReplay_FoldsOnceWhoeverHasTheLetterInHand(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	h.replayAll(a) // what the loser has given back
+	h.raiseAll(a) // what the loser has given back
 	if got := h.folded("Ticks"); got != n {
 		t.Errorf("%d events are folded, want %d", got, n)
 	}
@@ -248,7 +251,7 @@ func TestReplay_FoldsOnceWhoeverHasTheLetterInHand(t *testing.T) {
 	}
 }
 
-func TestReplay_LeavesWhatIsDroppedMeanwhile(t *testing.T) {
+func TestRaise_LeavesWhatIsDroppedMeanwhile(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
 	old, w := h.idle("w1"), h.knowing(now, "w2")
@@ -270,7 +273,7 @@ func TestReplay_LeavesWhatIsDroppedMeanwhile(t *testing.T) {
 	if got := h.folded("Ticks"); got != 0 {
 		t.Fatalf("%d events are folded by a transaction that found a letter dropped", got)
 	}
-	h.replayAll(w)
+	h.raiseAll(w)
 	if got := h.folded("Ticks"); got != 2 {
 		t.Errorf("%d events are folded, want the other two", got)
 	}
@@ -281,7 +284,7 @@ func TestReplay_LeavesWhatIsDroppedMeanwhile(t *testing.T) {
 }
 
 // One that Postgres refuses does not keep the others from being folded.
-func TestReplay_IsolatesWhatPostgresRefuses(t *testing.T) {
+func TestRaise_IsolatesWhatPostgresRefuses(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
 	old, w := h.idle("w1"), h.knowing(now, "w2")
@@ -293,7 +296,7 @@ func TestReplay_IsolatesWhatPostgresRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(w)
+	h.raiseAll(w)
 	if got := h.folded("Ticks"); got != 4 {
 		t.Errorf("%d events are folded, want the other 4", got)
 	}
@@ -304,7 +307,7 @@ func TestReplay_IsolatesWhatPostgresRefuses(t *testing.T) {
 
 // Of a payload that is too large for its table the rest is read from the stream,
 // as long as that has it.
-func TestReplay_ReadsWhatWasCutOffFromTheStream(t *testing.T) {
+func TestRaise_ReadsWhatWasCutOffFromTheStream(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
 	old, w := h.idle("w1"), h.knowing(now, "w2")
@@ -319,13 +322,15 @@ func TestReplay_ReadsWhatWasCutOffFromTheStream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		h.process(old, h.take(old, 1)...)
+		if n == 0 {
+			h.emptyStream()
+		}
 	}
-	h.process(old, h.take(old, 2)...)
-	h.purgeStream(2) // without the first message
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(w)
+	h.raiseAll(w)
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(w) // whose sentence does not grow
+	h.raiseAll(w) // whose sentence does not grow
 	var got []string
 	for _, l := range h.letters() {
 		got = append(got, fmt.Sprintf("%d.%d %s", l.Sequence, l.Offset, l.State))
@@ -342,7 +347,7 @@ func TestReplay_ReadsWhatWasCutOffFromTheStream(t *testing.T) {
 }
 
 // Replayed events raise no alerts: who gets one is to act now.
-func TestReplay_RaisesNoOldAlarms(t *testing.T) {
+func TestRaise_RaisesNoOldAlarms(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := h.idle("w1")
@@ -352,7 +357,7 @@ func TestReplay_RaisesNoOldAlarms(t *testing.T) {
 	h.process(w, message...)
 	delete(w.unstorable, message[0].Sequence)
 	h.request(store.DeadLetterFilter{})
-	h.replayAll(w)
+	h.raiseAll(w)
 	h.wantCalls("after the replay", 1)
 	if n := ask[int](h, `SELECT count(*) FROM weir.alert`); n != 0 {
 		t.Errorf("%d alerts, want none", n)
@@ -368,6 +373,8 @@ func TestReplay_RaisesNoOldAlarms(t *testing.T) {
 type model struct {
 	names []string // of all events, each its own
 	next  int      // number of the next message
+	// sent are the payloads of dead letters, by id: dropped ones have none any more.
+	sent map[int64]string
 }
 
 // body draws a message of n events, each with a name of its own: good ones, some
@@ -417,12 +424,18 @@ func (m *model) check(t *rapid.T, h *harness, now *definition.Catalog) (folded i
 		if err != nil {
 			t.Fatal(err)
 		}
+		if full.State == store.DeadLetterDropped != (len(full.Payload) == 0) {
+			t.Fatalf("dead letter %d is %s and has %q", l.ID, full.State, full.Payload)
+		}
+		if len(full.Payload) > 0 {
+			m.sent[l.ID] = string(full.Payload)
+		}
 		switch {
 		case full.State == store.DeadLetterFolded:
 		case full.Offset >= 0:
-			buried = append(buried, full.MsgID+nameIn(string(full.Payload)))
+			buried = append(buried, nameIn(m.sent[l.ID]))
 		default:
-			for i, text := range strings.SplitAfter(string(full.Payload), "}") {
+			for i, text := range strings.SplitAfter(m.sent[l.ID], "}") {
 				if nameIn(text) != "" && standsFor(&full, i) {
 					buried = append(buried, nameIn(text))
 				}
@@ -459,11 +472,12 @@ func nameIn(text string) string {
 
 // Whatever is replayed, by whom, how often, and with which definitions, each
 // event is in the tables once, or in a dead letter.
-func TestReplay_KeepsEveryEventOnce(t *testing.T) {
+func TestRaise_KeepsEveryEventOnce(t *testing.T) {
 	t.Parallel()
 	h, now := newMendHarness(t)
-	old, workers := h.idle("old"), []*Worker{h.knowing(now, "w1"), h.knowing(now, "w2")}
-	m := &model{}
+	old := h.idle("old")
+	workers := []*Worker{h.knowing(now, "w1"), h.knowing(now, "w2")}
+	m := &model{sent: map[int64]string{}}
 	rapid.Check(t, func(t *rapid.T) {
 		before := h.lastSequence()
 		for range rapid.IntRange(1, 3).Draw(t, "messages") {
@@ -478,13 +492,13 @@ func TestReplay_KeepsEveryEventOnce(t *testing.T) {
 		}
 		h.process(workers[0], messages...) // delivered again
 		h.expire()
-		h.replayAll(workers[0])
+		h.raiseAll(workers[0])
 		folded := m.check(t, h, now)
 		h.request(store.DeadLetterFilter{})
-		h.replayAll(workers[1])
+		h.raiseAll(workers[1])
 		folded = max(folded, m.check(t, h, now))
 		h.request(store.DeadLetterFilter{})
-		h.replayAll(workers[0])
+		h.raiseAll(workers[0])
 		if again := m.check(t, h, now); again != folded {
 			t.Fatalf("replaying again folded %d events", again-folded)
 		}
@@ -523,6 +537,47 @@ func step(t *rapid.T, h *harness, old *Worker, workers []*Worker) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// lastSequence is that of the newest message.
+func (h *harness) lastSequence() uint64 {
+	h.t.Helper()
+	s, err := h.conn.State(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return s.LastSequence
+}
+
+// emptyStream lets all messages become too old for the stream.
+func (h *harness) emptyStream() {
+	h.t.Helper()
+	conn, err := nats.Connect(h.servers.nats)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	events, err := js.Stream(h.t.Context(), stream.EventsStream)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	before := events.CachedInfo().Config
+	short := before
+	short.MaxAge, short.Duplicates = 100*time.Millisecond, 100*time.Millisecond
+	if _, err := js.UpdateStream(h.t.Context(), short); err != nil {
+		h.t.Fatal(err)
+	}
+	h.until("the stream is empty", func() (bool, error) {
+		info, err := events.Info(h.t.Context())
+		return err == nil && info.State.Msgs == 0, err
+	})
+	if _, err := js.UpdateStream(h.t.Context(), before); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
