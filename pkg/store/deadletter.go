@@ -175,10 +175,12 @@ func plain(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// deadLetterColumns are read in scanDeadLetter's order; at most $1 bytes of each
-// payload.
-const deadLetterColumns = `id, reason, source, subject, msg_id, content_type, content_encoding, incarnation, sequence, event_offset, events,
-	stored_at, created_at, shard_id, aggregation, substring(payload FOR $1), payload_size, state, settled_at, replays, coalesce(split_from, 0)`
+// deadLetterColumns are read in scanDeadLetter's order, with at most so many
+// bytes of each payload.
+func deadLetterColumns(payload int) string {
+	return fmt.Sprintf(`id, reason, source, subject, msg_id, content_type, content_encoding, incarnation, sequence, event_offset, events,
+		stored_at, created_at, shard_id, aggregation, substring(payload FOR %d), payload_size, state, settled_at, replays, coalesce(split_from, 0)`, payload)
+}
 
 // DeadLetterFilter chooses dead letters; empty fields choose all.
 type DeadLetterFilter struct {
@@ -189,18 +191,18 @@ type DeadLetterFilter struct {
 	Limit  int // of a list; 0: 100
 }
 
-// where is the condition that the filter stands for, over parameters $2 to $5.
-const deadLetterWhere = `($2::bigint[] IS NULL OR id = ANY ($2)) AND ($3 = '' OR state = $3) AND ($4 = '' OR strpos(reason, $4) > 0) AND ($5 = '' OR source = $5)`
+// deadLetterWhere is the condition that a filter stands for, over its args.
+const deadLetterWhere = `($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2 = '' OR state = $2) AND ($3 = '' OR strpos(reason, $3) > 0) AND ($4 = '' OR source = $4)`
 
-func (f DeadLetterFilter) args(first any) []any {
-	return []any{first, pq.Array(f.IDs), string(f.State), f.Reason, f.Source}
+func (f DeadLetterFilter) args(more ...any) []any {
+	return append([]any{pq.Array(f.IDs), string(f.State), f.Reason, f.Source}, more...)
 }
 
 // DeadLetters lists the newest dead letters, newest first, with the beginning
 // of their payloads.
 func (db *DB) DeadLetters(ctx context.Context, filter DeadLetterFilter) ([]DeadLetter, error) {
-	rows, err := db.sql.QueryContext(ctx, `SELECT `+deadLetterColumns+` FROM weir.dead_letter WHERE `+deadLetterWhere+` ORDER BY id DESC LIMIT $6`,
-		append(filter.args(listedPayload), cmp.Or(filter.Limit, 100))...)
+	rows, err := db.sql.QueryContext(ctx, `SELECT `+deadLetterColumns(listedPayload)+` FROM weir.dead_letter WHERE `+deadLetterWhere+` ORDER BY id DESC LIMIT $5`,
+		filter.args(cmp.Or(filter.Limit, 100))...)
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -213,7 +215,7 @@ func (db *DB) DeadLetters(ctx context.Context, filter DeadLetterFilter) ([]DeadL
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.
 func (db *DB) DeadLetter(ctx context.Context, id int64) (DeadLetter, error) {
-	l, err := scanDeadLetter(db.sql.QueryRowContext(ctx, `SELECT `+deadLetterColumns+` FROM weir.dead_letter WHERE id = $2`, MaxPayload, id))
+	l, err := scanDeadLetter(db.sql.QueryRowContext(ctx, `SELECT `+deadLetterColumns(MaxPayload)+` FROM weir.dead_letter WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", id, ErrNoDeadLetter)
 	}

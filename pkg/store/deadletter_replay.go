@@ -59,7 +59,7 @@ func (db *DB) changeDeadLetters(ctx context.Context, set string, to DeadLetterSt
 	const unsettled = `state IN ('open', 'replay')`
 	rows, err := db.sql.QueryContext(ctx, `
 		WITH chosen AS (SELECT id FROM weir.dead_letter WHERE `+unsettled+` AND `+deadLetterWhere+` ORDER BY id FOR UPDATE)
-		UPDATE weir.dead_letter d SET state = $1, `+set+` FROM chosen WHERE d.id = chosen.id AND d.`+unsettled+`
+		UPDATE weir.dead_letter d SET state = $5, `+set+` FROM chosen WHERE d.id = chosen.id AND d.`+unsettled+`
 		RETURNING d.id`, filter.args(string(to))...)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (db *DB) changeDeadLetters(ctx context.Context, set string, to DeadLetterSt
 
 // CountDeadLetters counts those of the filter.
 func (db *DB) CountDeadLetters(ctx context.Context, filter DeadLetterFilter) (n int64, err error) {
-	err = db.sql.QueryRowContext(ctx, `SELECT count(*) + 0 * $1::int FROM weir.dead_letter WHERE `+deadLetterWhere, filter.args(0)...).Scan(&n)
+	err = db.sql.QueryRowContext(ctx, `SELECT count(*) FROM weir.dead_letter WHERE `+deadLetterWhere, filter.args()...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count dead letters: %w", err)
 	}
@@ -88,8 +88,8 @@ func (db *DB) CountDeadLetters(ctx context.Context, filter DeadLetterFilter) (n 
 // SplitDeadLetters lists the open letters of single events that were split from
 // those of the ids, oldest first.
 func (db *DB) SplitDeadLetters(ctx context.Context, ids []int64) ([]DeadLetter, error) {
-	rows, err := db.sql.QueryContext(ctx, `SELECT `+deadLetterColumns+` FROM weir.dead_letter WHERE split_from = ANY ($2) AND state = 'open' ORDER BY id`,
-		listedPayload, pq.Array(ids))
+	rows, err := db.sql.QueryContext(ctx, `SELECT `+deadLetterColumns(listedPayload)+` FROM weir.dead_letter WHERE split_from = ANY ($1) AND state = 'open' ORDER BY id`,
+		pq.Array(ids))
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -105,12 +105,12 @@ func (db *DB) SplitDeadLetters(ctx context.Context, ids []int64) ([]DeadLetter, 
 func (db *DB) TakeDeadLetters(ctx context.Context) ([]DeadLetter, error) {
 	rows, err := db.sql.QueryContext(ctx, `
 		WITH next AS (
-			SELECT id AS next_id FROM weir.dead_letter WHERE state = 'replay' AND (taken_at IS NULL OR taken_at < now() - $2 * interval '1 second')
-			ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+			SELECT id AS next_id FROM weir.dead_letter WHERE state = 'replay' AND (taken_at IS NULL OR taken_at < now() - $1 * interval '1 second')
+			ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 		), taken AS (
-			UPDATE weir.dead_letter SET taken_at = now(), replays = replays + 1 FROM next WHERE id = next_id RETURNING `+deadLetterColumns+`
+			UPDATE weir.dead_letter SET taken_at = now(), replays = replays + 1 FROM next WHERE id = next_id RETURNING `+deadLetterColumns(MaxPayload)+`
 		)
-		SELECT * FROM taken ORDER BY id`, MaxPayload, takenFor.Seconds(), takenLetters)
+		SELECT * FROM taken ORDER BY id`, takenFor.Seconds(), takenLetters)
 	if err != nil {
 		return nil, fmt.Errorf("take dead letters: %w", err)
 	}

@@ -81,16 +81,16 @@ other events becomes a dead letter of its own. Replayed events raise no alerts.`
 }
 
 func replay(ctx context.Context, cmd *cobra.Command, db *store.DB, filter store.DeadLetterFilter, wait time.Duration) error {
-	ids, err := db.ReplayDeadLetters(ctx, filter)
-	if err == nil {
-		err = settledBefore(ctx, db, filter.IDs, ids)
+	if err := checkOpen(ctx, db, filter.IDs); err != nil {
+		return err
 	}
+	ids, err := db.ReplayDeadLetters(ctx, filter)
 	if err != nil {
 		return err
 	}
 	out := cmd.OutOrStdout()
 	if len(ids) == 0 {
-		_, err := fmt.Fprintln(out, "there is no such dead letter that is open; nothing to replay")
+		_, err := fmt.Fprintln(out, "no such dead letter is open: nothing to replay")
 		return err
 	}
 	if wait <= 0 {
@@ -120,31 +120,25 @@ func replay(ctx context.Context, cmd *cobra.Command, db *store.DB, filter store.
 	return err
 }
 
-// settledBefore refuses numbers of letters that are not there or not open any
-// more; the others are done all the same.
-func settledBefore(ctx context.Context, db *store.DB, asked, done []int64) error {
+// checkOpen refuses numbers of letters that are not there, or not open any more,
+// before anything is done.
+func checkOpen(ctx context.Context, db *store.DB, ids []int64) error {
 	var problems []string
-	for _, id := range asked {
-		if slices.Contains(done, id) {
-			continue
-		}
+	for _, id := range ids {
 		l, err := db.DeadLetter(ctx, id)
 		switch {
 		case errors.Is(err, store.ErrNoDeadLetter):
 			problems = append(problems, fmt.Sprintf("there is no dead letter %d", id))
 		case err != nil:
 			return err
-		default:
+		case l.State == store.DeadLetterFolded || l.State == store.DeadLetterDropped:
 			problems = append(problems, fmt.Sprintf("#%d is %s already", id, l.State))
 		}
 	}
-	if len(problems) == 0 {
-		return nil
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; ") + "; nothing is done")
 	}
-	if len(done) > 0 {
-		problems = append(problems, fmt.Sprintf("%s all the same", count(len(done))))
-	}
-	return errors.New(strings.Join(problems, "; "))
+	return nil
 }
 
 // await waits until workers have settled the letters, and returns how many are
@@ -230,19 +224,22 @@ and why, stays, so that everything that was accepted is accounted for. On a term
 }
 
 func drop(ctx context.Context, cmd *cobra.Command, db *store.DB, filter store.DeadLetterFilter, yes bool) error {
+	if err := checkOpen(ctx, db, filter.IDs); err != nil {
+		return err
+	}
 	if !yes {
 		n, err := unsettled(ctx, db, filter)
 		if err != nil {
 			return err
 		}
-		if err := confirm(cmd, int(n)); err != nil {
+		if n > 0 {
+			err = confirm(cmd, int(n))
+		}
+		if err != nil {
 			return err
 		}
 	}
 	ids, err := db.DropDeadLetters(ctx, filter)
-	if err == nil {
-		err = settledBefore(ctx, db, filter.IDs, ids)
-	}
 	if err != nil {
 		return err
 	}
