@@ -46,10 +46,10 @@ func (w *Worker) into(b *batch) []*aggregation.Definition {
 	return w.catalog.Aggregations
 }
 
-// evaluate returns the alerts that the batch raises. Replayed events raise none:
+// alerts returns the alerts that the batch raises. Replayed events raise none:
 // they are hours or days late, the events beside them in the window are
 // forgotten, and an alert calls for somebody to act now.
-func (w *Worker) evaluate(b *batch) []alert.Alert {
+func (w *Worker) alerts(b *batch) []alert.Alert {
 	if len(b.raised.IDs) > 0 {
 		return w.local.Evaluate(nil) // which also forgets what was not committed
 	}

@@ -47,7 +47,7 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 		return err
 	}
 	delta := aggregation.Fold(w.into(b), b.columns, w.guard) // no I/O, as the next two
-	alerts := w.evaluate(b)
+	alerts := w.alerts(b)
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	totals := b.totals()
 	totals.OtherEvents = store.OtherEvents(delta, levels.Delta)
