@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrNoMessage: the stream does not hold the message, or not any more.
+// ErrNoMessage means that the stream does not hold the message, or not any more.
 var ErrNoMessage = errors.New("the stream does not hold this message")
 
 // Get returns the message at a sequence, or ErrNoMessage. Acknowledging it does

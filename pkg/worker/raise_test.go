@@ -369,6 +369,35 @@ func TestRaise_RaisesNoOldAlarms(t *testing.T) {
 	}
 }
 
+// An aggregation that is added later has what was replayed before it, and what
+// is replayed while it is being backfilled, each once.
+func TestRaise_IsBackfilledOnce(t *testing.T) {
+	t.Parallel()
+	h, now := newMendHarness(t)
+	old, mended := h.idle("w1"), h.knowing(now, "w2")
+	h.publish("events.tick.gw", "gw/e/1", "", "["+sizedTick("a", 1, 1)+","+sizedTick("a", 2, -2)+`,{"name":"timeless"}]`)
+	h.publish("events.tick.gw", "gw/e/2", "", sizedTick("a", 3, -3)+sizedTick("b", 4, 4))
+	h.publish("events.tick.gw", "gw/e/3", "application/x-ndjson", sizedTick("c", 5, 5)+"\nbroken")
+	messages := h.take(old, 3)
+	old.unstorable[messages[2].Sequence] = "by the test" // a letter of a whole message
+	h.process(old, messages...)
+	letters := h.letters()
+	h.request(store.DeadLetterFilter{IDs: []int64{letters[0].ID, letters[3].ID}})
+	h.raiseAll(mended)
+	h.catalog = now
+	catalog := h.twin("Twin")
+	knowing := h.knowing(catalog, "w3")
+	h.request(store.DeadLetterFilter{IDs: []int64{letters[2].ID}})
+	h.raiseAll(knowing)
+	for _, w := range []*Worker{old, mended} {
+		if err := w.lease.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.mustBackfill(catalog, "Twin")
+	h.wantTwin("after the backfill", catalog, "Twin", 5)
+}
+
 // model is what a property test knows of the events it has published.
 type model struct {
 	names []string // of all events, each its own
