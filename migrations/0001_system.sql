@@ -84,24 +84,38 @@ CREATE TABLE weir.compacted (
     PRIMARY KEY (aggregation, level, shard_id)
 ) WITH (fillfactor = 50);
 
--- What could not be folded, with the reason.
+-- What could not be folded, with the reason, and all that is needed to fold it
+-- after all. Rows stay, whatever becomes of them, so that they add up to the
+-- dead letters of weir.shard.
 CREATE TABLE weir.dead_letter (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     reason       text NOT NULL,
     source       text NOT NULL,
     subject      text NOT NULL,
     msg_id       text NOT NULL,
-    sequence     bigint NOT NULL,
-    event_offset integer NOT NULL CHECK (event_offset >= -1), -- -1: the whole message
+    -- How to read the payload of a whole message.
+    content_type     text NOT NULL DEFAULT '',
+    content_encoding text NOT NULL DEFAULT '',
+    incarnation  text COLLATE "C" NOT NULL DEFAULT '', -- the stream that took the message,
+    sequence     bigint NOT NULL,                      -- and where
+    event_offset integer NOT NULL CHECK (event_offset >= -1), -- -1: the whole message,
+    events       integer[], -- or of it the events at these offsets; NULL: all. The others were folded with another message
     stored_at    timestamptz NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     shard_id     text COLLATE "C" NOT NULL,
+    aggregation  text COLLATE "C" NOT NULL DEFAULT '', -- the only one that lacks it, by a backfill; '': all lack it
     payload      bytea NOT NULL,          -- its beginning, where it is very large
     payload_size bigint NOT NULL,
     -- open; replay, to be folded by the next worker that comes by; folded; dropped by somebody.
     state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replay', 'folded', 'dropped')),
-    settled_at   timestamptz -- when it was folded or dropped
+    settled_at   timestamptz, -- when it was folded or dropped
+    taken_at     timestamptz, -- by a worker that replays it, which has some time to do it
+    replays      integer NOT NULL DEFAULT 0, -- how often one was begun
+    split_from   bigint, -- the letter of a whole message that was folded but for this event
+    folded_into  text[] COLLATE "C" NOT NULL DEFAULT '{}' -- aggregations, by id
 );
+CREATE INDEX dead_letter_replay ON weir.dead_letter (id) WHERE state = 'replay';
+CREATE INDEX dead_letter_split ON weir.dead_letter (split_from) WHERE split_from IS NOT NULL;
 CREATE INDEX dead_letter_sequence ON weir.dead_letter (sequence);
 
 -- Every alert, and those that subscribers have not been told of yet.

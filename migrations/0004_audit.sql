@@ -48,5 +48,8 @@ CREATE TABLE weir.repair (
     found_at    timestamptz NOT NULL DEFAULT now(),
     taken_at    timestamptz, -- by a worker, which has some time to do it
     done_at     timestamptz,
+    -- folded, or made dead letters; was folded, when a worker came to it; gone from the stream.
+    outcome     text CHECK (outcome IN ('folded', 'was folded', 'gone')),
     PRIMARY KEY (incarnation, sequence)
 );
+CREATE INDEX repair_open ON weir.repair (found_at) WHERE done_at IS NULL;

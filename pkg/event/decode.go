@@ -59,6 +59,12 @@ func (d *Decoder) Decode(body Body, origin Origin, into *Columns) (int, []Reject
 	return d.decodeValues(plain, origin, into)
 }
 
+// DecodeEvent appends one event, which is the one at offset in its message. An
+// error says why it breaks its schema, and adds nothing.
+func (d *Decoder) DecodeEvent(raw []byte, origin Origin, offset int, into *Columns) error {
+	return d.decodeEvent(raw, origin, offset, into)
+}
+
 func (d *Decoder) decodeLines(body []byte, origin Origin, into *Columns) (int, []Reject, error) {
 	var rejects []Reject
 	n := 0

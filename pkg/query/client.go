@@ -56,8 +56,24 @@ func (c *Client) Alerts(ctx context.Context, rule, scope, state string, limit in
 	var answer struct {
 		Alerts []alert.Alert `json:"alerts"`
 	}
+	err := c.get(ctx, "alerts", filter(map[string]string{"rule": rule, "scope": scope, "state": state}, limit), &answer)
+	return answer.Alerts, err
+}
+
+// DeadLetters lists the newest dead letters, newest first; empty parameters
+// choose all, reason by a part of it, and limit 0 leaves the number to the server.
+func (c *Client) DeadLetters(ctx context.Context, state, reason, source string, limit int) ([]DeadLetter, error) {
+	var answer struct {
+		DeadLetters []DeadLetter `json:"dead_letters"`
+	}
+	err := c.get(ctx, "deadletters", filter(map[string]string{"state": state, "reason": reason, "source": source}, limit), &answer)
+	return answer.DeadLetters, err
+}
+
+// filter is the parameters of a list.
+func filter(chosen map[string]string, limit int) url.Values {
 	values := url.Values{}
-	for name, value := range map[string]string{"rule": rule, "scope": scope, "state": state} {
+	for name, value := range chosen {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -65,22 +81,7 @@ func (c *Client) Alerts(ctx context.Context, rule, scope, state string, limit in
 	if limit > 0 {
 		values.Set("limit", strconv.Itoa(limit))
 	}
-	err := c.get(ctx, "alerts", values, &answer)
-	return answer.Alerts, err
-}
-
-// DeadLetters lists the newest dead letters, newest first; limit 0 leaves the
-// number to the server.
-func (c *Client) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
-	var answer struct {
-		DeadLetters []DeadLetter `json:"dead_letters"`
-	}
-	values := url.Values{}
-	if limit > 0 {
-		values.Set("limit", strconv.Itoa(limit))
-	}
-	err := c.get(ctx, "deadletters", values, &answer)
-	return answer.DeadLetters, err
+	return values
 }
 
 // DeadLetter returns one dead letter.

@@ -46,7 +46,7 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/aggregations/{name}   a question (see the package comment), or,
 //	                                  without parameters, what can be asked for
 //	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
-//	GET /api/v1/deadletters           ?limit=, newest first
+//	GET /api/v1/deadletters           ?state= &reason= &source= &limit=, newest first
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
 //	GET /                             a page of links, also to /readyz, which

@@ -216,7 +216,7 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 	if alerts, err := client.Alerts(t.Context(), "", "global", "", 0); err != nil || len(alerts) != 0 {
 		t.Errorf("got %v, %v, want no global alerts", alerts, err)
 	}
-	letters, err := client.DeadLetters(t.Context(), 0)
+	letters, err := client.DeadLetters(t.Context(), "", "", "", 0)
 	if err != nil || len(letters) != 2 || letters[0].PayloadBase64 != "/w==" || letters[1].Payload != `{"a":"<"}` {
 		t.Errorf("got %+v, %v, want both dead letters", letters, err)
 	}

@@ -2,17 +2,14 @@ package query
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/alert"
@@ -124,73 +121,6 @@ func oneOf(name, given string, words []string) error {
 		return nil
 	}
 	return fmt.Errorf("%s: there is no %q%s; there are: %s", name, given, didYouMean(given, words), strings.Join(words, ", "))
-}
-
-// DeadLetter is how the API shows what could not be folded.
-type DeadLetter struct {
-	ID       int64     `json:"id"`
-	Reason   string    `json:"reason"`
-	Source   string    `json:"source"`
-	Subject  string    `json:"subject"`
-	MsgID    string    `json:"msg_id,omitempty"`
-	Sequence uint64    `json:"sequence"`
-	Offset   int       `json:"offset"` // place of the event in its message, -1 for all of it
-	StoredAt time.Time `json:"stored_at"`
-	At       time.Time `json:"at"`
-	// Payload is what was sent; if that is no UTF-8 text, PayloadBase64 is.
-	Payload       string `json:"payload,omitempty"`
-	PayloadBase64 string `json:"payload_base64,omitempty"`
-}
-
-// NewDeadLetter describes a stored dead letter.
-func NewDeadLetter(l store.DeadLetter) DeadLetter {
-	d := DeadLetter{
-		ID: l.ID, Reason: l.Reason, Source: l.Source, Subject: l.Subject, MsgID: l.MsgID,
-		Sequence: l.Sequence, Offset: l.Offset, StoredAt: l.StoredAt.UTC(), At: l.At.UTC(),
-	}
-	if utf8.Valid(l.Payload) {
-		d.Payload = string(l.Payload)
-	} else {
-		d.PayloadBase64 = base64.StdEncoding.EncodeToString(l.Payload)
-	}
-	return d
-}
-
-func (s *Server) deadLetters(w http.ResponseWriter, r *http.Request, values url.Values) error {
-	if err := only(values, "limit"); err != nil {
-		return err
-	}
-	limit, err := count(values, 100, 10_000)
-	if err != nil {
-		return err
-	}
-	stored, err := s.DB.DeadLetters(r.Context(), limit)
-	if err != nil {
-		return err
-	}
-	letters := []DeadLetter{}
-	for _, l := range stored {
-		letters = append(letters, NewDeadLetter(l))
-	}
-	return s.json(w, r, map[string]any{"dead_letters": letters})
-}
-
-func (s *Server) deadLetter(w http.ResponseWriter, r *http.Request, values url.Values) error {
-	if err := only(values); err != nil {
-		return err
-	}
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
-	if err != nil {
-		return wrong(fmt.Errorf("%q is no dead letter's number; GET /api/v1/deadletters lists them", r.PathValue("id")))
-	}
-	letter, err := s.DB.DeadLetter(r.Context(), id)
-	if errors.Is(err, store.ErrNoDeadLetter) {
-		return &Error{http.StatusNotFound, fmt.Sprintf("there is no dead letter %d", id)}
-	}
-	if err != nil {
-		return err
-	}
-	return s.json(w, r, NewDeadLetter(letter))
 }
 
 // Shard is how the API shows a shard. Its counts are control totals: what its

@@ -24,7 +24,7 @@ func TestDeadLetters_KeepAnyBytes(t *testing.T) {
 	}
 	write(nil)
 	write(letters)
-	got, err := db.DeadLetters(t.Context(), 10)
+	got, err := db.DeadLetters(t.Context(), DeadLetterFilter{Limit: 10})
 	if err != nil || len(got) != 3 {
 		t.Fatalf("got %d letters, %v", len(got), err)
 	}
@@ -41,7 +41,7 @@ func TestDeadLetters_KeepAnyBytes(t *testing.T) {
 		one.ShardID != "s1" || one.At.IsZero() {
 		t.Errorf("got %+v, %v", one, err)
 	}
-	if newest, err := db.DeadLetters(t.Context(), 1); err != nil || len(newest) != 1 || newest[0].ID != got[0].ID {
+	if newest, err := db.DeadLetters(t.Context(), DeadLetterFilter{Limit: 1}); err != nil || len(newest) != 1 || newest[0].ID != got[0].ID {
 		t.Errorf("the newest: %+v, %v", newest, err)
 	}
 }
@@ -60,7 +60,7 @@ func TestDeadLetters_VanishWithTheirTransaction(t *testing.T) {
 	err := db.InTx(t.Context(), func(tx *Tx) error {
 		return errors.Join(tx.WriteDeadLetters(t.Context(), "s", []DeadLetter{{Reason: "r", StoredAt: time.Now()}}), errUndo)
 	})
-	if got, listErr := db.DeadLetters(t.Context(), 10); !errors.Is(err, errUndo) || listErr != nil || len(got) != 0 {
+	if got, listErr := db.DeadLetters(t.Context(), DeadLetterFilter{Limit: 10}); !errors.Is(err, errUndo) || listErr != nil || len(got) != 0 {
 		t.Errorf("got %+v, %v, %v", got, err, listErr)
 	}
 }

@@ -60,6 +60,20 @@ func ParseIdentity(msgID string) (Identity, bool) {
 	return Identity{Source: source, Epoch: epoch, First: first, Last: last}, true
 }
 
+// IdentityOf is [Message.Identity] of the message with this subject and
+// Nats-Msg-Id.
+func IdentityOf(subject, msgID string) (Identity, bool) {
+	id, ok := ParseIdentity(msgID)
+	if !ok {
+		return Identity{}, false
+	}
+	_, source, ok := ParseEventSubject(subject)
+	if !ok || source != id.Source {
+		return Identity{}, false
+	}
+	return id, true
+}
+
 // String is the identity as it travels in Nats-Msg-Id.
 func (id Identity) String() string {
 	b := make([]byte, 0, len(id.Source)+len(id.Epoch)+24)

@@ -69,17 +69,7 @@ func (m Message) header(name string) string {
 // the message is foreign, when Nats-Msg-Id is missing, is no identity, or names
 // a source other than the subject's: a gateway's credential binds the subject,
 // so nobody can speak in another source's name.
-func (m Message) Identity() (Identity, bool) {
-	id, ok := ParseIdentity(m.MsgID())
-	if !ok {
-		return Identity{}, false
-	}
-	_, source, ok := ParseEventSubject(m.Subject)
-	if !ok || source != id.Source {
-		return Identity{}, false
-	}
-	return id, true
-}
+func (m Message) Identity() (Identity, bool) { return IdentityOf(m.Subject, m.MsgID()) }
 
 // Ack says that the message need not be delivered again. Call it only after
 // what it caused is committed. It does not wait for the server: an ack can be

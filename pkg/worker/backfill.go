@@ -154,6 +154,9 @@ func (j *backfill) run(ctx context.Context) error {
 // allow it, and are still the same. Otherwise it looks at them anew.
 func (j *backfill) finish(ctx context.Context) (done bool, err error) {
 	if j.leases.None {
+		if err := j.letters(ctx); err != nil {
+			return false, err
+		}
 		if err := j.worker.rollUp(ctx, true); err != nil {
 			return false, err
 		}
@@ -300,6 +303,9 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	}
 	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard)
 	levels := w.cascade.Prepare(w.due)
+	for i := range b.dead {
+		b.dead[i].Aggregation = j.Aggregation // the others have it
+	}
 	err := w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, store.Totals{DeadLetters: int64(len(b.dead))}) // fenced
 		if err != nil {
@@ -312,6 +318,9 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 			return err
 		}
 		if err := tx.WriteDeadLetters(ctx, store.BackfillShard, b.dead); err != nil {
+			return err
+		}
+		if err := tx.CompleteDeadLetters(ctx, b.raised.IDs, j.Aggregation); err != nil {
 			return err
 		}
 		return tx.Claim(ctx, b.claims) // last

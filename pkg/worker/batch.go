@@ -19,6 +19,7 @@ type batch struct {
 	dead    []store.DeadLetter
 	deadOf  []int // by dead letter: its message
 	claims  *store.Claims
+	raised  raised // where the batch is made of dead letters
 }
 
 // origin is how a message is known to the ledger.
@@ -63,10 +64,11 @@ func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claim
 		name, _, ok := stream.ParseEventSubject(m.Subject)
 		schema := w.catalog.Stream(name)
 		if !ok || schema == nil {
-			if !b.claimEvents(o)(-1) {
+			fresh := b.claimEvents(o)
+			if !fresh(-1) {
 				continue
 			}
-			b.bury(i, m, event.Reject{Offset: -1, Reason: fmt.Sprintf("unknown type: no stream is defined for the subject %q", m.Subject), Payload: m.Data})
+			b.bury(i, m, fresh, event.Reject{Offset: -1, Reason: fmt.Sprintf("unknown type: no stream is defined for the subject %q", m.Subject), Payload: m.Data})
 			continue
 		}
 		columns := byStream[name]
@@ -103,7 +105,7 @@ func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *even
 	}
 	for _, reject := range rejects {
 		if fresh(reject.Offset) {
-			b.bury(i, m, reject)
+			b.bury(i, m, fresh, reject)
 		}
 	}
 }
@@ -164,13 +166,26 @@ func (b *batch) refused(o origin, offset int) bool {
 	return b.claims.RefusedForeign(o.incarnation, o.sequence, o.stored)
 }
 
-// bury makes a dead letter of an event, or with offset -1 of its message.
-func (b *batch) bury(i int, m *stream.Message, reject event.Reject) {
+// bury makes a dead letter of an event, or with offset -1 of its message, of
+// which it then stands for what is fresh.
+func (b *batch) bury(i int, m *stream.Message, fresh func(offset int) bool, reject event.Reject) {
+	o := b.origins[i]
 	_, source, _ := stream.ParseEventSubject(m.Subject)
-	b.dead = append(b.dead, store.DeadLetter{
-		Reason: reject.Reason, Source: source, Subject: m.Subject, MsgID: m.MsgID(),
+	letter := store.DeadLetter{
+		Reason: reject.Reason, Source: source, Subject: m.Subject, MsgID: m.MsgID(), Incarnation: o.incarnation,
 		Sequence: m.Sequence, Offset: reject.Offset, StoredAt: m.Stored, Payload: reject.Payload,
-	})
+	}
+	if reject.Offset < 0 {
+		letter.ContentType, letter.ContentEncoding = m.ContentType(), m.ContentEncoding()
+	}
+	if reject.Offset < 0 && o.ranged() {
+		for offset := range int(o.identity.Count()) { //nolint:gosec // at most stream.MaxRange
+			if fresh(offset) {
+				letter.Events = append(letter.Events, offset)
+			}
+		}
+	}
+	b.dead = append(b.dead, letter)
 	b.deadOf = append(b.deadOf, i)
 }
 
@@ -203,9 +218,11 @@ func (b *batch) dropRefused() (some bool) {
 	var dead []store.DeadLetter
 	var deadOf []int
 	for n, letter := range b.dead {
-		if i := b.deadOf[n]; b.refused(b.origins[i], letter.Offset) {
-			some = true
-		} else {
+		i, before := b.deadOf[n], len(letter.Events)
+		letter.Events = slices.DeleteFunc(letter.Events, func(offset int) bool { return b.refused(b.origins[i], offset) })
+		gone := before > 0 && len(letter.Events) == 0 || before == 0 && b.refused(b.origins[i], letter.Offset)
+		some = some || gone || len(letter.Events) < before
+		if !gone {
 			dead, deadOf = append(dead, letter), append(deadOf, i)
 		}
 	}
@@ -237,5 +254,5 @@ func (b *batch) totals() store.Totals {
 	for _, i := range b.deadOf {
 		count(i)
 	}
-	return t
+	return b.raised.less(t)
 }

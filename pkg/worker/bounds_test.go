@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"weir/pkg/store"
 )
 
 func TestDeadLetters_TakeEventsOutsideTheBoundsOfTheirStream(t *testing.T) {
@@ -20,7 +22,7 @@ func TestDeadLetters_TakeEventsOutsideTheBoundsOfTheirStream(t *testing.T) {
 	}
 	h.process(w, h.take(w, 5)...)
 	h.wantCalls("events within the bounds, the late one included", 3)
-	letters, err := h.db.DeadLetters(t.Context(), 100)
+	letters, err := h.db.DeadLetters(t.Context(), store.DeadLetterFilter{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}

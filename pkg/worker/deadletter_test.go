@@ -32,7 +32,7 @@ func TestDeadLetters_TakeBadInputAndTheRestIsFolded(t *testing.T) {
 	if got, want := h.totals(), (store.Totals{Messages: 8, Events: 5, DeadLetters: 11}); got != want {
 		t.Errorf("control totals: got %+v, want %+v", got, want)
 	}
-	letters, err := h.db.DeadLetters(t.Context(), 100)
+	letters, err := h.db.DeadLetters(t.Context(), store.DeadLetterFilter{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestDeadLetters_TakeAMessageWhoseRangeIsWrong(t *testing.T) {
 	h.publish("events.request.gw", "gw/r/1-3", "application/json", two)
 	h.process(w, h.take(w, 1)...)
 	h.wantCalls("a range of three with two events", 0)
-	letters, err := h.db.DeadLetters(t.Context(), 10)
+	letters, err := h.db.DeadLetters(t.Context(), store.DeadLetterFilter{Limit: 10})
 	if err != nil || len(letters) != 1 || !strings.Contains(letters[0].Reason, "gw/r/1-3 names 3 events, the message carries 2") || string(letters[0].Payload) != two {
 		t.Errorf("got %+v, %v", letters, err)
 	}

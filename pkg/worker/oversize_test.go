@@ -38,7 +38,7 @@ func TestProcess_MessagesThatInflateEnormouslyDoNotStopTheWorker(t *testing.T) {
 	if got, want := h.totals(), (store.Totals{Messages: bombs + 1, Events: 1, DeadLetters: bombs}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	letters, err := h.db.DeadLetters(t.Context(), 10)
+	letters, err := h.db.DeadLetters(t.Context(), store.DeadLetterFilter{Limit: 10})
 	if err != nil || len(letters) != bombs {
 		t.Fatalf("%d dead letters, %v", len(letters), err)
 	}
@@ -72,7 +72,7 @@ func TestProcess_AMessageThatPostgresRefusesIsIsolated(t *testing.T) {
 	if got, want := h.totals(), (store.Totals{Messages: 20, Events: 19, DeadLetters: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	letters, err := h.db.DeadLetters(t.Context(), 10)
+	letters, err := h.db.DeadLetters(t.Context(), store.DeadLetterFilter{Limit: 10})
 	if err != nil || len(letters) != 1 || letters[0].MsgID != "gw/e/13" || !strings.Contains(letters[0].Reason, "Postgres cannot store it") {
 		t.Errorf("got %+v, %v", letters, err)
 	}

@@ -46,8 +46,8 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard) // no I/O, as the next two
-	alerts := w.local.Evaluate(b.columns)
+	delta := aggregation.Fold(w.into(b), b.columns, w.guard) // no I/O, as the next two
+	alerts := w.alerts(b)
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	totals := b.totals()
 	totals.OtherEvents = store.OtherEvents(delta, levels.Delta)
@@ -66,6 +66,9 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			return err
 		}
 		if err := tx.WriteDeadLetters(ctx, w.cfg.ShardID, b.dead); err != nil {
+			return err
+		}
+		if err := tx.SettleDeadLetters(ctx, b.raised.Settled); err != nil {
 			return err
 		}
 		return tx.Claim(ctx, b.claims) // last: it locks what other workers want too

@@ -264,6 +264,9 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stop
 			if failed == nil {
 				failed = w.rollUp(work, false)
 			}
+			if failed == nil {
+				failed = w.errands(ctx, work)
+			}
 		case messages, ok := <-batches:
 			if !ok {
 				return w.end(ctx, work, failed)

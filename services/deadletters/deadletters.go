@@ -1,13 +1,12 @@
-// Package deadletters is `weir deadletters`: what could not be folded, and why.
+// Package deadletters is `weir deadletters`: what could not be folded, why, and
+// what becomes of it.
 package deadletters
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,24 +18,46 @@ import (
 
 // Command is `weir deadletters`.
 func Command() *cobra.Command {
-	cmd := &cobra.Command{Use: "deadletters", Short: "Show what could not be folded, and why"}
-	cmd.AddCommand(listCommand(), showCommand())
+	cmd := &cobra.Command{
+		Use:   "deadletters",
+		Short: "Show what could not be folded, and why; replay or drop it",
+		Long: `An event that cannot be folded, or a message that cannot be read, becomes a dead letter, with the reason and what was
+sent; its neighbours are folded. It is open until somebody has it replayed, once the definitions are mended, or drops it. A
+replayed one is folded exactly once, as what it was: with its identity, its place in the stream and its time.`,
+	}
+	cmd.AddCommand(listCommand(), showCommand(), replayCommand(), dropCommand())
 	return cmd
 }
 
+// anyState is --state for letters in whatever state.
+const anyState = "all"
+
 func listCommand() *cobra.Command {
+	var state, reason, source string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the newest dead letters, the newest last",
-		Args:  cobra.NoArgs,
+		Example: `  weir deadletters list
+  weir deadletters list --reason responseTime --source gw-1
+  weir deadletters list --state all --json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if states := append(store.DeadLetterStates(), anyState); !slices.Contains(states, state) {
+				return fmt.Errorf("--state: there is no %q%s; there are: %s", state, config.Suggest(state, states), strings.Join(states, ", "))
+			}
+			if limit < 1 {
+				return fmt.Errorf("--limit: %d is not possible; it is a number from 1 on", limit)
+			}
+			if state == anyState {
+				state = ""
+			}
 			var letters []query.DeadLetter
 			err := ask(cmd, func(client *query.Client) (err error) {
-				letters, err = client.DeadLetters(cmd.Context(), limit)
+				letters, err = client.DeadLetters(cmd.Context(), state, reason, source, limit)
 				return err
 			}, func(db *store.DB) error {
-				stored, err := db.DeadLetters(cmd.Context(), limit)
+				stored, err := db.DeadLetters(cmd.Context(), store.DeadLetterFilter{State: store.DeadLetterState(state), Reason: reason, Source: source, Limit: limit})
 				for _, l := range stored {
 					letters = append(letters, query.NewDeadLetter(l))
 				}
@@ -49,6 +70,9 @@ func listCommand() *cobra.Command {
 			return printList(cmd, letters)
 		},
 	}
+	cmd.Flags().StringVar(&state, "state", string(store.DeadLetterOpen), "list those in this `state`: "+strings.Join(store.DeadLetterStates(), ", ")+", or "+anyState)
+	cmd.Flags().StringVar(&reason, "reason", "", "list those with this `text` in their reason")
+	cmd.Flags().StringVar(&source, "source", "", "list those that this `source` has published")
 	cmd.Flags().IntVar(&limit, "limit", 100, "list at most this `number`")
 	flags(cmd)
 	return cmd
@@ -60,16 +84,16 @@ func showCommand() *cobra.Command {
 		Short: "Show one dead letter with what was sent",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseInt(args[0], 10, 64)
+			ids, err := numbers(args)
 			if err != nil {
-				return fmt.Errorf("%q is no dead letter's number; `weir deadletters list` shows them", args[0])
+				return err
 			}
 			var letter query.DeadLetter
 			err = ask(cmd, func(client *query.Client) (err error) {
-				letter, err = client.DeadLetter(cmd.Context(), id)
+				letter, err = client.DeadLetter(cmd.Context(), ids[0])
 				return err
 			}, func(db *store.DB) error {
-				stored, err := db.DeadLetter(cmd.Context(), id)
+				stored, err := db.DeadLetter(cmd.Context(), ids[0])
 				letter = query.NewDeadLetter(stored)
 				return err
 			})
@@ -81,6 +105,18 @@ func showCommand() *cobra.Command {
 	}
 	flags(cmd)
 	return cmd
+}
+
+// numbers reads ids; a # before one is how the commands write them.
+func numbers(args []string) (ids []int64, err error) {
+	for _, arg := range args {
+		id, err := strconv.ParseInt(strings.TrimPrefix(arg, "#"), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no dead letter's number; `weir deadletters list` shows them", arg)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 func flags(cmd *cobra.Command) {
@@ -106,69 +142,4 @@ func ask(cmd *cobra.Command, api func(*query.Client) error, database func(*store
 	}
 	defer func() { _ = db.Close() }()
 	return wire.Explain(database(db))
-}
-
-func printList(cmd *cobra.Command, letters []query.DeadLetter) error {
-	if asJSON(cmd) {
-		return printJSON(cmd.OutOrStdout(), letters...)
-	}
-	lines := [][]string{{"id", "stored_at", "subject", "sequence", "offset", "reason"}}
-	for _, l := range letters {
-		lines = append(lines, []string{
-			strconv.FormatInt(l.ID, 10), l.StoredAt.Format(time.RFC3339), l.Subject,
-			strconv.FormatUint(l.Sequence, 10), offset(l), l.Reason,
-		})
-	}
-	return query.WriteAligned(cmd.OutOrStdout(), lines, []bool{true, false, false, true, true, false})
-}
-
-func printOne(cmd *cobra.Command, l query.DeadLetter) error {
-	out := cmd.OutOrStdout()
-	if asJSON(cmd) {
-		return printJSON(out, l)
-	}
-	err := query.WriteAligned(out, [][]string{
-		{"id", strconv.FormatInt(l.ID, 10)},
-		{"reason", l.Reason},
-		{"subject", l.Subject},
-		{"source", l.Source},
-		{"message id", l.MsgID},
-		{"sequence", strconv.FormatUint(l.Sequence, 10)},
-		{"offset", offset(l)},
-		{"stored at", l.StoredAt.Format(time.RFC3339Nano)},
-		{"written at", l.At.Format(time.RFC3339Nano)},
-	}, []bool{false, false})
-	if err != nil {
-		return err
-	}
-	if l.PayloadBase64 != "" {
-		_, err = fmt.Fprintf(out, "\nas base64:\n%s\n", l.PayloadBase64)
-	} else {
-		_, err = fmt.Fprintf(out, "\n%q\n", l.Payload)
-	}
-	return err
-}
-
-// offset is the place of the event in its message.
-func offset(l query.DeadLetter) string {
-	if l.Offset < 0 {
-		return "all"
-	}
-	return strconv.Itoa(l.Offset)
-}
-
-func asJSON(cmd *cobra.Command) bool {
-	set, _ := cmd.Flags().GetBool("json")
-	return set
-}
-
-func printJSON(w io.Writer, letters ...query.DeadLetter) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	for i := range letters {
-		if err := encoder.Encode(&letters[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
