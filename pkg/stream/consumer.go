@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 )
@@ -182,11 +183,13 @@ func (c *Consumer) start(limits Limits) error {
 // receive is called by nats.go, one message at a time; while it waits, nothing
 // more is pulled.
 func (c *Consumer) receive(raw jetstream.Msg) {
-	m, err := newMessage(raw)
-	if err != nil {
-		c.conn.log.Warn("skipped what is no message of a stream", zap.String("subject", raw.Subject()), zap.Error(err))
+	d, ok := parseDelivery(raw.Reply())
+	if !ok {
+		c.conn.log.Warn("skipped what is no message of a stream", zap.String("subject", raw.Subject()))
 		return
 	}
+	m := d.message(&nats.Msg{Subject: raw.Subject(), Reply: raw.Reply(), Header: raw.Headers(), Data: raw.Data()})
+	m.hand = &hand{nc: c.conn.nc}
 	select {
 	case c.messages <- m:
 	case <-c.closing:
