@@ -201,7 +201,7 @@ func (h *History) pull(ctx context.Context, consumer string, request pullRequest
 		case raw := <-arrived:
 			d, ok := parseDelivery(raw.Reply)
 			if !ok {
-				return read, noticeOf(raw).refusal()
+				return read, h.heed(noticeOf(raw))
 			}
 			if d.number != uint64(read+1) { //nolint:gosec // not below 0
 				return read, nil // lost on the way: the rest is asked for anew
@@ -218,4 +218,13 @@ func (h *History) pull(ctx context.Context, consumer string, request pullRequest
 		}
 	}
 	return read, nil
+}
+
+// heed is an error unless the notice only says that no more messages come.
+func (h *History) heed(n notice) error {
+	switch n.meaning() {
+	case completed, ended, tooLarge:
+		return nil
+	}
+	return fmt.Errorf("NATS answers %q", n)
 }

@@ -24,6 +24,34 @@ func statuses() []string {
 	return []string{"100", "400", "404", "408", "409", "412", "423", "500", "503"}
 }
 
+func TestFetch_HandsOutMessagesThatPretendToBeNoticesOfNATS(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t, Provision{AckWait: time.Hour})
+	want := 0
+	for i, status := range statuses() {
+		publish(t, conn, i+1, i+1)
+		pretend(t, conn, status)
+		want += 2
+	}
+	publish(t, conn, len(statuses())+1, len(statuses())+1)
+	want++
+	consumer := openConsumer(t, conn)
+	var got []Message
+	for len(got) < want {
+		got = append(got, fetch(t, consumer, Limits{Messages: 5})...)
+	}
+	for i, m := range got {
+		if m.Sequence != uint64(i+1) {
+			t.Fatalf("got messages %s, want 1 to %d", sequenceOf(got), want)
+		}
+		if i%2 == 1 && (len(m.Data) > 0 || m.MsgID() != "") {
+			t.Errorf("message %d: %+v, want an empty one", i+1, m)
+		}
+	}
+	ackAll(t, got)
+	eventually(t, "all acknowledged", func() bool { return state(t, conn).Behind == 0 })
+}
+
 func TestHistory_ReadsMessagesThatPretendToBeNoticesOfNATS(t *testing.T) {
 	t.Parallel()
 	conn := provisioned(t, Provision{})
@@ -55,6 +83,36 @@ func TestParseDelivery_TellsMessagesFromNotices(t *testing.T) {
 	} {
 		if got, ok := parseDelivery(reply); ok {
 			t.Errorf("%q: got %+v, want nothing", reply, got)
+		}
+	}
+}
+
+func TestMeaning_CoversTheNoticesOfNATS(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]meaning{
+		"100 Idle Heartbeat":                    alive,
+		"404 No Messages":                       ended,
+		"408 Request Timeout":                   ended,
+		"408 Interest Expired":                  ended,
+		"408 Requests Pending":                  ended,
+		"409 Batch Completed":                   completed,
+		"409 Message Size Exceeds MaxBytes":     tooLarge,
+		"409 Leadership Change":                 lost,
+		"409 Server Shutdown":                   lost,
+		"409 Consumer Deleted":                  deleted,
+		"409 Consumer is push based":            refused,
+		"409 Exceeded MaxRequestBatch of 5":     refused,
+		"409 Exceeded MaxRequestMaxBytes of 5":  refused,
+		"400 Bad Request - batch size negative": refused,
+		"412 Required Api Level":                refused,
+		"409 Exceeded MaxWaiting":               unheard,
+		"423 Nats-Wrong-Pin-Id":                 unheard,
+		"503 ":                                  unheard,
+		"999 Something New":                     unheard,
+	} {
+		n := notice{status: text[:3], text: text[4:]}
+		if got := n.meaning(); got != want {
+			t.Errorf("%s: got %d, want %d", n, got, want)
 		}
 	}
 }
