@@ -225,6 +225,7 @@ func (h *History) heed(n notice) error {
 	switch n.meaning() {
 	case completed, ended, tooLarge:
 		return nil
+	default:
+		return fmt.Errorf("NATS answers %q", n)
 	}
-	return fmt.Errorf("NATS answers %q", n)
 }

@@ -167,7 +167,7 @@ func (c *Consumer) ask() error {
 		return pullError(err)
 	case err != nil: // away for so long that no more can be buffered
 		p.pause = time.Now().Add(pullPause)
-		return nil
+		return nil //nolint:nilerr // it asks again after the pause
 	}
 	p.asked, p.room, p.any, p.alone, p.heard = request.Batch, request.MaxBytes, false, false, time.Time{}
 	return nil
