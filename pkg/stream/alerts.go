@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 )
@@ -77,10 +78,11 @@ func (c *Conn) follow(ctx context.Context, from *jetstream.OrderedConsumerConfig
 		if err != nil {
 			return err
 		}
-		m, err := newMessage(raw)
-		if err != nil {
-			return err
+		d, ok := parseDelivery(raw.Reply())
+		if !ok {
+			return fmt.Errorf("a message without a place in a stream, on %s", raw.Subject())
 		}
+		m := d.message(&nats.Msg{Subject: raw.Subject(), Header: raw.Headers(), Data: raw.Data()})
 		if scope, rule, ok := parseAlertSubject(m.Subject); ok {
 			handle(AlertMessage{Scope: scope, Rule: rule, MsgID: m.MsgID(), Data: m.Data, Sequence: m.Sequence, Stored: m.Stored})
 		} else {

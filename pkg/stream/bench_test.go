@@ -6,11 +6,16 @@ import (
 	"testing"
 )
 
-// BenchmarkFetch takes and acknowledges messages of 50 kB (about 100 events)
-// that are in the stream already.
+// BenchmarkFetch takes and acknowledges messages that are in the stream already:
+// of 50 kB (about 100 events) and of 500 bytes (one event).
 func BenchmarkFetch(b *testing.B) {
+	b.Run("50kB", func(b *testing.B) { benchmarkFetch(b, 50_000, Limits{Messages: 100}) })
+	b.Run("500B", func(b *testing.B) { benchmarkFetch(b, 500, Limits{Messages: 2000}) })
+}
+
+func benchmarkFetch(b *testing.B, size int, limits Limits) {
 	conn := provisioned(b, Provision{})
-	body := bytes.Repeat([]byte("x"), 50_000)
+	body := bytes.Repeat([]byte("x"), size)
 	ctx := testContext(b)
 	var stored sync.WaitGroup
 	for n := 1; n <= b.N; n++ {
@@ -27,7 +32,7 @@ func BenchmarkFetch(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for taken := 0; taken < b.N; {
-		batch := fetch(b, consumer, Limits{Messages: 100})
+		batch := fetch(b, consumer, limits)
 		ackAll(b, batch)
 		taken += len(batch)
 	}

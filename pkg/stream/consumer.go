@@ -7,13 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/zap"
 )
 
 // Limits bound one batch of Consumer.Fetch.
 type Limits struct {
-	Messages int           // at most; default 500
+	Messages int           // at most; default 500; see Consumer.Fetch
 	Bytes    int           // sum of the bodies, at most, save a single larger message; default 8 MiB
 	Wait     time.Duration // for more, after the first message; default 20 ms
 }
@@ -32,34 +32,37 @@ func (l Limits) withDefaults() Limits {
 }
 
 const (
-	pullExpiry    = 30 * time.Second
-	pullHeartbeat = 2 * time.Second
-	pullOverhead  = 4096 // what the server counts beside a message's headers and body
-	verifyPause   = 200 * time.Millisecond
-	closeTimeout  = 2 * time.Second
+	verifyPause  = 200 * time.Millisecond
+	closeTimeout = 2 * time.Second
+
+	// batchShare of what all workers together may hold is the largest batch of one. A worker has up to four: one
+	// that it folds, two that wait for that, one that is asked for ahead. So a killed one takes a quarter of
+	// MaxAckPending with it at most, and the others go on in the rest until AckWait is over.
+	batchShare = 16
 )
 
 // Consumer takes messages from the consumer fold, together with all other
-// processes that do: each message goes to one of them at a time. Fetch and
-// Close may be called from different goroutines; they wait for each other.
+// processes that do: each message goes to one of them at a time. Fetch, Keep
+// and Close may be called from different goroutines; Close waits for Fetch.
 type Consumer struct {
 	conn        *Conn
 	stream      jetstream.Stream
 	consumer    jetstream.Consumer
 	incarnation string
-	maxBatch    int // what one pull may ask for, 0 = unbounded
-	maxBytes    int
-	minBytes    int // room for the largest message the stream takes
+	ackWait     time.Duration
+	maxBatch    int // messages of one batch, and of one pull
+	maxBytes    int // of one pull, 0 = unbounded
 
-	messages chan Message  // from receive to Fetch
-	troubles chan error    // from nats.go to Fetch
-	closing  chan struct{} // closed by Close: what still arrives is given back
+	arrived chan *nats.Msg   // messages and notices, from the connection
+	status  chan nats.Status // connected again, or closed
+	hands   hands
 
 	mu       sync.Mutex
-	pulling  jetstream.ConsumeContext // nil until the first Fetch
-	held     *Message                 // taken from messages, but too large for the last batch
-	verified uint64                   // reconnects of the connection when the incarnation was last seen to be right
-	failure  error                    // why Fetch cannot go on
+	pull     pull
+	ahead    []Message // taken from arrived, and too much for the last batch
+	fetches  uint64    // calls of Fetch
+	verified uint64    // reconnects of the connection when the incarnation was last seen to be right
+	failure  error     // why Fetch cannot go on
 }
 
 // Consumer opens the consumer fold on EVENTS. It creates nothing: what is
@@ -70,8 +73,7 @@ func (c *Conn) Consumer(ctx context.Context) (*Consumer, error) {
 	if err != nil {
 		return nil, openError("stream "+EventsStream, err)
 	}
-	config := s.CachedInfo().Config
-	incarnation := config.Metadata[incarnationKey]
+	incarnation := s.CachedInfo().Config.Metadata[incarnationKey]
 	if incarnation == "" {
 		return nil, fmt.Errorf("open stream %s: it has no %s in its metadata: %w", EventsStream, incarnationKey, ErrNotProvisioned)
 	}
@@ -79,19 +81,20 @@ func (c *Conn) Consumer(ctx context.Context) (*Consumer, error) {
 	if err != nil {
 		return nil, openError("consumer "+FoldConsumer, err)
 	}
-	limits := consumer.CachedInfo().Config
-	largest := c.MaxPayload()
-	if config.MaxMsgSize > 0 {
-		largest = min(largest, int(config.MaxMsgSize))
+	config := consumer.CachedInfo().Config
+	batch := maxPullMessages
+	if config.MaxRequestBatch > 0 {
+		batch = min(batch, config.MaxRequestBatch)
+	}
+	if config.MaxAckPending > 0 {
+		batch = min(batch, config.MaxAckPending/batchShare)
 	}
 	return &Consumer{
 		conn: c, stream: s, consumer: consumer,
 		incarnation: incarnation, verified: reconnects,
-		maxBatch: limits.MaxRequestBatch,
-		maxBytes: limits.MaxRequestMaxBytes,
-		minBytes: largest + pullOverhead,
-		troubles: make(chan error, 4), // more than there are final ones
-		closing:  make(chan struct{}),
+		ackWait:  config.AckWait,
+		maxBatch: max(batch, 1),
+		maxBytes: config.MaxRequestMaxBytes,
 	}, nil
 }
 
@@ -116,18 +119,21 @@ func (c *Consumer) Incarnation() string { return c.incarnation }
 // the consumer is not the one that was opened; ErrClosed that Close was called.
 // Both are final.
 //
-// The first call's limits decide how much is asked of the server ahead: about
-// two batches. What is held ahead counts as delivered, and is delivered again
-// to somebody else after the consumer's AckWait.
+// No batch has more messages than a 16th of the consumer's MaxAckPending. The
+// first call's limits decide how much is asked of the server ahead: one batch.
+// What is held ahead counts as delivered, and is delivered again to somebody
+// else after the consumer's AckWait; see Keep.
 func (c *Consumer) Fetch(ctx context.Context, limits Limits) ([]Message, error) {
 	limits = limits.withDefaults()
+	limits.Messages = min(limits.Messages, c.maxBatch)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.fetches++
+	if c.failure == nil && c.pull.sub == nil {
+		c.failure = c.start(limits)
+	}
 	if c.failure != nil {
 		return nil, c.failure
-	}
-	if err := c.start(limits); err != nil {
-		return nil, err
 	}
 	batch, err := c.collect(ctx, limits)
 	if err != nil {
@@ -135,80 +141,16 @@ func (c *Consumer) Fetch(ctx context.Context, limits Limits) ([]Message, error) 
 	}
 	if len(batch) > 0 {
 		if err := c.verify(ctx); err != nil {
-			giveBack(batch)
+			c.giveBack(batch)
 			return nil, err
 		}
+		c.hands.out(c.conn.nc, batch)
 		return batch, nil
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	return nil, err
-}
-
-// start keeps messages coming: one batch waits in c.messages, another one in
-// nats.go, which pulls more when half of it is through.
-//
-// It is Consume and not the iterator of Messages, because that one buffers no
-// more than the messages it asked for, has no room for the server's notices
-// beside them, and then drops messages until their AckWait is over.
-func (c *Consumer) start(limits Limits) error {
-	if c.pulling != nil {
-		return nil
-	}
-	ahead := limits.Messages
-	if c.maxBatch > 0 {
-		ahead = min(ahead, c.maxBatch)
-	}
-	// A pull with less room than the next message needs would stall for ever.
-	bytes := max(limits.Bytes, c.minBytes)
-	if c.maxBytes > 0 {
-		bytes = min(bytes, c.maxBytes)
-	}
-	c.messages = make(chan Message, limits.Messages)
-	pulling, err := c.consumer.Consume(c.receive,
-		jetstream.PullMaxMessagesWithBytesLimit(ahead, bytes),
-		jetstream.PullExpiry(pullExpiry),
-		jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.ConsumeErrHandler(c.report),
-	)
-	if err != nil {
-		return fmt.Errorf("start pulling from consumer %s: %w", FoldConsumer, err)
-	}
-	c.pulling = pulling
-	return nil
-}
-
-// receive is called by nats.go, one message at a time; while it waits, nothing
-// more is pulled.
-func (c *Consumer) receive(raw jetstream.Msg) {
-	m, err := newMessage(raw)
-	if err != nil {
-		c.conn.log.Warn("skipped what is no message of a stream", zap.String("subject", raw.Subject()), zap.Error(err))
-		return
-	}
-	select {
-	case c.messages <- m:
-	case <-c.closing:
-		giveBack([]Message{m})
-	}
-}
-
-// report is called by nats.go when pulling has a problem. It pulls again by
-// itself unless the problem is final.
-func (c *Consumer) report(_ jetstream.ConsumeContext, err error) {
-	c.conn.log.Debug("pulling from NATS", zap.String("consumer", FoldConsumer), zap.Error(err))
-	final := errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrBadRequest) || errors.Is(err, jetstream.ErrConnectionClosed)
-	if !final && !errors.Is(err, jetstream.ErrNoHeartbeat) {
-		return // a restart, a new leader: silence would follow if it lasted
-	}
-	if !final && len(c.troubles) > 0 {
-		return // Fetch has not even seen the last one
-	}
-	select {
-	case c.troubles <- err:
-	default:
-	}
 }
 
 // collect takes messages until a limit is reached or ctx ends. An error is
@@ -226,8 +168,9 @@ func (c *Consumer) collect(ctx context.Context, limits Limits) ([]Message, error
 			wait := time.NewTimer(limits.Wait)
 			defer wait.Stop()
 			over = wait.C
+			batch = make([]Message, 0, min(limits.Messages, 1+len(c.ahead)+len(c.arrived)))
 		} else if bytes+m.size() > limits.Bytes {
-			c.held = &m
+			c.ahead = append([]Message{m}, c.ahead...)
 			return batch, nil
 		}
 		batch = append(batch, m)
@@ -239,42 +182,23 @@ func (c *Consumer) collect(ctx context.Context, limits Limits) ([]Message, error
 // next returns one message, or is not ok when ctx ends or the wait is over, or
 // returns a final error.
 func (c *Consumer) next(ctx context.Context, over <-chan time.Time) (m Message, ok bool, err error) {
-	if c.held != nil {
-		m, c.held = *c.held, nil
+	if len(c.ahead) > 0 {
+		m, c.ahead = c.ahead[0], c.ahead[1:]
 		return m, true, nil
 	}
 	for {
+		var raw *nats.Msg
 		select {
-		case m := <-c.messages:
-			return m, true, nil
-		case err := <-c.troubles:
-			if err := c.judge(ctx, err); err != nil {
+		case raw = <-c.arrived:
+		default:
+			if raw, err = c.wait(ctx, over); raw == nil {
 				return Message{}, false, err
 			}
-		case <-over:
-			return Message{}, false, nil
-		case <-ctx.Done():
-			return Message{}, false, nil
+		}
+		if m, ok, err = c.take(raw); ok || err != nil {
+			return m, ok, err
 		}
 	}
-}
-
-// judge returns an error when pulling cannot go on.
-func (c *Consumer) judge(ctx context.Context, trouble error) error {
-	switch {
-	case errors.Is(trouble, jetstream.ErrNoHeartbeat):
-		// The server is away, or the pull request was lost with it; nats.go has sent
-		// a new one. A consumer that is gone says nothing either, so ask.
-		if err := c.check(ctx); errors.Is(err, ErrGone) {
-			return err
-		}
-		return nil
-	case errors.Is(trouble, jetstream.ErrConnectionClosed):
-		return fmt.Errorf("pull from consumer %s: connection %w", FoldConsumer, ErrClosed)
-	case errors.Is(trouble, jetstream.ErrConsumerDeleted):
-		return fmt.Errorf("pull from consumer %s: %w: %w", FoldConsumer, trouble, ErrGone)
-	}
-	return fmt.Errorf("pull from consumer %s: %w", FoldConsumer, trouble)
 }
 
 // verify makes sure that what was just fetched came from the stream that was
@@ -334,31 +258,33 @@ func (c *Consumer) check(ctx context.Context) error {
 func (c *Consumer) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.closing:
+	if errors.Is(c.failure, ErrClosed) {
 		return
-	default:
 	}
-	close(c.closing)
 	c.failure = fmt.Errorf("fetch from consumer %s: %w", FoldConsumer, ErrClosed)
-	if c.held != nil {
-		giveBack([]Message{*c.held})
-		c.held = nil
+	if c.status == nil {
+		return // Fetch was never called
 	}
-	if c.pulling == nil {
-		return
-	}
-	c.pulling.Drain() // receive gives back what is on its way
-	select {
-	case <-c.pulling.Closed():
-	case <-time.After(closeTimeout): // AckWait does the rest
-	}
+	c.conn.nc.RemoveStatusListener(c.status)
+	c.letGo()
+	_ = c.conn.nc.FlushTimeout(closeTimeout) // so that the server has heard it; else AckWait does the rest
+}
+
+// letGo ends pulling until the next start, and gives back what is not handed
+// out. What is still on its way when the server does not answer in time comes
+// again after AckWait.
+func (c *Consumer) letGo() {
+	c.unsubscribe()
+	_ = c.conn.nc.FlushTimeout(closeTimeout) // all that the server had sent until it heard it is in arrived then
+	c.giveBack(c.ahead)
+	c.ahead = nil
 	for {
 		select {
-		case m := <-c.messages:
-			giveBack([]Message{m})
+		case raw := <-c.arrived:
+			if d, ok := parseDelivery(raw.Reply); ok {
+				c.giveBack([]Message{d.message(raw)})
+			}
 		default:
-			_ = c.conn.nc.FlushTimeout(closeTimeout)
 			return
 		}
 	}
@@ -366,8 +292,8 @@ func (c *Consumer) Close() {
 
 // giveBack returns messages for delivery at once. An error means that the
 // connection is gone; they are delivered again after AckWait then.
-func giveBack(messages []Message) {
+func (c *Consumer) giveBack(messages []Message) {
 	for _, m := range messages {
-		_ = m.Nak(0)
+		_ = c.conn.nc.Publish(m.reply, []byte(ackNak))
 	}
 }

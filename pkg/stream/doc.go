@@ -10,8 +10,9 @@
 //   - weir apply: [Conn.PlanProvision] and [Plan.Apply] create or update the
 //     streams and the consumer. Nothing else in the program creates them.
 //   - a gateway: [Conn.PublishAsync]; package gateway builds batches on it.
-//   - a worker: [Conn.Consumer], [Consumer.Fetch], and [Message.Ack] after its
-//     commit returned.
+//   - a worker: [Conn.Consumer], [Consumer.Fetch], [Message.Ack] after its
+//     commit returned, and beside them [Consumer.Keep].
+//   - a backfill or the auditor: [Conn.History].
 //   - the alert relay: [Conn.Publish], which returns after the stream has the
 //     message.
 //   - everybody who asks "how far are we": [Conn.State].

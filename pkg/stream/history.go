@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -82,54 +83,139 @@ func (h *History) Read(ctx context.Context, from uint64, limits Limits, types []
 }
 
 func (h *History) read(ctx context.Context, from uint64, limits Limits, types []string) ([]Message, error) {
-	config := jetstream.ConsumerConfig{
+	var subjects []string
+	for _, name := range types {
+		subjects = append(subjects, EventSubject(name, "*"))
+	}
+	var messages []Message
+	err := h.scan(ctx, scan{from: from, subjects: subjects, messages: limits.Messages, bytes: limits.Bytes}, func(raw *nats.Msg, d delivery) {
+		messages = append(messages, d.message(raw))
+	})
+	return messages, err
+}
+
+// Stored is what the stream says about a message that it holds.
+type Stored struct {
+	Sequence uint64
+	Stored   time.Time // by the clock of the server that stored it, UTC
+	Subject  string
+	MsgID    string // the header Nats-Msg-Id, or "": what the publisher wrote
+}
+
+// Identities returns the messages from a sequence on, in order and without
+// their bodies: at most limit, and at least one if there is any. None means
+// that the stream held none when it was asked. It is made for thousands at a time.
+func (h *History) Identities(ctx context.Context, from uint64, limit int) ([]Stored, error) {
+	var identities []Stored
+	err := h.scan(ctx, scan{from: max(from, 1), messages: limit, bytes: defaultPullBytes, headersOnly: true}, func(raw *nats.Msg, d delivery) {
+		identities = append(identities, Stored{Sequence: d.sequence, Stored: d.stored, Subject: raw.Subject, MsgID: raw.Header.Get(headerMsgID)})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read identities of stream %s from message %d: %w", EventsStream, from, err)
+	}
+	_, err = h.Extent(ctx)
+	return identities, err
+}
+
+// Get returns the message at a sequence, or ErrNoMessage.
+func (h *History) Get(ctx context.Context, sequence uint64) (Message, error) {
+	m, err := h.conn.storedMessage(ctx, messageRequest{Sequence: sequence})
+	if err != nil {
+		return Message{}, fmt.Errorf("read message %d of stream %s: %w", sequence, EventsStream, err)
+	}
+	return m, nil
+}
+
+// scan says which messages are to be read.
+type scan struct {
+	from        uint64
+	subjects    []string // none: all
+	messages    int      // at most
+	bytes       int      // at most, save a single larger message
+	headersOnly bool
+}
+
+// scan calls each for the messages that the stream holds, in order, without
+// gaps, and at least once if there is any.
+func (h *History) scan(ctx context.Context, s scan, each func(*nats.Msg, delivery)) error {
+	consumer, err := h.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Description:       "Weir: reads what the stream holds, beside the workers",
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       from,
+		OptStartSeq:       s.from,
+		FilterSubjects:    s.subjects,
+		HeadersOnly:       s.headersOnly,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
 		Replicas:          1,
 		InactiveThreshold: historyIdle,
-	}
-	for _, name := range types {
-		config.FilterSubjects = append(config.FilterSubjects, EventSubject(name, "*"))
-	}
-	consumer, err := h.stream.CreateConsumer(ctx, config)
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	info := consumer.CachedInfo()
 	defer func() {
 		// The server forgets it anyway.
 		_ = h.stream.DeleteConsumer(context.WithoutCancel(ctx), info.Name)
 	}()
-	n := min(info.NumPending, uint64(limits.Messages)) //nolint:gosec // above 0
+	n := int(min(info.NumPending, uint64(s.messages))) //nolint:gosec // at most s.messages, which is not below 0
 	if n == 0 {
-		return nil, nil
+		return nil
 	}
-	// A pull with less room than the next message needs would stall.
-	room := max(limits.Bytes, h.conn.MaxPayload()+pullOverhead)
-	batch, err := consumer.Fetch(int(n), jetstream.FetchMaxBytes(room), jetstream.FetchMaxWait(historyWait)) //nolint:gosec // at most limits.Messages
+	read, err := h.pull(ctx, info.Name, pullRequest{Batch: n, MaxBytes: s.bytes, NoWait: true}, each)
+	if read == 0 && err == nil { // the first message is larger than the limit
+		read, err = h.pull(ctx, info.Name, pullRequest{Batch: 1, NoWait: true}, each)
+	}
+	if read > 0 || err != nil {
+		return err
+	}
+	return errors.New("the server announced messages and sent none")
+}
+
+// pull asks the consumer for messages once, and takes what comes until the
+// server says that it is all. What is lost on the way ends it too.
+func (h *History) pull(ctx context.Context, consumer string, request pullRequest, each func(*nats.Msg, delivery)) (read int, err error) {
+	arrived := make(chan *nats.Msg, request.Batch+1) // and one notice
+	inbox := h.conn.nc.NewInbox()
+	sub, err := h.conn.nc.ChanSubscribe(inbox, arrived)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	var messages []Message
-	for raw := range batch.Messages() {
-		m, err := newMessage(raw)
-		if err != nil {
-			return nil, err
-		}
-		meta, err := raw.Metadata()
-		if err != nil {
-			return nil, err
-		}
-		if meta.Sequence.Consumer != uint64(len(messages)+1) {
-			break // lost on the way: the rest is asked for anew
-		}
-		messages = append(messages, m)
+	defer func() { _ = sub.Unsubscribe() }() // an error: the connection is closed
+	if err := h.conn.requestMessages(consumer, inbox, request); err != nil {
+		return 0, err
 	}
-	if len(messages) == 0 {
-		return nil, errors.Join(errors.New("the server announced messages and sent none"), batch.Error(), ctx.Err())
+	silence := time.NewTimer(historyWait)
+	defer silence.Stop()
+	for read < request.Batch {
+		select {
+		case raw := <-arrived:
+			d, ok := parseDelivery(raw.Reply)
+			if !ok {
+				return read, h.heed(noticeOf(raw))
+			}
+			if d.number != uint64(read+1) { //nolint:gosec // not below 0
+				return read, nil // lost on the way: the rest is asked for anew
+			}
+			each(raw, d)
+			read++
+		case <-silence.C:
+			if read > 0 {
+				return read, nil
+			}
+			return 0, fmt.Errorf("the server announced messages and sent none within %s", historyWait)
+		case <-ctx.Done():
+			return read, ctx.Err()
+		}
 	}
-	return messages, ctx.Err()
+	return read, nil
+}
+
+// heed is an error unless the notice only says that no more messages come.
+func (h *History) heed(n notice) error {
+	switch n.meaning() {
+	case completed, ended, tooLarge:
+		return nil
+	default:
+		return fmt.Errorf("NATS answers %q", n)
+	}
 }

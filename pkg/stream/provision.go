@@ -20,6 +20,7 @@ const incarnationKey = "weir.incarnation"
 
 const (
 	defaultPullBytes = 8 << 20 // far below the 64 MB at which a server cuts a client off
+	pullOverhead     = 4096    // what the server counts beside a message's headers and body
 	maxPullMessages  = 10_000
 	dedupWindow      = 2 * time.Minute
 	alertsMaxAge     = 30 * 24 * time.Hour
@@ -40,10 +41,13 @@ type Provision struct {
 	// Replicas is how many servers hold each message: 1 (default), 3 or 5.
 	Replicas int
 	// AckWait is how long a worker may hold a message before another one gets
-	// it. Default 10 s.
+	// it, unless Consumer.Keep keeps it. Default 5 s: that long what a killed
+	// worker had in hand is missing. Less would hand out again what a worker
+	// has whose machine stands still for a moment.
 	AckWait time.Duration
-	// MaxAckPending is how many messages all workers together may hold. It must
-	// exceed workers x 3 batches, or workers wait for each other. Default 20,000.
+	// MaxAckPending is how many messages all workers together may hold. A batch
+	// has a 16th of it at most, and a worker four batches, so that a killed one
+	// leaves the others at least three quarters. Default 100,000.
 	MaxAckPending int
 }
 
@@ -64,10 +68,10 @@ func (p Provision) withDefaults() Provision {
 		p.Replicas = 1
 	}
 	if p.AckWait <= 0 {
-		p.AckWait = 10 * time.Second
+		p.AckWait = 5 * time.Second
 	}
 	if p.MaxAckPending <= 0 {
-		p.MaxAckPending = 20_000
+		p.MaxAckPending = 100_000
 	}
 	return p
 }

@@ -30,7 +30,7 @@ func TestProvision_CreatesOnceAndKeepsTheIncarnation(t *testing.T) {
 
 	third := provision(t, conn, Provision{MaxAge: 48 * time.Hour, AckWait: 20 * time.Second})
 	lines := strings.Join(third.Lines(), "\n")
-	for _, want := range []string{"max age 7d -> 2d", "ack wait 10s -> 20s", "unchanged stream ALERTS"} {
+	for _, want := range []string{"max age 7d -> 2d", "ack wait 5s -> 20s", "unchanged stream ALERTS"} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("third plan lacks %q:\n%s", want, lines)
 		}

@@ -11,12 +11,20 @@ import (
 
 // State is how far the workers are, read at one moment.
 type State struct {
-	LastSequence uint64 // of the newest message in EVENTS
-	Messages     uint64 // held by EVENTS
-	Bytes        uint64 // held by EVENTS
-	Pending      uint64 // never delivered yet
-	AckPending   int    // delivered, not acknowledged
-	Redelivered  int    // of AckPending: delivered more than once
+	Incarnation string // of EVENTS, as Consumer.Incarnation
+
+	FirstSequence uint64 // of the oldest message in EVENTS; one above LastSequence where there is none
+	LastSequence  uint64 // of the newest message that EVENTS ever had
+	Messages      uint64 // held by EVENTS
+	Bytes         uint64 // held by EVENTS
+	Pending       uint64 // never delivered yet
+	AckPending    int    // delivered, not acknowledged
+	Redelivered   int    // of AckPending: delivered more than once
+
+	// AckFloor: every message up to this sequence is acknowledged, or is gone
+	// from the stream by its limits. It falls back, as the consumer's state may.
+	AckFloor  uint64
+	Delivered uint64 // the highest sequence that was ever delivered
 
 	// Behind is how many sequences EVENTS is ahead of the consumer's
 	// acknowledgements: 0 proves that all that was stored before State was asked
@@ -52,11 +60,15 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 		return State{}, openError("stream "+EventsStream, err)
 	}
 	acked, stored := consumer.CachedInfo(), s.CachedInfo()
-	through, err := completeThrough(ctx, s, acked, stored)
+	through, err := c.completeThrough(ctx, acked, stored)
 	if err != nil {
 		return State{}, err
 	}
 	return State{
+		Incarnation:     stored.Config.Metadata[incarnationKey],
+		FirstSequence:   stored.State.FirstSeq,
+		AckFloor:        floorOf(acked),
+		Delivered:       acked.Delivered.Stream,
 		LastSequence:    stored.State.LastSeq,
 		Messages:        stored.State.Msgs,
 		Bytes:           stored.State.Bytes,
@@ -77,7 +89,7 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 // message stored at or before T is among its sequences up to L. So when F
 // reaches L, all of them are acknowledged. Otherwise the first message after F
 // is the first that may not be, and everything before its time is.
-func completeThrough(ctx context.Context, s jetstream.Stream, acked *jetstream.ConsumerInfo, stored *jetstream.StreamInfo) (time.Time, error) {
+func (c *Conn) completeThrough(ctx context.Context, acked *jetstream.ConsumerInfo, stored *jetstream.StreamInfo) (time.Time, error) {
 	floor := floorOf(acked)
 	asked := acked.TimeStamp
 	if stored.Config.Replicas > 1 {
@@ -91,15 +103,15 @@ func completeThrough(ctx context.Context, s jetstream.Stream, acked *jetstream.C
 		return earlier(asked, justBefore(state.FirstTime)), nil
 	}
 	// The message after the floor may have been deleted: take the next there is.
-	first, err := s.GetMsg(ctx, floor+1, jetstream.WithGetMsgSubject(allEvents))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	first, err := c.storedMessage(ctx, messageRequest{Sequence: floor + 1, Next: allEvents})
+	if errors.Is(err, ErrNoMessage) {
 		// A replica that lags answered, or limits removed it just now.
 		return time.Time{}, fmt.Errorf("read message %d of stream %s, ask again: %w", floor+1, EventsStream, err)
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read message %d of stream %s: %w", floor+1, EventsStream, err)
 	}
-	return earlier(asked, justBefore(first.Time)), nil
+	return earlier(asked, justBefore(first.Stored)), nil
 }
 
 // floorOf is the sequence up to which everything is acknowledged.

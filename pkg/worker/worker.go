@@ -164,6 +164,7 @@ func (w *Worker) run(ctx context.Context) error {
 	group.Go(func() error { defer close(batches); return w.fetch(fetching, batches) })
 	group.Go(func() error { return w.fold(ctx, batches, stopFetching) })
 	group.Go(func() error { return w.relay(ctx) })
+	group.Go(func() error { return w.consumer.Keep(ctx) })
 	group.Go(func() error { return w.tend(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("worker %s: %w", w.cfg.ShardID, err)
@@ -321,9 +322,6 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 		}
 		if err := w.keepLease(ctx); err != nil {
 			return err
-		}
-		for _, m := range messages {
-			_ = m.InProgress() // a hint; without it the messages come again
 		}
 	}
 	return nil

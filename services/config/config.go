@@ -87,7 +87,7 @@ type WorkerConfig struct {
 	// ShardPoolName-1, ShardPoolName-2, …: for workers that have no lasting name. 0: no pool.
 	ShardPool     int    `koanf:"shard_pool"`
 	ShardPoolName string `koanf:"shard_pool_name"`
-	// BatchMessages is the most messages taken into one flush.
+	// BatchMessages is the most messages taken into one flush; see also stream.max_ack_pending.
 	BatchMessages int `koanf:"batch_messages"`
 	// BatchBytes is the most bytes of messages asked of the stream for one flush.
 	BatchBytes Bytes `koanf:"batch_bytes"`
@@ -104,9 +104,11 @@ type StreamConfig struct {
 	MaxBytes Bytes `koanf:"max_bytes"`
 	// Replicas is the number of servers that keep each message: 1, 3 or 5.
 	Replicas int `koanf:"replicas"`
-	// AckWait is after how long without an acknowledgement a message is delivered again.
+	// AckWait is after how long a message is delivered again that a worker has neither acknowledged
+	// nor kept: what a killed worker had in its hands is missing for that long.
 	AckWait time.Duration `koanf:"ack_wait"`
-	// MaxAckPending is the most messages in the hands of all workers together.
+	// MaxAckPending is the most messages in the hands of all workers together. One batch has a 16th
+	// of it at most, however large worker.batch_messages is.
 	MaxAckPending int `koanf:"max_ack_pending"`
 }
 
@@ -145,8 +147,8 @@ func Default() Config {
 			MaxAge:        7 * 24 * time.Hour,
 			MaxBytes:      10 * GiB,
 			Replicas:      1,
-			AckWait:       10 * time.Second,
-			MaxAckPending: 20_000,
+			AckWait:       5 * time.Second,
+			MaxAckPending: 100_000,
 		},
 		Log: LogConfig{Level: "info", Format: "auto"},
 	}

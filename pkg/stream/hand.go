@@ -1,0 +1,131 @@
+package stream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// hand is what a worker has in hand of one batch.
+type hand struct {
+	nc      *nats.Conn
+	open    atomic.Int64 // messages that are neither acknowledged nor given back
+	replies []string     // of all messages; only where they may have to be kept
+	since   time.Time
+	looks   int // of Keep
+}
+
+func (h *hand) settled() { h.open.Add(-1) }
+
+// hands are the batches that a worker has.
+type hands struct {
+	mu   sync.Mutex
+	kept bool // Keep is running
+	all  []*hand
+}
+
+// out hands out a batch.
+func (h *hands) out(nc *nats.Conn, batch []Message) {
+	this := &hand{nc: nc}
+	this.open.Store(int64(len(batch)))
+	for i := range batch {
+		batch[i].hand = this
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.kept {
+		return
+	}
+	this.since = time.Now()
+	this.replies = make([]string, len(batch))
+	for i := range batch {
+		this.replies[i] = batch[i].reply
+	}
+	h.all = append(h.all, this)
+}
+
+const (
+	keepParts = 6           // of AckWait, between two looks of Keep
+	keepMost  = time.Minute // after which a batch is taken for stuck, and others get it
+)
+
+// Keep keeps what the worker has in hand from being delivered to others, for as
+// long as Keep runs and the process does: until ctx ends. It looks every sixth
+// of AckWait. What Fetch returned and is neither acknowledged nor given back at
+// two looks is kept, a minute at most. What was asked for ahead and not fetched
+// at two looks is given back instead: others get it sooner. So a batch that
+// takes less than a sixth of AckWait costs nothing, and what a killed or stopped
+// process has is delivered to others after AckWait.
+//
+// Six, because a message that waited ahead, was then handed out and waited
+// again is kept before its AckWait ends: at each step it waits two looks at most.
+func (c *Consumer) Keep(ctx context.Context) error {
+	c.hands.keep(true)
+	defer c.hands.keep(false)
+	look := time.NewTicker(max(c.ackWait/keepParts, time.Millisecond))
+	defer look.Stop()
+	var fetches uint64
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+		}
+		now := time.Now()
+		if now.Sub(last) > c.ackWait { // the process was stopped: others have it all by now
+			c.hands.forget()
+		}
+		last = now
+		c.hands.hold(now)
+		fetches = c.tidy(fetches)
+	}
+}
+
+// tidy gives back what is asked ahead if Fetch was not called since the last
+// time, of which it takes and returns the number of calls.
+func (c *Consumer) tidy(fetches uint64) uint64 {
+	if !c.mu.TryLock() {
+		return fetches // Fetch is at it
+	}
+	defer c.mu.Unlock()
+	if c.fetches == fetches && c.pull.sub != nil && c.failure == nil {
+		c.letGo()
+	}
+	return c.fetches
+}
+
+func (h *hands) keep(kept bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept, h.all = kept, nil
+}
+
+func (h *hands) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = nil
+}
+
+// hold tells the server of what is in hand for longer than a look.
+func (h *hands) hold(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	open := h.all[:0]
+	for _, batch := range h.all {
+		if batch.open.Load() <= 0 || now.Sub(batch.since) > keepMost {
+			continue
+		}
+		open = append(open, batch)
+		if batch.looks++; batch.looks < 2 {
+			continue
+		}
+		for _, reply := range batch.replies { // the server passes over those that are acknowledged
+			_ = answer(batch.nc, reply, ackProgress) // an error: the connection is closed
+		}
+	}
+	clear(h.all[len(open):])
+	h.all = open
+}
