@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -60,6 +61,8 @@ func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, erro
 		MaxIdle: cmp.Or(p.MaxIdle, none), IdleTime: cmp.Or(p.IdleTime, none),
 		Lifetime: cmp.Or(p.Lifetime, none), StatementTimeout: cmp.Or(p.StatementTimeout, none),
 		Failpoints: failpoints,
+		// Whoever waits for a worker that hangs must be through before its messages are delivered again.
+		IdleInTx: min(5*time.Second, cfg.Stream.AckWait/2),
 	})
 }
 
