@@ -22,10 +22,11 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 		n, err := w.attempt(work, messages)
 		messages = messages[n:]
 		switch {
-		case err == nil && ctx.Err() != nil: // asked to stop: this was the batch in hand
-			return nil
 		case err == nil:
 			pause = backoffBase / 2
+			if ctx.Err() != nil {
+				messages = nil // asked to stop: this was the batch in hand, the rest is given back
+			}
 			continue
 		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
 			return err

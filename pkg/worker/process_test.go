@@ -33,7 +33,7 @@ type workerSpec struct {
 
 // runAsWorker is main of a process that is to be killed.
 func runAsWorker(text string) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:usetesting // this is no test
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	if err := beWorker(ctx, text); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -129,6 +129,7 @@ func bucketOf(at time.Time, per aggregation.Granularity) time.Time {
 		h, mi, s = 0, 0, 0
 	case aggregation.Years:
 		mo, d, h, mi, s = 1, 1, 0, 0, 0
+	default: // seconds
 	}
 	return time.Date(y, mo, d, h, mi, s, 0, time.UTC)
 }
