@@ -29,6 +29,28 @@ CREATE TABLE weir.shard (
     moved_to     text COLLATE "C" -- where all its rows are now; only its empty tables are left
 ) WITH (fillfactor = 50);
 
+-- The lowest version of the protocol between workers and this database whose
+-- workers may write. One row. A release whose tables older workers would spoil
+-- raises it in its migration, by weir.require_protocol.
+CREATE TABLE weir.protocol (
+    one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+    min_version integer NOT NULL CHECK (min_version >= 1)
+);
+INSERT INTO weir.protocol (min_version) VALUES (1);
+
+-- require_protocol refuses every flush and every lease of workers that speak
+-- less. It waits for the flushes that are open, and holds up those that come
+-- until it is committed: they look at the version after they have the lock that
+-- this one takes. So what its transaction does besides, no older worker spoils.
+-- +goose StatementBegin
+CREATE FUNCTION weir.require_protocol(version integer) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    LOCK TABLE weir.shard IN SHARE ROW EXCLUSIVE MODE;
+    UPDATE weir.protocol SET min_version = version WHERE min_version < version;
+END
+$$;
+-- +goose StatementEnd
+
 -- The ledger: which numbers of a publisher epoch are folded. A page holds
 -- 4,096 numbers, the first of page p being p * 4096 + 1, one bit each. The
 -- scope '' is the fold itself; an aggregation that is being backfilled has a

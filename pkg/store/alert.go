@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 
 	"weir/pkg/alert"
+	"weir/pkg/failpoint"
 )
 
 // WriteAlerts records the alerts and puts them in the outbox, from which the
@@ -35,7 +36,7 @@ func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 			return fmt.Errorf("write alert %s: %w", a.ID, err)
 		}
 	}
-	return nil
+	return tx.db.failpoints.Hit(failpoint.AlertsWritten)
 }
 
 // alertColumns are read in scanAlert's order.
@@ -87,9 +88,10 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, e
 }
 
 // relayHold is how long one call of Relay goes on publishing: its transaction
-// must end before Postgres ends it for being idle, or nothing would ever leave
-// the outbox while publishing is slow.
-const relayHold = 5 * time.Second
+// must end before Postgres ends it for being idle (Config.IdleInTx, and publish
+// may take some seconds more), or nothing would ever leave the outbox while
+// publishing is slow.
+const relayHold = time.Second
 
 // Relay hands up to limit alerts of the outbox to publish, oldest first, and
 // takes those off it that publish accepted. Rows that another relay has in
@@ -104,6 +106,9 @@ func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context
 		if err != nil || len(outbox) == 0 {
 			return err
 		}
+		if err := db.failpoints.Hit(failpoint.OutboxRead); err != nil {
+			return err
+		}
 		for i, a := range outbox {
 			if failed = publish(ctx, a); failed != nil {
 				break // the rest stays in the outbox, in order
@@ -113,8 +118,8 @@ func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context
 				break
 			}
 		}
-		if len(done) == 0 {
-			return nil
+		if err := db.failpoints.Hit(failpoint.AlertsPublished); err != nil || len(done) == 0 {
+			return err
 		}
 		_, err = tx.tx.ExecContext(ctx, `DELETE FROM weir.alert_outbox WHERE id = ANY ($1)`, pq.Array(done))
 		return err

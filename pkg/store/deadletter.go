@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"weir/pkg/failpoint"
 )
 
 // DeadLetter is an event, or a whole message, that could not be folded.
@@ -101,7 +103,7 @@ func (tx *Tx) WriteDeadLetters(ctx context.Context, shardID string, letters []De
 		}
 		letters = letters[n:]
 	}
-	return nil
+	return tx.db.failpoints.Hit(failpoint.DeadLettersWritten)
 }
 
 func (tx *Tx) writeDeadLetters(ctx context.Context, shardID string, letters []DeadLetter) error {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
+	"weir/pkg/failpoint"
 )
 
 // copyChunk is how many bytes are handed to a COPY at a time.
@@ -27,6 +29,13 @@ const copyChunk = 48 << 10
 // every worker. Parts of an aggregation's finest level become packed rows,
 // others a row per group.
 func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
+	if err := tx.writeDelta(ctx, shardID, batch, delta); err != nil {
+		return err
+	}
+	return tx.db.failpoints.Hit(failpoint.DeltaWritten)
+}
+
+func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
 	for parts := delta.Parts; len(parts) > 0; {
 		def, level := parts[0].Definition, parts[0].Level
 		n := 1
@@ -80,6 +89,11 @@ type rawCopier interface {
 func (tx *Tx) copyRaw(ctx context.Context, statement string, feed func(send func([]byte) error) error) error {
 	var failed error
 	err := tx.conn.Raw(func(dc any) error {
+		defer func() { // or Raw would wait for the transaction, too
+			if v := recover(); v != nil {
+				failed = fmt.Errorf("panic with a %T in a COPY: %s", v, debug.Stack())
+			}
+		}()
 		failed = copyInto(ctx, dc, statement, feed)
 		// Not to be returned here: where it means that the connection is bad, Raw
 		// would close it, and wait for ever for the transaction that is on it.

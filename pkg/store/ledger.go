@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/lib/pq"
+
+	"weir/pkg/failpoint"
 )
 
 // ErrClaimed means that some of the claimed numbers are folded already: the
@@ -37,7 +39,7 @@ func (tx *Tx) Claim(ctx context.Context, claims *Claims) error {
 			return err
 		}
 	}
-	return nil
+	return tx.db.failpoints.Hit(failpoint.Claimed)
 }
 
 func (tx *Tx) claimForeign(ctx context.Context, scope string, keys []foreignKey) error {
@@ -78,6 +80,9 @@ func (tx *Tx) claimPages(ctx context.Context, scope string, claims *Claims, keys
 	if n, err := result.RowsAffected(); err != nil || n < int64(len(keys)) {
 		return errors.Join(ErrClaimed, err)
 	}
+	if err := tx.db.failpoints.Hit(failpoint.PagesClaimed); err != nil {
+		return err
+	}
 	var compacted bool
 	err = tx.tx.QueryRowContext(ctx, `SELECT EXISTS (`+findFull+`)`, sources, epochs, pages, scope).Scan(&compacted)
 	if err != nil {
@@ -115,6 +120,9 @@ func (db *DB) RefuseUnfolded(ctx context.Context, claims *Claims) (some bool, er
 
 // refuse takes out what is in the scope, or what is not.
 func (db *DB) refuse(ctx context.Context, claims *Claims, scope string, claimed bool) error {
+	if err := db.failpoints.Hit(failpoint.Refusing); err != nil {
+		return err
+	}
 	if err := db.refusePages(ctx, claims, scope, claimed); err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}
@@ -238,6 +246,9 @@ func (tx *Tx) compactLedger(ctx context.Context) (moved int64, err error) {
 	if err := tx.dropScopes(ctx); err != nil {
 		return 0, err
 	}
+	if err := tx.db.failpoints.Hit(failpoint.LedgerCompacting); err != nil {
+		return 0, err
+	}
 	// A page that a claim holds is left for the next time: waiting for it here,
 	// while the claim waits for another page, would be a deadlock. Runs are the
 	// pages whose distance to their own rank is the same.
@@ -256,7 +267,10 @@ func (tx *Tx) compactLedger(ctx context.Context) (moved int64, err error) {
 			RETURNING last_page - first_page + 1 AS pages
 		)
 		SELECT coalesce(sum(pages), 0)::bigint FROM runs`).Scan(&moved)
-	return moved, err
+	if err != nil {
+		return 0, err
+	}
+	return moved, tx.db.failpoints.Hit(failpoint.LedgerCompacted)
 }
 
 func ledgerTables() []string {

@@ -11,6 +11,7 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
+	"weir/pkg/failpoint"
 )
 
 // noBatch is what a level without a watermark has: nothing. It is below the
@@ -21,9 +22,9 @@ const noBatch = "-9223372036854775807"
 // watermarks: they then have everything up to the batch.
 func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flush *aggregation.Flush) error {
 	if len(flush.Levels) == 0 {
-		return nil
+		return tx.db.failpoints.Hit(failpoint.LevelsWritten)
 	}
-	if err := tx.WriteDelta(ctx, shardID, batch, flush.Delta); err != nil {
+	if err := tx.writeDelta(ctx, shardID, batch, flush.Delta); err != nil {
 		return err
 	}
 	n := len(flush.Levels)
@@ -39,7 +40,7 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 	if err != nil {
 		return fmt.Errorf("move watermarks: %w", err)
 	}
-	return nil
+	return tx.db.failpoints.Hit(failpoint.LevelsWritten)
 }
 
 // LoadCascade reads what the coarser levels of a shard lack: the rows of each

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -13,6 +15,7 @@ import (
 	"github.com/lib/pq"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/failpoint"
 )
 
 // MaxShardID is the longest shard id, in characters, as in WSO2.
@@ -83,12 +86,16 @@ type Lease struct {
 // end; a shard that was retired or moved is an ErrShardClosed.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
 	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
-		INSERT INTO weir.shard AS s (shard_id, owner, aggregations) VALUES ($1, $2, $3)
+		INSERT INTO weir.shard AS s (shard_id, owner, aggregations)
+		SELECT $1, $2, $3 WHERE (SELECT min_version FROM weir.protocol) <= `+strconv.Itoa(db.protocol)+`
 		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, aggregations = excluded.aggregations, epoch = s.epoch + 1
 		WHERE s.retired_at IS NULL AND s.moved_to IS NULL
 		RETURNING number, epoch`)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return lease, err
+	}
+	if err := db.outdated(ctx, db.sql); err != nil {
+		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)
 	}
 	closed, err := db.shard(ctx, shardID)
 	if err != nil {
@@ -233,23 +240,30 @@ func OtherEvents(deltas ...aggregation.Delta) (n int64) {
 }
 
 // NextBatch is the first statement of every flush: it proves that the lease
-// still holds, takes the next batch number, and adds to the control totals.
-// The shard's row stays locked until the transaction ends, so that batch
-// numbers are committed in their order. ErrFenced means stop.
+// still holds and that this release may still write, takes the next batch
+// number, and adds to the control totals. The shard's row stays locked until the
+// transaction ends, so that batch numbers are committed in their order. No later
+// statement of the transaction waits longer for a lock than one that hangs can
+// hold it (see [Config.session]). ErrFenced means stop.
 func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64, error) {
+	if err := tx.db.failpoints.Hit(failpoint.TransactionBegun); err != nil {
+		return 0, err
+	}
 	var batch int64
 	err := tx.tx.QueryRowContext(ctx, `
 		UPDATE weir.shard
 		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
 		    dead_letters = dead_letters + $5, other_events = other_events + $7, flushed_at = now()
-		WHERE shard_id = $1 AND epoch = $2 AND number = $6
-		RETURNING last_batch`,
-		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents).Scan(&batch)
+		WHERE shard_id = $1 AND epoch = $2 AND number = $6 AND (SELECT min_version FROM weir.protocol) <= $8
+		RETURNING last_batch, set_config('lock_timeout', $9, true)`,
+		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents,
+		tx.db.protocol, strconv.FormatInt(tx.db.lockWait.Milliseconds(), 10)).Scan(&batch, new(string))
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, ErrFenced)
+		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, cmp.Or(tx.db.outdated(ctx, tx.tx), ErrFenced))
 	}
 	if err != nil {
 		return 0, fmt.Errorf("next batch of shard %s: %w", lease.ShardID, err)
 	}
-	return batch, nil
+	tx.numbered = true
+	return batch, tx.db.failpoints.Hit(failpoint.BatchNumbered)
 }

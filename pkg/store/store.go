@@ -29,6 +29,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 
 	"weir/migrations"
+	"weir/pkg/failpoint"
 )
 
 // Config says how to reach Postgres and how many connections to hold.
@@ -41,6 +42,13 @@ type Config struct {
 	Lifetime         time.Duration // a connection is renewed after this; 0 = 1h
 	ConnectTimeout   time.Duration // 0 = 5s
 	StatementTimeout time.Duration // no statement runs longer; 0 = 30s, negative = no bound
+	// IdleInTx ends a transaction whose client does nothing for so long; 0 = 5s.
+	// Keep it below the consumer's AckWait: see [Config.session].
+	IdleInTx time.Duration
+	// Protocol is the version that this process speaks, for tests; 0 = [Protocol].
+	Protocol int
+	// Failpoints are where this process is to fail, for tests.
+	Failpoints *failpoint.Set
 }
 
 func (c Config) withDefaults() Config {
@@ -60,6 +68,8 @@ func (c Config) withDefaults() Config {
 	set(&c.Lifetime, time.Hour)
 	set(&c.ConnectTimeout, 5*time.Second)
 	set(&c.StatementTimeout, 30*time.Second)
+	set(&c.IdleInTx, 5*time.Second)
+	setInt(&c.Protocol, Protocol)
 	if c.Name == "" {
 		c.Name = "weir"
 	}
@@ -68,7 +78,10 @@ func (c Config) withDefaults() Config {
 
 // DB is a pool of connections. It is safe for concurrent use.
 type DB struct {
-	sql *sql.DB
+	sql        *sql.DB
+	protocol   int
+	lockWait   time.Duration // of a flush
+	failpoints *failpoint.Set
 }
 
 // Open connects and checks that the server answers.
@@ -92,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
 	}
-	return &DB{sql: pool}, nil
+	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, failpoints: cfg.Failpoints}, nil
 }
 
 // dsn adds the settings every connection of Weir has to the URL; what the URL
@@ -111,9 +124,9 @@ func (c Config) dsn() (string, error) {
 	set("application_name", c.Name)
 	set("connect_timeout", strconv.Itoa(max(1, int(c.ConnectTimeout/time.Second))))
 	set("statement_timeout", strconv.FormatInt(max(0, c.StatementTimeout.Milliseconds()), 10))
-	// A worker that hangs inside a transaction must not hold its ledger pages
-	// against the others for ever.
-	set("idle_in_transaction_session_timeout", "10000")
+	for name, value := range c.session() {
+		set(name, value)
+	}
 	set("timezone", "UTC")
 	// Questions are short; compiling them takes longer than running them.
 	set("jit", "off")
@@ -175,8 +188,10 @@ func (db *DB) migrator() (*goose.Provider, error) {
 
 // Tx is one flush transaction.
 type Tx struct {
-	conn *sql.Conn
-	tx   *sql.Tx
+	db       *DB
+	conn     *sql.Conn
+	tx       *sql.Tx
+	numbered bool // it is a flush: NextBatch has given it a number
 }
 
 // InTx runs f in one transaction and commits it if f returns nil. The
@@ -194,11 +209,16 @@ func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if err := f(&Tx{conn: conn, tx: tx}); err != nil {
-		_ = tx.Rollback() // the error that matters is f's
+	defer func() { _ = tx.Rollback() }() // unless it has ended; also where f panics: else the connection could not be given back
+	flush := &Tx{db: db, conn: conn, tx: tx}
+	if err := f(flush); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	err = tx.Commit()
+	if err == nil && flush.numbered {
+		err = db.failpoints.Hit(failpoint.Committed)
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil

@@ -60,6 +60,7 @@ func TestPublish_GivesUpAfterRetryFor(t *testing.T) {
 	server := startServer(t)
 	conn := connectWith(t, Config{URL: server.url(), RetryFor: 200 * time.Millisecond})
 	server.stop()
+	eventually(t, "the connection to be lost", func() bool { return !conn.nc.IsConnected() })
 	_, _, err := conn.Publish(testContext(t), event(1))
 	if !errors.Is(err, nats.ErrDisconnected) {
 		t.Errorf("got %v", err)

@@ -13,6 +13,7 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/definition"
+	"weir/pkg/failpoint"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 )
@@ -40,6 +41,9 @@ type Backfill struct {
 	// Report is called by Run now and then, and at the end; nil: nobody.
 	Report func(BackfillProgress)
 
+	// Failpoints are where the backfill is to fail, for tests.
+	Failpoints *failpoint.Set
+
 	poll time.Duration // between looks at what it waits for; 0 is backfillWait
 }
 
@@ -66,13 +70,13 @@ func (f Backfill) Run(ctx context.Context, catalog *definition.Catalog, db *stor
 		return fmt.Errorf("backfill %s: the definitions have no such aggregation", f.Aggregation)
 	}
 	only := &definition.Catalog{Streams: catalog.Streams, Aggregations: []*aggregation.Definition{def}}
-	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: store.BackfillShard, Owner: f.Owner}, only, db, conn, log), next: 1, final: math.MaxUint64, skipped: math.MaxUint64}
+	j := &backfill{Backfill: f, db: db, worker: New(Config{ShardID: store.BackfillShard, Owner: f.Owner, Failpoints: f.Failpoints}, only, db, conn, log), next: 1, final: math.MaxUint64, skipped: math.MaxUint64}
 	for _, input := range def.Inputs {
 		j.types = append(j.types, input.Stream)
 	}
 	err := j.start(ctx, conn)
 	if err == nil {
-		err = errors.Join(j.run(ctx), j.worker.lease.Close())
+		err = errors.Join(j.worker.caught(func() error { return j.run(ctx) }), j.worker.lease.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("backfill %s: %w", f.Aggregation, err)
@@ -160,6 +164,9 @@ func (j *backfill) finish(ctx context.Context) (done bool, err error) {
 		if err := j.worker.rollUp(ctx, true); err != nil {
 			return false, err
 		}
+		if err := j.worker.cfg.Failpoints.Hit(failpoint.BackfillEnding); err != nil {
+			return false, err
+		}
 		if done, err = j.db.FinishBackfill(ctx, j.Aggregation, j.leases); done || err != nil {
 			j.report()
 			return done, err
@@ -213,6 +220,9 @@ func (j *backfill) report() {
 func (j *backfill) take(ctx context.Context, messages []stream.Message) (int, error) {
 	for {
 		b, unfolded, err := j.decode(ctx, messages)
+		if ofInput(err) {
+			return j.isolate(ctx, messages, err)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -225,7 +235,7 @@ func (j *backfill) take(ctx context.Context, messages []stream.Message) (int, er
 		taken := messages[:b.taken]
 		candidates := b.totals().Events
 		err = j.persist(ctx, b)
-		if store.Unstorable(err) {
+		if ofInput(err) {
 			return j.isolate(ctx, taken, err)
 		}
 		if err != nil {
@@ -249,7 +259,13 @@ func (j *backfill) take(ctx context.Context, messages []stream.Message) (int, er
 // which stay what they are, and what the workers have not folded, of which it
 // returns the number of events, or 1 where there are none.
 func (j *backfill) decode(ctx context.Context, messages []stream.Message) (b *batch, unfolded int64, err error) {
-	b = j.worker.decodeFrom(j.history.Incarnation(), messages, store.NewBackfillClaims(j.Aggregation))
+	if err := j.worker.cfg.Failpoints.Hit(failpoint.BackfillRead); err != nil {
+		return nil, 0, err
+	}
+	b, err = j.worker.decodeFrom(j.history.Incarnation(), messages, store.NewBackfillClaims(j.Aggregation))
+	if err != nil {
+		return nil, 0, err
+	}
 	if len(j.worker.unstorable) == 0 {
 		b.dead, b.deadOf = nil, nil // the worker that folded the message has written them
 	}
@@ -301,12 +317,15 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard)
+	delta, _, err := w.evaluate(b)
+	if err != nil {
+		return err
+	}
 	levels := w.cascade.Prepare(w.due)
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}
-	err := w.db.InTx(ctx, func(tx *store.Tx) error {
+	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, store.Totals{DeadLetters: int64(len(b.dead))}) // fenced
 		if err != nil {
 			return err
@@ -338,7 +357,7 @@ func (j *backfill) isolate(ctx context.Context, messages []stream.Message, cause
 	if _, again := j.worker.unstorable[sequence]; again {
 		return 0, fmt.Errorf("message %d cannot even be made a dead letter: %w", sequence, cause)
 	}
-	j.worker.unstorable[sequence] = fmt.Sprintf("backfill of %s: Postgres cannot store it: %v", j.Aggregation, cause)
+	j.worker.unstorable[sequence] = fmt.Sprintf("backfill of %s: %s", j.Aggregation, why(cause))
 	defer delete(j.worker.unstorable, sequence)
 	return j.take(ctx, messages)
 }

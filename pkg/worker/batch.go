@@ -42,13 +42,13 @@ const maxDecoded = 64 << 20
 
 // decode reads messages, as many as fit into memory together. What cannot be read becomes a dead letter and is
 // claimed all the same; what the batch holds twice counts once.
-func (w *Worker) decode(messages []stream.Message) *batch {
+func (w *Worker) decode(messages []stream.Message) (*batch, error) {
 	return w.decodeFrom(w.consumer.Incarnation(), messages, store.NewClaims(w.backfills...))
 }
 
-// decodeFrom is decode for messages of that incarnation of the stream and an
-// empty set of claims.
-func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claims *store.Claims) *batch {
+// read is decode for messages of that incarnation of the stream and an empty
+// set of claims.
+func (w *Worker) read(incarnation string, messages []stream.Message, claims *store.Claims) *batch {
 	b := newBatch(len(messages), claims)
 	dict := event.NewDictionary()
 	byStream := map[string]*event.Columns{}
@@ -86,11 +86,14 @@ func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claim
 func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *event.Columns) {
 	o := b.origins[i]
 	before := columns.Len()
-	body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
-	events, rejects, err := w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
+	var events int
+	var rejects []event.Reject
+	var err error
 	if reason, ok := w.unstorable[m.Sequence]; ok {
 		err = errors.New(reason)
-		columns.Truncate(before)
+	} else {
+		body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
+		events, rejects, err = w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
 	}
 	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
 		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)

@@ -80,18 +80,18 @@ func (w *Worker) replay(ctx context.Context) (int, error) {
 // memory together, and returns how many it has settled.
 func (w *Worker) raise(ctx context.Context, letters []store.DeadLetter) (int, error) {
 	b, err := w.decodeLetters(ctx, letters)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		letters = letters[:b.taken]
+		err = w.flush(ctx, b)
 	}
-	err = w.flush(ctx, b)
 	switch {
 	case errors.Is(err, store.ErrSettled): // some of them: the others are taken again
 		return b.taken, w.db.ReleaseDeadLetters(ctx, b.raised.IDs)
-	case store.Unstorable(err) && b.taken > 1:
-		return w.raise(ctx, letters[:b.taken/2])
-	case store.Unstorable(err):
+	case ofInput(err) && len(letters) > 1:
+		return w.raise(ctx, letters[:len(letters)/2])
+	case ofInput(err):
 		refused := newBatch(0, store.NewClaims())
-		refused.raised.IDs, refused.raised.Reasons = b.raised.IDs, []string{"Postgres cannot store it: " + err.Error()}
+		refused.raised.IDs, refused.raised.Reasons = []int64{letters[0].ID}, []string{why(err)}
 		return 1, w.flush(ctx, refused)
 	case err != nil:
 		return 0, err
@@ -107,9 +107,11 @@ func (w *Worker) raise(ctx context.Context, letters []store.DeadLetter) (int, er
 }
 
 // decodeLetters reads dead letters, as many as fit into memory together, under
-// the sequences, times and identities that their messages have.
-func (w *Worker) decodeLetters(ctx context.Context, letters []store.DeadLetter) (*batch, error) {
-	b := newBatch(len(letters), store.NewClaims())
+// the sequences, times and identities that their messages have. A panic is one
+// of input.
+func (w *Worker) decodeLetters(ctx context.Context, letters []store.DeadLetter) (b *batch, err error) {
+	defer w.catch(&err, true)
+	b = newBatch(len(letters), store.NewClaims())
 	b.raised.Into = w.catalog.Aggregations
 	unknown := ""
 	if id := letters[0].Aggregation; id != "" {

@@ -24,9 +24,13 @@ const (
 // this worker knows them.
 func (w *Worker) errands(ctx, work context.Context) error {
 	for begin := time.Now(); ctx.Err() == nil && time.Since(begin) < idleEvery; {
-		replayed, replayErr := w.replay(work)
-		repaired, repairErr := w.repair(ctx, work)
-		err := errors.Join(replayErr, repairErr)
+		var replayed, repaired int
+		err := w.caughtFolding(func() error {
+			var replayErr, repairErr error
+			replayed, replayErr = w.replay(work)
+			repaired, repairErr = w.repair(ctx, work)
+			return errors.Join(replayErr, repairErr)
+		})
 		switch {
 		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
 			return err
@@ -97,8 +101,9 @@ func (w *Worker) repairSome(ctx, work context.Context, history *stream.History, 
 	if err != nil {
 		return 0, err
 	}
-	if err := w.persist(ctx, work, messages); err != nil {
-		return 0, err
+	err = w.persist(ctx, work, messages)
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return 0, err // asked to stop, it may have left some
 	}
 	for i, m := range messages {
 		r := store.Repair{Incarnation: history.Incarnation(), Sequence: m.Sequence, Outcome: store.RepairFolded}

@@ -22,7 +22,12 @@ import (
 	"weir/streams"
 )
 
-func TestMain(m *testing.M) { embeddedtest.Main(m) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(workerVariable); spec != "" {
+		os.Exit(runAsWorker(spec))
+	}
+	embeddedtest.Main(m)
+}
 
 // harness is a provisioned NATS and Postgres with the default pack.
 type harness struct {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/failpoint"
 	"weir/pkg/store"
 )
 
@@ -23,9 +24,16 @@ const (
 
 // loadCascade reads what the coarser levels lack, at the start and whenever it
 // is not known what the last flush did.
-func (w *Worker) loadCascade(ctx context.Context) (err error) {
-	if w.cascade == nil {
-		w.cascade, err = w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
+func (w *Worker) loadCascade(ctx context.Context) error {
+	if w.cascade != nil {
+		return nil
+	}
+	cascade, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
+	if err == nil {
+		err = w.cfg.Failpoints.Hit(failpoint.CascadeLoaded)
+	}
+	if err == nil {
+		w.cascade = cascade
 	}
 	return err
 }
@@ -77,7 +85,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 // wait for the next time, so an error is not final unless the shard is lost,
 // or the tables are not as this worker knows them.
 func (w *Worker) rollUp(ctx context.Context, all bool) error {
-	err := w.rollUpNow(ctx, all)
+	err := w.caughtFolding(func() error { return w.rollUpNow(ctx, all) })
 	if err != nil && !errors.Is(err, store.ErrFenced) && !store.TablesChanged(err) {
 		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
 		return nil
@@ -99,6 +107,9 @@ func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
 	}
 	if !slices.ContainsFunc(w.granularities(), w.due) {
 		return nil
+	}
+	if err := w.cfg.Failpoints.Hit(failpoint.RollUp); err != nil {
+		return err
 	}
 	return w.flush(ctx, newBatch(0, store.NewClaims()))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"weir/pkg/aggregation"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 )
@@ -15,7 +14,10 @@ import (
 // the batch causes. On an error nothing has happened, or, if the commit's
 // outcome is unknown, the ledger will refuse the batch on the next try.
 func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, error) {
-	b := w.decode(messages) // events into columns, bad ones into dead letters
+	b, err := w.decode(messages) // events into columns, bad ones into dead letters
+	if err != nil {
+		return 0, err
+	}
 	for look := w.expectFolded || redelivered(messages); ; look = true {
 		if look { // some of it was folded before: delivered again, or published twice
 			if err := w.refuse(ctx, b); err != nil {
@@ -33,10 +35,10 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, e
 			return 0, err
 		}
 	}
-	for _, m := range messages[:b.taken] {
-		_ = m.Ack() // if it is lost the message comes again, and is refused
-	}
 	w.wakeRelay() // alerts are in the outbox
+	if err := w.acknowledge(messages[:b.taken]); err != nil {
+		return 0, err
+	}
 	return b.taken, nil
 }
 
@@ -46,12 +48,14 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta := aggregation.Fold(w.into(b), b.columns, w.guard) // no I/O, as the next two
-	alerts := w.alerts(b)
+	delta, alerts, err := w.evaluate(b) // no I/O, as the next
+	if err != nil {
+		return err
+	}
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	totals := b.totals()
 	totals.OtherEvents = store.OtherEvents(delta, levels.Delta)
-	err := w.db.InTx(ctx, func(tx *store.Tx) error {
+	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, totals) // fenced
 		if err != nil {
 			return err

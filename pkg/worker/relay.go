@@ -31,7 +31,8 @@ func (w *Worker) relay(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for {
-			n, err := w.db.Relay(ctx, relayBatch, w.publishAlert)
+			var n int
+			err := w.caught(func() (err error) { n, err = w.db.Relay(ctx, relayBatch, w.publishAlert); return err })
 			if err != nil && ctx.Err() == nil {
 				w.log.Warn("alerts not published, trying again", zap.Error(err))
 			}

@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,6 +26,7 @@ import (
 	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/event"
+	"weir/pkg/failpoint"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 )
@@ -47,6 +47,8 @@ type Config struct {
 	// Cadence is how often the levels of a granularity are given what they
 	// lack; nil is DefaultCadence.
 	Cadence func(aggregation.Granularity) time.Duration
+	// Failpoints are where this worker is to fail, for tests.
+	Failpoints *failpoint.Set
 }
 
 // DefaultCadence flushes minutes about twice a minute, hours every five, and
@@ -147,7 +149,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // run is Run until something ends it.
 func (w *Worker) run(ctx context.Context) error {
-	if err := w.start(ctx); err != nil {
+	if err := w.caught(func() error { return w.start(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it had begun
 		}
@@ -161,7 +163,10 @@ func (w *Worker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	fetching, stopFetching := context.WithCancel(ctx)
 	defer stopFetching()
-	group.Go(func() error { defer close(batches); return w.fetch(fetching, batches) })
+	group.Go(func() error {
+		defer w.returnFetched(batches)
+		return w.caught(func() error { return w.fetch(fetching, batches) })
+	})
 	group.Go(func() error { return w.fold(ctx, batches, stopFetching) })
 	group.Go(func() error { return w.relay(ctx) })
 	group.Go(func() error { return w.consumer.Keep(ctx) })
@@ -216,6 +221,11 @@ func (w *Worker) start(ctx context.Context) error {
 // stays, so that there is always one to check.
 func (w *Worker) leaseShard(ctx context.Context) (err error) {
 	var lease *store.Lease
+	defer func() {
+		if lease != nil && w.lease != lease {
+			_ = lease.Close() // the error that matters, or the panic, came before
+		}
+	}()
 	if w.cfg.ShardID == "" && len(w.cfg.Pool) > 0 {
 		lease, err = w.db.LeaseFromPool(ctx, w.cfg.Pool, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
 	} else {
@@ -225,7 +235,10 @@ func (w *Worker) leaseShard(ctx context.Context) (err error) {
 		return err
 	}
 	if err := lease.AddPartitions(ctx, w.catalog.Earlier); err != nil {
-		return errors.Join(err, lease.Close())
+		return err
+	}
+	if err := w.cfg.Failpoints.Hit(failpoint.LeaseTaken); err != nil {
+		return err
 	}
 	w.lease = lease
 	if w.cfg.ShardID == "" {
@@ -240,7 +253,11 @@ func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) err
 	for ctx.Err() == nil {
 		messages, err := w.consumer.Fetch(ctx, limits)
 		if len(messages) > 0 {
-			batches <- messages // fold takes until the channel is closed
+			select {
+			case batches <- messages:
+			case <-ctx.Done():
+				giveBack(messages)
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("fetch: %w", err)
@@ -249,7 +266,22 @@ func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) err
 	return nil
 }
 
-// fold processes batch after batch. Once ctx has ended the batches in hand get
+// returnFetched gives back at once what was fetched and not begun: the batch in
+// hand may take a while.
+func (w *Worker) returnFetched(batches chan []stream.Message) {
+	defer w.consumer.Close() // gives back what it holds ahead
+	for {
+		select {
+		case messages := <-batches:
+			giveBack(messages)
+		default:
+			close(batches)
+			return
+		}
+	}
+}
+
+// fold processes batch after batch. Once ctx has ended the batch in hand gets
 // stopWait; what is not done by then is given back to the other workers. A
 // failure ends fetching, and the batches that were fetched go back too.
 func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stopFetching func()) error {
@@ -272,11 +304,11 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stop
 			if !ok {
 				return w.end(ctx, work, failed)
 			}
-			if failed == nil {
+			if failed == nil && ctx.Err() == nil {
 				failed = w.persist(ctx, work, messages)
 			}
-			if failed != nil {
-				giveBack(messages)
+			if failed != nil || ctx.Err() != nil {
+				giveBack(messages) // what was acknowledged stays so
 			}
 		}
 		if failed != nil {
@@ -296,55 +328,6 @@ func (w *Worker) end(ctx, work context.Context, failed error) error {
 	return failed
 }
 
-// persist processes messages batch by batch, over and over while the trouble is
-// one that passes. They stay unacknowledged meanwhile: should the stream deliver
-// them to another worker too, the ledger lets one of them win.
-func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) error {
-	for pause := backoffBase; len(messages) > 0; pause = min(2*pause, backoffMost) {
-		n, err := w.process(work, messages)
-		messages = messages[n:]
-		switch {
-		case err == nil:
-			pause = backoffBase / 2
-			continue
-		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
-			return err
-		case ctx.Err() != nil: // asked to stop: no second try
-			return err
-		case store.Unstorable(err):
-			return w.isolate(ctx, work, messages, err)
-		}
-		w.log.Warn("batch failed, trying again", zap.Int("messages", len(messages)), zap.Duration("after", pause), zap.Error(err))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
-		if err := w.keepLease(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isolate finds the message that Postgres cannot store, whatever passed
-// decoding, by halving; alone, it becomes a dead letter, and its neighbours go on.
-func (w *Worker) isolate(ctx, work context.Context, messages []stream.Message, cause error) error {
-	if n := len(messages); n > 1 {
-		if err := w.persist(ctx, work, messages[:n/2]); err != nil {
-			return err
-		}
-		return w.persist(ctx, work, messages[n/2:])
-	}
-	sequence := messages[0].Sequence
-	if _, again := w.unstorable[sequence]; again {
-		return fmt.Errorf("message %d cannot even be made a dead letter: %w", sequence, cause)
-	}
-	w.unstorable[sequence] = "Postgres cannot store it: " + cause.Error()
-	defer delete(w.unstorable, sequence)
-	return w.persist(ctx, work, messages)
-}
-
 // keepLease leases the shard again if the connection that held it is gone.
 // Meanwhile a worker with newer definitions may have written the shard: what the
 // levels lack is read again, and where there are newer definitions this worker
@@ -360,6 +343,8 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	switch {
 	case errors.As(err, &taken) || errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", store.ErrFenced, err)
+	case errors.Is(err, store.ErrFenced):
+		return err
 	case err != nil:
 		return nil //nolint:nilerr // Postgres is still away: the next try finds out
 	}
@@ -380,21 +365,14 @@ func (w *Worker) tend(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-compact.C:
-			_, err = w.db.CompactLedger(ctx)
+			err = w.caught(func() error { _, err := w.db.CompactLedger(ctx); return err })
 		case <-adopt.C:
-			err = w.adopt(ctx)
+			err = w.caught(func() error { return w.adopt(ctx) })
 		case <-maintain.C:
-			err = w.maintain(ctx)
+			err = w.caught(func() error { return w.maintain(ctx) })
 		}
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("maintenance failed, trying again later", zap.Error(err))
 		}
-	}
-}
-
-// giveBack returns messages that were not folded to the other workers.
-func giveBack(messages []stream.Message) {
-	for _, m := range messages {
-		_ = m.Nak(0) // a hint; without it they come again after the ack wait
 	}
 }

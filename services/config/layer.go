@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"weir/pkg/failpoint"
 )
 
 // envPrefix starts the name of every environment variable of weir.
@@ -25,7 +27,7 @@ func envName(setting string) string {
 }
 
 // envLayer reads the WEIR_ variables of environ (lines of NAME=value). WEIR_CONFIG names the file,
-// and WEIR_TEST_… belongs to the tests; any other that is no setting is a problem.
+// WEIR_FAILPOINTS and WEIR_TEST_… belong to the tests; any other that is no setting is a problem.
 func envLayer(environ, names []string) (layer, []string) {
 	byVariable := make(map[string]string, len(names))
 	variables := make([]string, len(names))
@@ -37,7 +39,7 @@ func envLayer(environ, names []string) (layer, []string) {
 	for _, line := range environ {
 		variable, value, _ := strings.Cut(line, "=")
 		if !strings.HasPrefix(variable, envPrefix) ||
-			variable == fileVariable || strings.HasPrefix(variable, envPrefix+"TEST_") {
+			variable == fileVariable || variable == failpoint.Variable || strings.HasPrefix(variable, envPrefix+"TEST_") {
 			continue
 		}
 		name, known := byVariable[variable]

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 
 	"weir/pkg/definition"
+	"weir/pkg/failpoint"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
@@ -43,14 +45,24 @@ func CatalogWith(cfg config.Config, options definition.Options) (*definition.Cat
 	return definition.LoadWith(files, options)
 }
 
+// Failpoints are where this process is to fail: nowhere, save in builds for tests.
+func Failpoints() (*failpoint.Set, error) { return failpoint.Parse(os.Getenv(failpoint.Variable)) }
+
 // Store opens the pool; role is what Postgres shows it as.
 func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, error) {
 	p := cfg.Postgres
+	failpoints, err := Failpoints()
+	if err != nil {
+		return nil, err
+	}
 	const none = -1 // a 0 of the configuration; for the store that is "not given"
 	return store.Open(ctx, store.Config{
 		URL: string(p.URL), Name: "weir " + role, MaxOpen: p.MaxOpen, ConnectTimeout: p.ConnectTimeout,
 		MaxIdle: cmp.Or(p.MaxIdle, none), IdleTime: cmp.Or(p.IdleTime, none),
 		Lifetime: cmp.Or(p.Lifetime, none), StatementTimeout: cmp.Or(p.StatementTimeout, none),
+		Failpoints: failpoints,
+		// Whoever waits for a worker that hangs must be through before its messages are delivered again.
+		IdleInTx: min(5*time.Second, cfg.Stream.AckWait/2),
 	})
 }
 

@@ -28,7 +28,7 @@ the same one is refused. Workers that have no lasting name, as those of a Kubern
 to pool-N that nobody holds, and one that starts anew takes another if its old one is still held. "weir shard" lists,
 retires, merges and renames shards.
 
-On SIGTERM the batch in hand is finished first. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS
+On SIGTERM the batch in hand is finished first, and what else was fetched goes to other workers at once. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS
 answer, and all is provisioned) at that address.`,
 		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1
   weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-pool 8`,
@@ -66,7 +66,11 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer conn.Close()
-	w := worker.New(Config(cfg), catalog, db, conn, log)
+	c := Config(cfg)
+	if c.Failpoints, err = wire.Failpoints(); err != nil {
+		return err
+	}
+	w := worker.New(c, catalog, db, conn, log)
 	if probes == nil {
 		return w.Run(cmd.Context())
 	}

@@ -1,0 +1,93 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"go.uber.org/zap"
+
+	"weir/pkg/aggregation"
+	"weir/pkg/alert"
+	"weir/pkg/event"
+	"weir/pkg/failpoint"
+	"weir/pkg/store"
+	"weir/pkg/stream"
+)
+
+// A worker does not end where its code panics: it would be started again, be
+// given the same messages, and end again. In the part that has no effects, from
+// decoding to the rules, a panic is taken for the fault of a message, which is
+// found and becomes a dead letter; everywhere else the transaction is rolled
+// back and everything tried again.
+
+// panicError is a panic that was recovered from.
+type panicError struct {
+	value   any
+	ofInput bool // in the part that has no effects
+}
+
+// Error does not show the value, which may hold what somebody sent: it is logged.
+func (e *panicError) Error() string {
+	if err, ok := e.value.(runtime.Error); ok {
+		return "panic: " + err.Error() // places and numbers
+	}
+	return fmt.Sprintf("panic with a %T", e.value)
+}
+
+// text shows the value, for a place where the message is shown too.
+func (e *panicError) text() string {
+	const most = 500
+	text := fmt.Sprint(e.value)
+	return text[:min(len(text), most)]
+}
+
+// caught runs f and returns a panic in it as an error, after logging its stack.
+func (w *Worker) caught(f func() error) (err error) {
+	defer w.catch(&err, false)
+	return f()
+}
+
+// caughtFolding is caught for what changes the state of the fold: the memory of what
+// the levels lack is read again, for nobody knows how far f came.
+func (w *Worker) caughtFolding(f func() error) error {
+	err := w.caught(f)
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		w.cascade = nil
+	}
+	return err
+}
+
+// catch is for defer.
+func (w *Worker) catch(err *error, ofInput bool) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	panicked := &panicError{value: v, ofInput: ofInput}
+	w.log.Error("the worker panicked, and goes on", zap.Error(panicked), zap.ByteString("stack", debug.Stack()))
+	*err = panicked
+}
+
+// decodeFrom reads messages of that incarnation of the stream, as many as fit
+// into memory together, with an empty set of claims. A panic is one of input.
+func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claims *store.Claims) (b *batch, err error) {
+	defer func() {
+		if err != nil {
+			w.decoder = event.Decoder{}
+		}
+	}()
+	defer w.catch(&err, true)
+	b = w.read(incarnation, messages, claims)
+	return b, w.cfg.Failpoints.Hit(failpoint.Decoded)
+}
+
+// evaluate folds the batch and evaluates the rules. A panic is one of input.
+func (w *Worker) evaluate(b *batch) (delta aggregation.Delta, alerts []alert.Alert, err error) {
+	defer w.catch(&err, true)
+	delta = aggregation.Fold(w.into(b), b.columns, w.guard)
+	alerts = w.alerts(b)
+	return delta, alerts, w.cfg.Failpoints.Hit(failpoint.Folded)
+}
