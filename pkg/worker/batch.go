@@ -87,7 +87,7 @@ func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *even
 	o := b.origins[i]
 	before := columns.Len()
 	body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
-	events, rejects, err := w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
+	events, rejects, err := w.decoder.Decode(body, o.at(i), columns)
 	if reason, ok := w.unstorable[m.Sequence]; ok {
 		err = errors.New(reason)
 		columns.Truncate(before)
@@ -133,6 +133,17 @@ func (b *batch) claimEvents(o origin) (fresh func(offset int) bool) {
 
 // ranged reports whether every event of the message has its own number.
 func (o origin) ranged() bool { return o.own && o.identity.Count() > 1 }
+
+// at says where the events of the message, the batch's i-th, come from.
+func (o origin) at(i int) event.Origin {
+	at := event.Origin{Message: i, Sequence: o.sequence, Stored: o.stored}
+	if o.own {
+		at.Base, at.Number, at.Numbered = event.ChecksumBase(o.identity.Source, o.identity.Epoch), o.identity.First, o.ranged()
+	} else {
+		at.Base, at.Number = event.ForeignChecksumBase(o.incarnation, o.stored), o.sequence
+	}
+	return at
+}
 
 // number is what the ledger counts the event at offset under.
 func (o origin) number(offset int) uint64 {
