@@ -57,12 +57,16 @@ type tried struct {
 	sequence uint64
 }
 
+// checksum is of the events' place in the tests' stream.
+func (e tried) checksum() uint32 { return event.Checksum(1, e.sequence, 0) }
+
 func columnsOfTried(events []tried) *event.Columns {
 	schema := &event.Schema{Name: "calls", Attributes: []event.Attribute{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "ms", Kind: event.Int}, {Name: "size", Kind: event.Float}, {Name: "at", Kind: event.Time}}}
 	c := event.NewColumns(schema, event.NewDictionary())
 	for i, e := range events {
 		c.Times, c.Sequences = append(c.Times, e.at), append(c.Sequences, e.sequence)
 		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
+		c.Checksums = append(c.Checksums, e.checksum())
 		for at, cell := range []event.Cell{c.Dict.Intern(e.api), event.Cell(e.code), event.Cell(e.ms), event.FloatCell(e.size), event.Cell(e.at)} {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
