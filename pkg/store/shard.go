@@ -220,6 +220,9 @@ type Totals struct {
 	// stays without at the levels that are folded from that one, so an event is
 	// counted where it lost it, for each aggregation anew.
 	OtherEvents int64
+	// Claims are identities, messages or events with numbers of their own, that
+	// the fold put into the ledger; see [Claims.Folded].
+	Claims int64
 }
 
 // OtherEvents counts the events that lost the name of their group in the deltas.
@@ -241,10 +244,10 @@ func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64
 	err := tx.tx.QueryRowContext(ctx, `
 		UPDATE weir.shard
 		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
-		    dead_letters = dead_letters + $5, other_events = other_events + $7, flushed_at = now()
+		    dead_letters = dead_letters + $5, other_events = other_events + $7, claims = claims + $8, flushed_at = now()
 		WHERE shard_id = $1 AND epoch = $2 AND number = $6
 		RETURNING last_batch`,
-		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents).Scan(&batch)
+		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents, totals.Claims).Scan(&batch)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, ErrFenced)
 	}

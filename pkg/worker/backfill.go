@@ -295,13 +295,14 @@ func (j *backfill) persist(ctx context.Context, b *batch) error {
 }
 
 // flush is a worker's, without what the fold has done already: alerts, dead
-// letters, and the control totals, which count an event once.
+// letters, and the shard's totals, which count an event once.
 func (j *backfill) flush(ctx context.Context, b *batch) error {
 	w := j.worker
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
 	delta := aggregation.Fold(w.catalog.Aggregations, b.columns, w.guard)
+	control := aggregation.Controls(w.catalog.Aggregations, b.columns)
 	levels := w.cascade.Prepare(w.due)
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
@@ -312,6 +313,9 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 			return err
 		}
 		if err := tx.WriteDelta(ctx, store.BackfillShard, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteControl(ctx, store.BackfillShard, control); err != nil {
 			return err
 		}
 		if err := tx.WriteLevels(ctx, store.BackfillShard, before(number, delta), levels); err != nil {

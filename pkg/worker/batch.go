@@ -246,7 +246,7 @@ func (b *batch) empty() bool { return b.claims.Empty() }
 
 // totals counts what is left.
 func (b *batch) totals() store.Totals {
-	t := store.Totals{DeadLetters: int64(len(b.dead))}
+	t := store.Totals{DeadLetters: int64(len(b.dead)), Claims: b.claims.Folded()}
 	counted := make([]bool, len(b.origins))
 	count := func(i int) {
 		if !counted[i] {

@@ -46,7 +46,8 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta := aggregation.Fold(w.into(b), b.columns, w.guard) // no I/O, as the next two
+	delta := aggregation.Fold(w.into(b), b.columns, w.guard) // no I/O, as the next three
+	control := aggregation.Controls(w.into(b), b.columns)
 	alerts := w.alerts(b)
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	totals := b.totals()
@@ -57,6 +58,9 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			return err
 		}
 		if err := tx.WriteDelta(ctx, w.cfg.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteControl(ctx, w.cfg.ShardID, control); err != nil {
 			return err
 		}
 		if err := tx.WriteLevels(ctx, w.cfg.ShardID, before(number, delta), levels); err != nil {
