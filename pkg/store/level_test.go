@@ -169,7 +169,8 @@ type shardState struct {
 // Whatever is flushed when, rolled back, forgotten in a crash, rolled up by
 // somebody else, and meanwhile compacted, purged or moved here from another
 // shard by another process: at every level the answer is that of a loop over all
-// events, as of the last commit. Once all is flushed and compacted there is one
+// events, as of the last commit, and the numbers and checksums of events add up
+// to those of that loop and to the control totals. Once all is flushed and compacted there is one
 // row per bucket and key.
 func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	t.Parallel()
@@ -210,6 +211,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			keeper.tidy(t)
 		}
 		check := func(levels int) {
+			wantProof(t, db, def, committed)
 			for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(keeper.kept()), levels, levels, rapid.ID).Draw(t, "per") {
 				if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
 					t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
@@ -260,7 +262,8 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 			return err
 		}
 	}
-	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
+	columns := []*event.Columns{columnsOfTried(events)}
+	delta := aggregation.Fold(defs, columns, nil)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{})
@@ -268,6 +271,9 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 			return err
 		}
 		if err := tx.WriteDelta(ctx, s.lease.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteControl(ctx, s.lease.ShardID, aggregation.Controls(defs, columns)); err != nil {
 			return err
 		}
 		if err := tx.WriteLevels(ctx, s.lease.ShardID, number-1, levels); err != nil {
