@@ -11,7 +11,6 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
-	"weir/pkg/store"
 	"weir/pkg/stream"
 )
 
@@ -66,7 +65,7 @@ func (h *harness) wantConserved(what string, def *aggregation.Definition) (fines
 func (h *harness) proven(def *aggregation.Definition, level aggregation.Granularity) (rows, control proof) {
 	h.t.Helper()
 	list := func(level aggregation.Granularity) string {
-		table := " FROM weir_data.\"" + store.TableName(def, level) + "\" t"
+		table := " FROM weir_data.\"" + def.Table(level) + "\" t"
 		if level == def.Finest() {
 			return "SELECT true, bucket, unnest(weir_events), unnest(weir_checksum)" + table
 		}
