@@ -201,7 +201,7 @@ func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
 			if t.missing > 0 {
 				t.probe[t.missing] = p.missing(i)
 			}
-			x.events = p.Events[i]
+			x.events, x.checksum = p.Events[i], p.Checksums[i]
 			if p.FirstTime != nil {
 				x.first = moment{p.FirstTime[i], p.FirstSequence[i]}
 			}

@@ -24,6 +24,7 @@ type Part struct {
 	Bucket     int64 // its start, microseconds since 1970 UTC
 	Keys       [][]event.Cell
 	Events     []event.Cell   // number of events per group
+	Checksums  []event.Cell   // sum of their checksums modulo 2^32, as a signed 32-bit integer
 	Measures   [][]event.Cell // nil for a count, which is Events, and where Sketches has it
 	// Sketches holds, for the sketched measures that are stored, each group's
 	// sketch as one or more blocks ([Measure.Finish]); nil for all others.
@@ -110,6 +111,7 @@ func (t *table) fold(input Input, c *event.Columns) {
 				x.measures[i] = m.operand(c.Cells[at][row], c.Dict)
 			}
 		}
+		x.checksum = event.Cell(c.Checksums[row])
 		x.first = moment{event.Cell(c.Times[row]), event.Cell(c.Sequences[row])} // sequences stay far below 2^63
 		x.last = x.first
 		if err := t.put(&x); err != nil {
@@ -148,8 +150,11 @@ func (t *table) part(bucket int64, rows []int32) Part {
 		return cells
 	}
 	p := Part{
-		Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width),
+		Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width), Checksums: column(t.checksum),
 		Measures: make([][]event.Cell, len(t.def.Measures)), Sketches: make([][][]byte, len(t.def.Measures)),
+	}
+	for i, sum := range p.Checksums {
+		p.Checksums[i] = event.Cell(int32(sum)) //nolint:gosec // modulo 2^32
 	}
 	for i := range t.def.Keys {
 		p.Keys = append(p.Keys, column(1+i))

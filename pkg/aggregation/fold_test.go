@@ -27,6 +27,9 @@ type call struct {
 	dropped  bool
 }
 
+// checksum is of the events' place in the tests' stream.
+func (x call) checksum() uint32 { return event.Checksum(1, x.sequence, 0) }
+
 func schema() *event.Schema {
 	s := &event.Schema{Name: "request", Attributes: []event.Attribute{
 		{Name: "api", Kind: event.String},
@@ -62,6 +65,7 @@ func columnsOf(calls []call, dict *event.Dictionary) *event.Columns {
 	for i, x := range calls {
 		c.Times, c.Sequences = append(c.Times, x.at), append(c.Sequences, x.sequence)
 		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, x.dropped)
+		c.Checksums = append(c.Checksums, x.checksum())
 		for at, cell := range []event.Cell{dict.Intern(x.api), dict.Intern(x.app), event.Cell(x.ms), event.FloatCell(x.ratio), event.BoolCell(x.counted)} {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
@@ -72,6 +76,7 @@ func columnsOf(calls []call, dict *event.Dictionary) *event.Columns {
 // group is what the oracle and the merged delta are compared by.
 type group struct {
 	n               int64
+	checksum        uint32
 	total           *big.Int
 	ratio           float64
 	low, high, last int64
@@ -82,12 +87,13 @@ type group struct {
 }
 
 func (g *group) String() string {
-	return fmt.Sprintf("n=%d total=%s ratio=%.6f low=%d high=%d last=%d first=%d", g.n, g.total, g.ratio, g.low, g.high, g.last, g.first)
+	return fmt.Sprintf("n=%d checksum=%08x total=%s ratio=%.6f low=%d high=%d last=%d first=%d", g.n, g.checksum, g.total, g.ratio, g.low, g.high, g.last, g.first)
 }
 
 // merge adds another group of the same key, as a reader of the tables would.
 func (g *group) merge(o *group) {
 	g.n += o.n
+	g.checksum += o.checksum
 	g.total = new(big.Int).Add(g.total, o.total)
 	g.ratio += o.ratio
 	g.low, g.high = min(g.low, o.low), max(g.high, o.high)
@@ -114,7 +120,7 @@ func oracle(calls []call, bucket func(int64) int64) map[string]*group {
 		if !x.counted || x.dropped {
 			continue
 		}
-		put(groups, fmt.Sprint(bucket(x.at), x.api, "/", x.app), &group{1, big.NewInt(x.ms), x.ratio, x.ms, x.ms, x.ms, x.at, x.sequence, x.ms, x.at, x.sequence})
+		put(groups, fmt.Sprint(bucket(x.at), x.api, "/", x.app), &group{1, x.checksum(), big.NewInt(x.ms), x.ratio, x.ms, x.ms, x.ms, x.at, x.sequence, x.ms, x.at, x.sequence})
 	}
 	return groups
 }
@@ -126,7 +132,7 @@ func merged(deltas ...Delta) map[string]*group {
 			for i := range p.Len() {
 				m := func(k int) event.Cell { return p.Measures[k][i] }
 				put(groups, fmt.Sprint(p.Bucket, d.Dict.Text(p.Keys[0][i]), "/", d.Dict.Text(p.Keys[1][i])), &group{
-					int64(p.Events[i]), big.NewInt(int64(m(1))), m(2).Float(), int64(m(3)), int64(m(4)), int64(m(5)),
+					int64(p.Events[i]), uint32(p.Checksums[i]), big.NewInt(int64(m(1))), m(2).Float(), int64(m(3)), int64(m(4)), int64(m(5)),
 					int64(p.LastTime[i]), uint64(p.LastSequence[i]),
 					int64(m(6)), int64(p.FirstTime[i]), uint64(p.FirstSequence[i]),
 				})

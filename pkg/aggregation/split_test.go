@@ -122,7 +122,7 @@ func TestCascade_TakesNothingThatIsMissing(t *testing.T) {
 	}
 	missing := MissingBit(1) | MissingBit(2) | MissingBit(3)
 	tail := Delta{Dict: event.NewDictionary(), Parts: []Part{{ // as read of rows that were written before the three were defined
-		Definition: def, Level: Seconds, Keys: [][]event.Cell{{1, 1}}, Events: []event.Cell{2, 3},
+		Definition: def, Level: Seconds, Keys: [][]event.Cell{{1, 1}}, Events: []event.Cell{2, 3}, Checksums: []event.Cell{math.MaxInt32, 1},
 		Measures: [][]event.Cell{nil, {7, 7}, {math.MaxInt64, math.MaxInt64}, nil}, Sketches: [][][]byte{nil, nil, nil, {{0xff}, {0xff}}},
 		Missing: []event.Cell{missing, missing}, LastTime: []event.Cell{1, 2}, LastSequence: []event.Cell{1, 2},
 	}}}
@@ -131,7 +131,7 @@ func TestCascade_TakesNothingThatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := cascade.Prepare(func(Granularity) bool { return true }).Delta.Parts
-	if len(parts) != 1 || parts[0].Len() != 1 || parts[0].Events[0] != 5 || parts[0].Missing[0] != missing {
+	if len(parts) != 1 || parts[0].Len() != 1 || parts[0].Events[0] != 5 || parts[0].Checksums[0] != math.MinInt32 || parts[0].Missing[0] != missing {
 		t.Errorf("got %+v, want one group of 5 events whose measures are missing", parts)
 	}
 }

@@ -13,7 +13,8 @@ import (
 //
 // A row is, in this order: the bucket start, the group keys, the number of
 // events, one cell per measure, and, where a measure is a First or a Last, the
-// time and stream sequence of the oldest or the newest event. The cell of a
+// time and stream sequence of the oldest or the newest event, and the sum of the
+// events' checksums, of which only the lower 32 bits count. The cell of a
 // sketched measure is the place of its sketch.
 type table struct {
 	def    *Definition
@@ -30,6 +31,7 @@ type table struct {
 	probe []event.Cell
 
 	missing     int   // where Part.Missing is, of tables that are merged into; 0 if all measures are known
+	checksum    int   // where the sum of the checksums is
 	first, last int   // where the times of the oldest and the newest event are; 0 if they are not kept
 	intSums     []int // measures that are integer sums
 
@@ -59,6 +61,8 @@ func makeTable(def *Definition, level Granularity, merges bool) *table {
 		t.last = t.stride
 		t.stride += 2
 	}
+	t.checksum = t.stride
+	t.stride++
 	t.slots = make([]int32, 256)
 	t.probe = make([]event.Cell, t.width)
 	for i, m := range def.Measures {
@@ -103,6 +107,7 @@ func (t *table) group() (i int, fresh bool) {
 // level.
 type contribution struct {
 	events      event.Cell
+	checksum    event.Cell   // of its event, or the sum of them modulo 2^32
 	measures    []event.Cell // by measure
 	blocks      [][]byte     // by measure, of those that are sketched; nil for an event
 	first, last moment       // its oldest and its newest event
@@ -142,6 +147,7 @@ func (t *table) overflows(row []event.Cell, x *contribution) bool {
 
 func (t *table) add(row []event.Cell, x *contribution, fresh bool) error {
 	row[t.width] += x.events
+	row[t.checksum] += x.checksum
 	oldest := t.first > 0 && (fresh || x.first.before(moment{row[t.first], row[t.first+1]}))
 	if oldest {
 		row[t.first], row[t.first+1] = x.first.time, x.first.sequence

@@ -49,6 +49,18 @@ type Origin struct {
 	// the stream took it (microseconds since 1970 UTC).
 	Sequence uint64
 	Stored   int64
+	// Base and Number are what the events' checksums are computed from (see
+	// Checksum). Numbered: each event has a number of its own, the first one Number.
+	Base, Number uint64
+	Numbered     bool
+}
+
+// checksum returns that of the event at offset.
+func (o *Origin) checksum(offset int) uint32 {
+	if o.Numbered {
+		return Checksum(o.Base, o.Number+uint64(offset), 0) //nolint:gosec // never negative
+	}
+	return Checksum(o.Base, o.Number, offset)
 }
 
 // Columns holds the decoded events of one stream, row by row over parallel
@@ -61,6 +73,7 @@ type Columns struct {
 	Sequences []uint64 // stream sequence of the event's message
 	Messages  []int32  // index of that message in the batch
 	Offsets   []int32  // place of the event in its message, from 0
+	Checksums []uint32 // of who the event is
 	Dropped   []bool   // known to be folded already; Fold passes over it
 	Cells     [][]Cell // by attribute, then row
 }
@@ -84,6 +97,7 @@ func (c *Columns) Truncate(n int) {
 	c.Sequences = c.Sequences[:n]
 	c.Messages = c.Messages[:n]
 	c.Offsets = c.Offsets[:n]
+	c.Checksums = c.Checksums[:n]
 	c.Dropped = c.Dropped[:n]
 	for i := range c.Cells {
 		c.Cells[i] = c.Cells[i][:min(n, len(c.Cells[i]))]

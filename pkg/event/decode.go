@@ -143,6 +143,7 @@ func (d *Decoder) decodeEvent(raw []byte, origin Origin, offset int, into *Colum
 	into.Sequences = append(into.Sequences, origin.Sequence)
 	into.Messages = append(into.Messages, int32(origin.Message)) // a batch has far fewer than 2^31
 	into.Offsets = append(into.Offsets, int32(offset))           // bounded by MaxBody
+	into.Checksums = append(into.Checksums, origin.checksum(offset))
 	into.Dropped = append(into.Dropped, false)
 	err := d.readAttributes(raw, into, row)
 	if err == nil {

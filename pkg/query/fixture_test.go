@@ -117,7 +117,7 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 	for _, k := range def.Keys {
 		columns = append(columns, strconv.Quote(strings.ToLower(k.Name)))
 	}
-	columns = append(columns, "weir_events")
+	columns = append(columns, "weir_events", "weir_checksum")
 	for _, m := range def.Measures {
 		if m.Stored() {
 			columns = append(columns, strconv.Quote(strings.ToLower(m.Name)))
@@ -139,6 +139,7 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 			add(func(g packed) any { return g.keys[i] })
 		}
 		add(func(g packed) any { return g.events })
+		add(func(packed) any { return int64(0) })
 		for i := range groups[0].measures {
 			add(func(g packed) any { return g.measures[i] })
 		}

@@ -81,6 +81,7 @@ func fold(def *aggregation.Definition, events []occurrence) aggregation.Delta {
 	for i, e := range events {
 		c.Times, c.Sequences = append(c.Times, e.at), append(c.Sequences, e.seq)
 		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
+		c.Checksums = append(c.Checksums, 0)
 		for at, cell := range []event.Cell{
 			c.Dict.Intern(e.api), event.Cell(e.code), c.Dict.Intern(e.extra), event.Cell(e.ms), event.FloatCell(e.size), event.BoolCell(e.ok),
 		} {

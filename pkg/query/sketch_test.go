@@ -26,7 +26,7 @@ func sketchOf(t testing.TB, m aggregation.Measure, values ...any) []byte {
 	c := event.NewColumns(schema, event.NewDictionary())
 	for _, v := range values {
 		c.Times, c.Sequences, c.Messages = append(c.Times, 0), append(c.Sequences, 1), append(c.Messages, 0)
-		c.Offsets, c.Dropped = append(c.Offsets, 0), append(c.Dropped, false)
+		c.Offsets, c.Checksums, c.Dropped = append(c.Offsets, 0), append(c.Checksums, 0), append(c.Dropped, false)
 		var cell event.Cell
 		switch v := v.(type) {
 		case string:

@@ -102,7 +102,7 @@ func benchDelta(def *aggregation.Definition, groups, buckets int) aggregation.De
 		for i := range groups / buckets {
 			part.Keys[0] = append(part.Keys[0], dict.Intern(fmt.Sprintf("/api-%d/1.0.0", i%100)))
 			part.Keys[1] = append(part.Keys[1], dict.Intern(fmt.Sprintf("application-%d", i)))
-			part.Events = append(part.Events, 3)
+			part.Events, part.Checksums = append(part.Events, 3), append(part.Checksums, event.Cell(int32(event.Checksum(1, uint64(i), 0))))
 			part.Measures[1] = append(part.Measures[1], event.Cell(i*17))
 			part.Measures[2] = append(part.Measures[2], dict.Intern("label"))
 			part.LastTime, part.LastSequence = append(part.LastTime, event.Cell(i)), append(part.LastSequence, event.Cell(i))

@@ -100,6 +100,15 @@ func (c *Claims) Empty() bool {
 	return len(c.sortedPages()) == 0 && len(c.sortedForeign()) == 0
 }
 
+// Folded is how many identities are left to claim for the fold: none where it is
+// for a backfill, which takes what was folded before.
+func (c *Claims) Folded() int64 {
+	if !slices.Contains(c.scopes, foldScope) {
+		return 0
+	}
+	return int64(c.count())
+}
+
 // count is how many identities are left to claim.
 func (c *Claims) count() (n int) {
 	for _, p := range c.pages {
@@ -107,7 +116,12 @@ func (c *Claims) count() (n int) {
 			n += bits.OnesCount8(b)
 		}
 	}
-	return n + len(c.sortedForeign())
+	for _, refused := range c.foreign {
+		if !refused {
+			n++
+		}
+	}
+	return n
 }
 
 // place returns where in its page number n has its bit: the leftmost bit is

@@ -86,7 +86,7 @@ func (h housekeeper) wantOneRowPerKey(t *rapid.T) {
 // emptyTables forgets all that was folded; batch numbers go on.
 func emptyTables(t *rapid.T, db *DB, def *aggregation.Definition) {
 	t.Helper()
-	statements := []string{"DELETE FROM weir.watermark", "DELETE FROM weir.compacted"}
+	statements := []string{"DELETE FROM weir.watermark", "DELETE FROM weir.compacted", "DELETE FROM weir.control", "DELETE FROM weir.purged"}
 	for _, level := range def.Granularities {
 		statements = append(statements, "TRUNCATE "+tableOf(def, level))
 	}

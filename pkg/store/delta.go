@@ -181,7 +181,7 @@ func valuesOf(p *aggregation.Part, columns []column) []values {
 	for i := range p.Keys {
 		all = append(all, values{cells: &p.Keys[i]})
 	}
-	all = append(all, values{cells: &p.Events})
+	all = append(all, values{cells: &p.Events}, values{cells: &p.Checksums})
 	for i, m := range def.Measures {
 		switch {
 		case !m.Stored():

@@ -47,7 +47,7 @@ func part(def *aggregation.Definition, dict *event.Dictionary, bucket int64, gro
 		for at, cell := range []event.Cell{dict.Intern(g.text), event.Cell(g.number), event.FloatCell(g.float), event.BoolCell(g.flag), event.Cell(g.time)} {
 			p.Keys[at] = append(p.Keys[at], cell)
 		}
-		p.Events = append(p.Events, event.Cell(g.events))
+		p.Events, p.Checksums = append(p.Events, event.Cell(g.events)), append(p.Checksums, event.Cell(int32(g.lastSeq)))
 		p.LastTime = append(p.LastTime, event.Cell(g.lastTime))
 		p.LastSequence = append(p.LastSequence, event.Cell(g.lastSeq))
 	}

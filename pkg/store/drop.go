@@ -195,11 +195,16 @@ func (p *planner) drop(r *record, def *aggregation.Definition, name string) {
 	})
 }
 
-// forget removes what is known of a level's rows, or of all levels'.
+// forget removes what is known of a level's rows, or of all levels', then with
+// what they must add up to.
 func forget(def *aggregation.Definition, level string) []string {
 	where := " WHERE aggregation = " + pq.QuoteLiteral(def.ID())
 	if level != "" {
 		where += " AND level = " + pq.QuoteLiteral(level)
 	}
-	return []string{"DELETE FROM weir.watermark" + where, "DELETE FROM weir.compacted" + where}
+	sql := []string{"DELETE FROM weir.watermark" + where, "DELETE FROM weir.compacted" + where, "DELETE FROM weir.purged" + where}
+	if level == "" {
+		sql = append(sql, "DELETE FROM weir.control"+where)
+	}
+	return sql
 }

@@ -122,6 +122,10 @@ func (e *extension) levels() {
 			e.texts = append(e.texts, fmt.Sprintf("add level %s, filled from what finer ones hold", level))
 			e.sql = append(e.sql, forget(e.def, level.String())...) // of a former one
 			e.sql = append(e.sql, createTable(e.whole, level, e.lz4, true))
+			if parent, ok := e.def.Parent(level); ok { // what that has lost, this one will never have
+				e.sql = append(e.sql, fmt.Sprintf(`INSERT INTO weir.purged (aggregation, level, before) SELECT aggregation, %s, before FROM weir.purged WHERE aggregation = %s AND level = %s`,
+					pq.QuoteLiteral(level.String()), pq.QuoteLiteral(e.def.ID()), pq.QuoteLiteral(parent.String())))
+			}
 		}
 	}
 	var gone []aggregation.Granularity

@@ -117,7 +117,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		ORDER BY bucket`, groupList(def, parent), tableOf(def, parent)), shardID, def.ID(), level.String())
+		ORDER BY bucket`, groupList(columnsOf(def), parent == def.Finest()), tableOf(def, parent)), shardID, def.ID(), level.String())
 }
 
 // readGroups asks for rows of a level, bucket and groupList in the order of
@@ -138,12 +138,11 @@ func readGroups(ctx context.Context, q querier, def *aggregation.Definition, lev
 	return delta, rows.Err()
 }
 
-// groupList lists the columns of a level's table by their names, one value per
-// group.
-func groupList(def *aggregation.Definition, level aggregation.Granularity) string {
+// groupList lists columns of a table by their names, one value per group.
+func groupList(columns []column, packed bool) string {
 	var list []string
-	for _, c := range columnsOf(def) {
-		list = append(list, groupColumn(c.name, level == def.Finest())+" AS "+pq.QuoteIdentifier(c.name))
+	for _, c := range columns {
+		list = append(list, groupColumn(c.name, packed)+" AS "+pq.QuoteIdentifier(c.name))
 	}
 	return strings.Join(list, ", ")
 }

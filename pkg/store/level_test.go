@@ -57,12 +57,16 @@ type tried struct {
 	sequence uint64
 }
 
+// checksum is of the events' place in the tests' stream.
+func (e tried) checksum() uint32 { return event.Checksum(1, e.sequence, 0) }
+
 func columnsOfTried(events []tried) *event.Columns {
 	schema := &event.Schema{Name: "calls", Attributes: []event.Attribute{{Name: "api", Kind: event.String}, {Name: "code", Kind: event.Int}, {Name: "ms", Kind: event.Int}, {Name: "size", Kind: event.Float}, {Name: "at", Kind: event.Time}}}
 	c := event.NewColumns(schema, event.NewDictionary())
 	for i, e := range events {
 		c.Times, c.Sequences = append(c.Times, e.at), append(c.Sequences, e.sequence)
 		c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
+		c.Checksums = append(c.Checksums, e.checksum())
 		for at, cell := range []event.Cell{c.Dict.Intern(e.api), event.Cell(e.code), event.Cell(e.ms), event.FloatCell(e.size), event.Cell(e.at)} {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
@@ -165,7 +169,8 @@ type shardState struct {
 // Whatever is flushed when, rolled back, forgotten in a crash, rolled up by
 // somebody else, and meanwhile compacted, purged or moved here from another
 // shard by another process: at every level the answer is that of a loop over all
-// events, as of the last commit. Once all is flushed and compacted there is one
+// events, as of the last commit, and the numbers and checksums of events add up
+// to those of that loop and to the control totals. Once all is flushed and compacted there is one
 // row per bucket and key.
 func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	t.Parallel()
@@ -206,6 +211,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			keeper.tidy(t)
 		}
 		check := func(levels int) {
+			wantProof(t, db, def, committed)
 			for _, per := range rapid.SliceOfNDistinct(rapid.SampledFrom(keeper.kept()), levels, levels, rapid.ID).Draw(t, "per") {
 				if got, want := answer(t, db, def, per), expect(def, per, committed); got != want {
 					t.Fatalf("per %s in %s: got\n%s\nwant\n%s", per, def.Zone, got, want)
@@ -256,7 +262,8 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 			return err
 		}
 	}
-	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
+	columns := []*event.Columns{columnsOfTried(events)}
+	delta := aggregation.Fold(defs, columns, nil)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{})
@@ -264,6 +271,9 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 			return err
 		}
 		if err := tx.WriteDelta(ctx, s.lease.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteControl(ctx, s.lease.ShardID, aggregation.Controls(defs, columns)); err != nil {
 			return err
 		}
 		if err := tx.WriteLevels(ctx, s.lease.ShardID, number-1, levels); err != nil {

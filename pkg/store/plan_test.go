@@ -157,6 +157,11 @@ func TestApply_AddsMeasuresAndLevelsWhileWorkersFold(t *testing.T) {
 		newest = growing(name, optionalMeasures, months)
 		measures = optionalMeasures
 		apply()
+		var events []tried
+		for _, e := range committed {
+			events = append(events, e.tried)
+		}
+		wantProof(t, db, newest, events)
 		for _, per := range newest.Granularities {
 			got := answerGrown(t, db, newest, per)
 			if want := expectGrown(per, committed); got != want {

@@ -133,6 +133,11 @@ func (db *DB) remove(ctx context.Context, o old, p *Purged) error {
 		if gone, err = result.RowsAffected(); err != nil {
 			return err
 		}
+		if gone > 0 {
+			if err := tx.notePurged(ctx, def, o.level, o.until); err != nil {
+				return err
+			}
+		}
 		return tx.tx.QueryRowContext(ctx, `SELECT count(*) FROM `+tableOf(def, o.level)+where+`> $4`, o.shardID, o.from, o.until, through).Scan(&kept)
 	})
 	if err == nil {
@@ -158,11 +163,12 @@ func (db *DB) dropSpan(ctx context.Context, o old, p *Purged) error {
 		var gone bool
 		err = tx.tx.QueryRowContext(ctx, `SELECT weir.drop_span($1, $2, $3, $4)`,
 			def.Table(o.level), o.shardID, o.from, through).Scan(&gone)
-		if !gone {
+		if err != nil || !gone {
 			*p = before
 			p.Busy++
+			return err
 		}
-		return err
+		return tx.notePurged(ctx, def, o.level, o.until)
 	})
 }
 

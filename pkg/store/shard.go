@@ -227,6 +227,9 @@ type Totals struct {
 	// stays without at the levels that are folded from that one, so an event is
 	// counted where it lost it, for each aggregation anew.
 	OtherEvents int64
+	// Claims are identities, messages or events with numbers of their own, that
+	// the fold put into the ledger; see [Claims.Folded].
+	Claims int64
 }
 
 // OtherEvents counts the events that lost the name of their group in the deltas.
@@ -253,11 +256,11 @@ func (tx *Tx) NextBatch(ctx context.Context, lease *Lease, totals Totals) (int64
 	err := tx.tx.QueryRowContext(ctx, `
 		UPDATE weir.shard
 		SET last_batch = last_batch + 1, messages = messages + $3, events = events + $4,
-		    dead_letters = dead_letters + $5, other_events = other_events + $7, flushed_at = now()
+		    dead_letters = dead_letters + $5, other_events = other_events + $7, claims = claims + $10, flushed_at = now()
 		WHERE shard_id = $1 AND epoch = $2 AND number = $6 AND (SELECT min_version FROM weir.protocol) <= $8
 		RETURNING last_batch, set_config('lock_timeout', $9, true)`,
 		lease.ShardID, lease.epoch, totals.Messages, totals.Events, totals.DeadLetters, lease.number, totals.OtherEvents,
-		tx.db.protocol, strconv.FormatInt(tx.db.lockWait.Milliseconds(), 10)).Scan(&batch, new(string))
+		tx.db.protocol, strconv.FormatInt(tx.db.lockWait.Milliseconds(), 10), totals.Claims).Scan(&batch, new(string))
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("shard %s: %w", lease.ShardID, cmp.Or(tx.db.outdated(ctx, tx.tx), ErrFenced))
 	}

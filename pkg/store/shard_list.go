@@ -46,7 +46,7 @@ const liveShard = `hashtextextended('weir.shard.' || shard_id, 0) IN (
 // Shards lists all shards, by id.
 func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 	rows, err := db.sql.QueryContext(ctx, `
-		SELECT shard_id, owner, `+liveShard+`, last_batch, flushed_at, retired_at, coalesce(moved_to, ''), messages, events, dead_letters, other_events
+		SELECT shard_id, owner, `+liveShard+`, last_batch, flushed_at, retired_at, coalesce(moved_to, ''), messages, events, dead_letters, other_events, claims
 		FROM weir.shard ORDER BY shard_id`)
 	if err != nil {
 		return nil, fmt.Errorf("list shards: %w", err)
@@ -56,7 +56,7 @@ func (db *DB) Shards(ctx context.Context) ([]Shard, error) {
 	for rows.Next() {
 		var s Shard
 		var flushed, retired sql.NullTime
-		err := rows.Scan(&s.ShardID, &s.Owner, &s.Live, &s.LastBatch, &flushed, &retired, &s.MovedTo, &s.Messages, &s.Events, &s.DeadLetters, &s.OtherEvents)
+		err := rows.Scan(&s.ShardID, &s.Owner, &s.Live, &s.LastBatch, &flushed, &retired, &s.MovedTo, &s.Messages, &s.Events, &s.DeadLetters, &s.OtherEvents, &s.Claims)
 		if err != nil {
 			return nil, fmt.Errorf("list shards: %w", err)
 		}

@@ -334,14 +334,17 @@ func (m *mover) moveTotals(ctx context.Context, tx *sql.Tx) (t Totals, err error
 	}
 	err = tx.QueryRowContext(ctx, `
 		UPDATE weir.shard t SET messages = t.messages + f.messages, events = t.events + f.events,
-			dead_letters = t.dead_letters + f.dead_letters, other_events = t.other_events + f.other_events, flushed_at = greatest(t.flushed_at, f.flushed_at)
+			dead_letters = t.dead_letters + f.dead_letters, other_events = t.other_events + f.other_events, claims = t.claims + f.claims, flushed_at = greatest(t.flushed_at, f.flushed_at)
 		FROM weir.shard f WHERE f.shard_id = $1 AND t.shard_id = $2
-		RETURNING f.messages, f.events, f.dead_letters, f.other_events`, m.moved.From, m.moved.To).Scan(&t.Messages, &t.Events, &t.DeadLetters, &t.OtherEvents)
+		RETURNING f.messages, f.events, f.dead_letters, f.other_events, f.claims`, m.moved.From, m.moved.To).Scan(&t.Messages, &t.Events, &t.DeadLetters, &t.OtherEvents, &t.Claims)
 	if err != nil {
 		return t, fmt.Errorf("move control totals: %w", err)
 	}
+	if err := moveControl(ctx, tx, m.moved.From, m.moved.To); err != nil {
+		return t, err
+	}
 	_, err = tx.ExecContext(ctx, `
-		UPDATE weir.shard SET moved_to = $2, messages = 0, events = 0, dead_letters = 0, other_events = 0, flushed_at = NULL
+		UPDATE weir.shard SET moved_to = $2, messages = 0, events = 0, dead_letters = 0, other_events = 0, claims = 0, flushed_at = NULL
 		WHERE shard_id = $1`, m.moved.From, m.moved.To)
 	if err != nil {
 		return t, fmt.Errorf("move control totals: %w", err)

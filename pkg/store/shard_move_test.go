@@ -49,14 +49,18 @@ func (s *shardState) write(ctx context.Context, db *DB, defs []*aggregation.Defi
 			return err
 		}
 	}
-	delta := aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil)
+	columns := []*event.Columns{columnsOfTried(events)}
+	delta := aggregation.Fold(defs, columns, nil)
 	levels := s.cascade.Prepare(due)
 	err = db.InTx(ctx, func(tx *Tx) error {
-		number, err := tx.NextBatch(ctx, s.lease, Totals{Messages: 1, Events: int64(len(events)), DeadLetters: 2})
+		number, err := tx.NextBatch(ctx, s.lease, Totals{Messages: 1, Events: int64(len(events)), DeadLetters: 2, Claims: int64(len(events))})
 		if err != nil {
 			return err
 		}
 		if err := tx.WriteDelta(ctx, s.lease.ShardID, number, delta); err != nil {
+			return err
+		}
+		if err := tx.WriteControl(ctx, s.lease.ShardID, aggregation.Controls(defs, columns)); err != nil {
 			return err
 		}
 		return tx.WriteLevels(ctx, s.lease.ShardID, number-1, levels)
@@ -97,7 +101,8 @@ func TestMergeShard_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			mustExec(t, db, "DELETE FROM "+tableOf(def, level))
 		}
 		mustExec(t, db, "DELETE FROM weir.watermark")
-		mustExec(t, db, "UPDATE weir.shard SET messages = 0, events = 0, dead_letters = 0")
+		mustExec(t, db, "DELETE FROM weir.control")
+		mustExec(t, db, "UPDATE weir.shard SET messages = 0, events = 0, dead_letters = 0, claims = 0")
 		ids := []string{"a", "b", "c"}
 		shards := map[string]*shardState{}
 		defer func() {
@@ -145,8 +150,11 @@ func TestMergeShard_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 				rt.Fatalf("per %s: got\n%s\nwant\n%s", per, got, want)
 			}
 		}
-		if got := ask[int](t, db, `SELECT sum(events) FROM weir.shard`); got != len(committed) {
-			rt.Fatalf("the control totals have %d events, want %d", got, len(committed))
+		wantProof(rt, db, def, committed)
+		for _, total := range []string{"events", "claims"} {
+			if got := ask[int](t, db, `SELECT sum(`+total+`) FROM weir.shard`); got != len(committed) {
+				rt.Fatalf("the shards' totals have %d %s, want %d", got, total, len(committed))
+			}
 		}
 	})
 }

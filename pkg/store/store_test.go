@@ -131,7 +131,7 @@ func oneCall(def *aggregation.Definition, bucket time.Time) aggregation.Delta {
 	dict := event.NewDictionary()
 	return aggregation.Delta{Dict: dict, Parts: []aggregation.Part{{
 		Definition: def, Level: def.Finest(), Bucket: bucket.UnixMicro(),
-		Keys: [][]event.Cell{{dict.Intern("pizza")}, {200}}, Events: []event.Cell{1}, Measures: [][]event.Cell{nil, {10}},
+		Keys: [][]event.Cell{{dict.Intern("pizza")}, {200}}, Events: []event.Cell{1}, Checksums: []event.Cell{-1}, Measures: [][]event.Cell{nil, {10}},
 	}}}
 }
 

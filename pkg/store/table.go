@@ -17,6 +17,7 @@ const (
 	colShard    = "shard_id"
 	colBatch    = "batch_no"
 	colEvents   = "weir_events"
+	colChecksum = "weir_checksum"   // sum of the events' checksums modulo 2^32, two's complement; in no answer
 	colLastAt   = "weir_last_time"  // event time of the newest event, µs since 1970 UTC
 	colLastSeq  = "weir_last_seq"   // its stream sequence, which decides between equal times
 	colFirstAt  = "weir_first_time" // the same of the oldest event
@@ -58,8 +59,11 @@ type column struct {
 func (c column) sketched() bool { return c.kind == 0 }
 
 func (c column) sqlType() string {
-	if c.sketched() {
+	switch {
+	case c.sketched():
 		return "bytea"
+	case c.name == colChecksum:
+		return "integer"
 	}
 	return sqlType(c.kind)
 }
@@ -71,7 +75,7 @@ func columnsOf(def *aggregation.Definition) []column {
 	for _, key := range def.Keys {
 		columns = append(columns, column{ident(key.Name), key.Kind})
 	}
-	columns = append(columns, column{colEvents, event.Int})
+	columns = append(columns, column{colEvents, event.Int}, column{colChecksum, event.Int})
 	for _, m := range def.Measures {
 		switch {
 		case !m.Stored():
@@ -133,7 +137,7 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 	}
 	for i, c := range columnsOf(def) {
 		null := " NOT NULL"
-		if partial && i > len(def.Keys) { // after the keys and the number of events
+		if partial && i > len(def.Keys)+1 { // after the keys, the number of events and their checksum
 			null = ""
 		}
 		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)

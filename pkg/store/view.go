@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/lib/pq"
@@ -165,7 +166,7 @@ func extremeRow(function, moment, column string, kind event.Kind) string {
 // rows to expect.
 func viewSources(def *aggregation.Definition, level aggregation.Granularity) string {
 	sources := []string{fmt.Sprintf("\tSELECT %s\n\tFROM (SELECT bucket, %s FROM %s) p",
-		sourceColumns(def), groupList(def, level), tableOf(def, level))}
+		sourceColumns(def), groupList(shownOf(def), level == def.Finest()), tableOf(def, level))}
 	for from := level; ; {
 		parent, ok := def.Parent(from)
 		if !ok {
@@ -180,15 +181,20 @@ func viewSources(def *aggregation.Definition, level aggregation.Granularity) str
 			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatch+`) AND t.batch_no <= s.last_batch OFFSET 0
 		) t
 	) p`, sourceColumns(def), pq.QuoteLiteral(def.ID()), pq.QuoteLiteral(from.String()),
-			groupList(def, parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
+			groupList(shownOf(def), parent == def.Finest()), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
 		from = parent
 	}
+}
+
+// shownOf lists the columns that views are made of.
+func shownOf(def *aggregation.Definition) []column {
+	return slices.DeleteFunc(columnsOf(def), func(c column) bool { return c.name == colChecksum })
 }
 
 // storedColumns lists the columns of a table as they are stored.
 func storedColumns(def *aggregation.Definition) string {
 	var list []string
-	for _, c := range columnsOf(def) {
+	for _, c := range shownOf(def) {
 		list = append(list, "t."+pq.QuoteIdentifier(c.name))
 	}
 	return strings.Join(list, ", ")
@@ -197,7 +203,7 @@ func storedColumns(def *aggregation.Definition) string {
 // sourceColumns lists what is merged: all but the moments as stored.
 func sourceColumns(def *aggregation.Definition) string {
 	list := "p.bucket"
-	for _, c := range columnsOf(def) {
+	for _, c := range shownOf(def) {
 		switch c.name {
 		case colFirstAt, colFirstSeq, colLastAt, colLastSeq:
 		default:

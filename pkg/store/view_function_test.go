@@ -131,6 +131,7 @@ func sketchOf(m aggregation.Measure, parts [][]float64) []byte {
 		for i, v := range values {
 			c.Times, c.Sequences = append(c.Times, 0), append(c.Sequences, uint64(i))
 			c.Messages, c.Offsets, c.Dropped = append(c.Messages, int32(i)), append(c.Offsets, 0), append(c.Dropped, false)
+			c.Checksums = append(c.Checksums, 0)
 			c.Cells[0] = append(c.Cells[0], event.FloatCell(v))
 		}
 		for _, part := range aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil).Parts {

@@ -311,13 +311,13 @@ func (j *backfill) persist(ctx context.Context, b *batch) error {
 }
 
 // flush is a worker's, without what the fold has done already: alerts, dead
-// letters, and the control totals, which count an event once.
+// letters, and the shard's totals, which count an event once.
 func (j *backfill) flush(ctx context.Context, b *batch) error {
 	w := j.worker
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta, _, err := w.evaluate(b)
+	out, err := w.evaluate(b)
 	if err != nil {
 		return err
 	}
@@ -330,10 +330,13 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(ctx, store.BackfillShard, number, delta); err != nil {
+		if err := tx.WriteDelta(ctx, store.BackfillShard, number, out.delta); err != nil {
 			return err
 		}
-		if err := tx.WriteLevels(ctx, store.BackfillShard, before(number, delta), levels); err != nil {
+		if err := tx.WriteControl(ctx, store.BackfillShard, out.control); err != nil {
+			return err
+		}
+		if err := tx.WriteLevels(ctx, store.BackfillShard, before(number, out.delta), levels); err != nil {
 			return err
 		}
 		if err := tx.WriteDeadLetters(ctx, store.BackfillShard, b.dead); err != nil {
@@ -344,7 +347,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last
 	})
-	return w.settle(err, levels, delta)
+	return w.settle(err, levels, out.delta)
 }
 
 // isolate finds, by halving, the message that Postgres cannot store in this

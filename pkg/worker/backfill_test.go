@@ -115,12 +115,19 @@ func (h *harness) answer(def *aggregation.Definition, per aggregation.Granularit
 }
 
 // wantTwin checks that the twin is as the aggregation that was there from the
-// beginning, at every level, and that this one has so many events.
+// beginning, at every level, and that this one has so many events: those of the
+// stream, each once.
 func (h *harness) wantTwin(what string, catalog *definition.Catalog, name string, events int64) {
 	h.t.Helper()
 	original, twin := catalog.Aggregation("Ticks"), catalog.Aggregation(name)
 	if got := h.folded("Ticks"); got != events {
 		h.t.Errorf("%s: %d events are folded, want %d", what, got, events)
+	}
+	want := h.history("tick", "at").String()
+	for _, def := range []*aggregation.Definition{original, twin} {
+		if got := h.wantConserved(what, def).String(); got != want {
+			h.t.Errorf("%s: %s has\n%s\nthe stream\n%s", what, def.Name, got, want)
+		}
 	}
 	for _, per := range original.Granularities {
 		if got, want := h.answer(twin, per), h.answer(original, per); got != want {

@@ -93,7 +93,7 @@ func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *even
 		err = errors.New(reason)
 	} else {
 		body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
-		events, rejects, err = w.decoder.Decode(body, event.Origin{Message: i, Sequence: m.Sequence, Stored: o.stored}, columns)
+		events, rejects, err = w.decoder.Decode(body, o.at(i), columns)
 	}
 	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
 		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
@@ -136,6 +136,17 @@ func (b *batch) claimEvents(o origin) (fresh func(offset int) bool) {
 
 // ranged reports whether every event of the message has its own number.
 func (o origin) ranged() bool { return o.own && o.identity.Count() > 1 }
+
+// at says where the events of the message, the batch's i-th, come from.
+func (o origin) at(i int) event.Origin {
+	at := event.Origin{Message: i, Sequence: o.sequence, Stored: o.stored}
+	if o.own {
+		at.Base, at.Number, at.Numbered = event.ChecksumBase(o.identity.Source, o.identity.Epoch), o.identity.First, o.ranged()
+	} else {
+		at.Base, at.Number = event.ForeignChecksumBase(o.incarnation, o.stored), o.sequence
+	}
+	return at
+}
 
 // number is what the ledger counts the event at offset under.
 func (o origin) number(offset int) uint64 {
@@ -238,7 +249,7 @@ func (b *batch) empty() bool { return b.claims.Empty() }
 
 // totals counts what is left.
 func (b *batch) totals() store.Totals {
-	t := store.Totals{DeadLetters: int64(len(b.dead))}
+	t := store.Totals{DeadLetters: int64(len(b.dead)), Claims: b.claims.Folded()}
 	counted := make([]bool, len(b.origins))
 	count := func(i int) {
 		if !counted[i] {

@@ -151,7 +151,7 @@ func (w *Worker) decodeLetter(ctx context.Context, b *batch, i int, l *store.Dea
 		return 0, fmt.Sprintf("unknown type: no stream is defined for the subject %q", l.Subject), nil
 	}
 	columns := b.columnsOf(schema, dict)
-	from := event.Origin{Message: i, Sequence: l.Sequence, Stored: o.stored}
+	from := o.at(i)
 	if l.Offset >= 0 && len(l.Payload) == l.Size {
 		if err := w.decoder.DecodeEvent(l.Payload, from, l.Offset, columns); err != nil {
 			reason = err.Error()

@@ -290,7 +290,7 @@ func (h *harness) folded(aggregationName string) int64 {
 }
 
 // wantCalls checks that the request events folded are exactly so many, by the
-// tables and by the control totals.
+// tables, at every level, and by the control totals.
 func (h *harness) wantCalls(what string, want int64) {
 	h.t.Helper()
 	if got := h.folded("ApiVersionPerAppAgg"); got != want {
@@ -299,6 +299,7 @@ func (h *harness) wantCalls(what string, want int64) {
 	if got := h.totals().Events; got != want {
 		h.t.Errorf("%s: %d events are in the control totals, want %d", what, got, want)
 	}
+	h.wantConserved(what, h.catalog.Aggregation("ApiVersionPerAppAgg"))
 }
 
 // totals sums the shards' control totals.

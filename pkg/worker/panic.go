@@ -84,10 +84,18 @@ func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claim
 	return b, w.cfg.Failpoints.Hit(failpoint.Decoded)
 }
 
+// outcome is what a batch adds to the tables.
+type outcome struct {
+	delta   aggregation.Delta
+	control []aggregation.Control // computed from the events, not from the delta
+	alerts  []alert.Alert
+}
+
 // evaluate folds the batch and evaluates the rules. A panic is one of input.
-func (w *Worker) evaluate(b *batch) (delta aggregation.Delta, alerts []alert.Alert, err error) {
+func (w *Worker) evaluate(b *batch) (o outcome, err error) {
 	defer w.catch(&err, true)
-	delta = aggregation.Fold(w.into(b), b.columns, w.guard)
-	alerts = w.alerts(b)
-	return delta, alerts, w.cfg.Failpoints.Hit(failpoint.Folded)
+	o.delta = aggregation.Fold(w.into(b), b.columns, w.guard)
+	o.control = aggregation.Controls(w.into(b), b.columns)
+	o.alerts = w.alerts(b)
+	return o, w.cfg.Failpoints.Hit(failpoint.Folded)
 }

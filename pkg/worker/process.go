@@ -48,25 +48,28 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	delta, alerts, err := w.evaluate(b) // no I/O, as the next
+	out, err := w.evaluate(b) // no I/O, as the next
 	if err != nil {
 		return err
 	}
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	totals := b.totals()
-	totals.OtherEvents = store.OtherEvents(delta, levels.Delta)
+	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, totals) // fenced
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(ctx, w.cfg.ShardID, number, delta); err != nil {
+		if err := tx.WriteDelta(ctx, w.cfg.ShardID, number, out.delta); err != nil {
 			return err
 		}
-		if err := tx.WriteLevels(ctx, w.cfg.ShardID, before(number, delta), levels); err != nil {
+		if err := tx.WriteControl(ctx, w.cfg.ShardID, out.control); err != nil {
 			return err
 		}
-		if err := tx.WriteAlerts(ctx, alerts); err != nil {
+		if err := tx.WriteLevels(ctx, w.cfg.ShardID, before(number, out.delta), levels); err != nil {
+			return err
+		}
+		if err := tx.WriteAlerts(ctx, out.alerts); err != nil {
 			return err
 		}
 		if err := tx.WriteDeadLetters(ctx, w.cfg.ShardID, b.dead); err != nil {
@@ -77,5 +80,5 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last: it locks what other workers want too
 	})
-	return w.settle(err, levels, delta)
+	return w.settle(err, levels, out.delta)
 }
