@@ -4,7 +4,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -51,15 +50,15 @@ func TestFailpoint_Backfill(t *testing.T) {
 					set.Do(step, 1, func() error { <-time.After(time.Second); return nil })
 				}
 				err = run(t.Context())
-				if set.Hits(step) == 0 {
-					t.Errorf("the step was not reached (%v)", err)
-				}
-				for range 3 {
-					if err != nil {
+				for range 9 { // on a loaded machine Postgres may end a session that is only slow
+					if err != nil && err.Error() != "backfill Twin: it is not being backfilled" {
 						err = run(t.Context())
 					}
 				}
-				if err != nil && !errors.Is(err, failpoint.ErrInjected) && err.Error() != "backfill Twin: it is not being backfilled" {
+				if set.Hits(step) == 0 {
+					t.Errorf("the step was not reached (%v)", err)
+				}
+				if err != nil && err.Error() != "backfill Twin: it is not being backfilled" {
 					t.Error(err)
 				}
 				h.wantTwin("after the backfill", catalog, "Twin", int64(events))
