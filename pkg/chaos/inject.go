@@ -41,7 +41,7 @@ func (r *run) inject(ctx context.Context, s Step) error {
 	case "leader-stepdown":
 		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, time.Second) {
 			for _, subject := range []string{"$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.EVENTS.fold"} {
-				if _, err := r.site.nc.RequestWithContext(ctx, subject, nil); err == nil {
+				if _, err := r.site.nc.Request(subject, nil, answerTimeout); err == nil {
 					r.states.add("leaders stepped down", 1)
 				}
 			}
@@ -161,6 +161,8 @@ func (s *site) node(name string) *node {
 
 // leader is the name of the server that leads the stream, "" where that cannot be told.
 func (s *site) leader(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	events, err := s.js.Stream(ctx, eventsStream)
 	if err != nil || events.CachedInfo().Cluster == nil {
 		return ""
@@ -170,6 +172,8 @@ func (s *site) leader(ctx context.Context) string {
 
 // consumer is the state of the consumer, nil where that cannot be told.
 func (s *site) consumer(ctx context.Context) *jetstream.ConsumerInfo {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	c, err := s.js.Consumer(ctx, eventsStream, consumerName)
 	if err != nil {
 		return nil

@@ -69,7 +69,8 @@ func (g *generator) message(now int64, most int) *message {
 		}
 	}
 	g.serial++
-	m := &message{source: g.source, epoch: g.epoch, ranged: g.ranged, own: r.IntN(200) != 0}
+	m := &message{source: g.source, epoch: g.epoch, own: r.IntN(200) != 0}
+	m.ranged = g.ranged && m.own
 	kind := []string{typeRequest, typeRequest, typeRequest, typeRequest, typeFault, typeThrottle}[r.IntN(6)]
 	size := 1 + r.IntN(4)
 	if r.IntN(3) > 0 {

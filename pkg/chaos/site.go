@@ -23,9 +23,11 @@ import (
 const (
 	startTimeout = time.Minute
 	termTimeout  = 20 * time.Second
-	eventsStream = "EVENTS"
-	alertsStream = "ALERTS"
-	consumerName = "fold"
+	// answerTimeout is for one request to JetStream.
+	answerTimeout = 2 * time.Second
+	eventsStream  = "EVENTS"
+	alertsStream  = "ALERTS"
+	consumerName  = "fold"
 )
 
 // site is an installation of Weir in processes of its own, with a link between each two that talk. The harness itself talks to
@@ -127,7 +129,7 @@ func (s *site) startNATS(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the NATS servers: %w", err)
 	}
-	if s.js, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(2*time.Second)); err != nil {
+	if s.js, err = jetstream.New(s.nc, jetstream.WithDefaultTimeout(answerTimeout)); err != nil {
 		return err
 	}
 	return s.retry(ctx, "JetStream to answer", func(ctx context.Context) error {
@@ -203,7 +205,7 @@ func (s *site) settings(more ...string) []string {
 	}
 	return environment(s.path(), append([]string{
 		"WEIR_STREAMS=" + s.path("streams"), "WEIR_LOG_FORMAT=json", "WEIR_STREAM_ACK_WAIT=" + ackWait.String(),
-		"WEIR_STREAM_REPLICAS=" + replicas, "WEIR_POSTGRES_CONNECT_TIMEOUT=3s", "WEIR_POSTGRES_STATEMENT_TIMEOUT=20s",
+		"WEIR_STREAM_REPLICAS=" + replicas, "WEIR_STREAM_MAX_BYTES=0", "WEIR_POSTGRES_CONNECT_TIMEOUT=3s", "WEIR_POSTGRES_STATEMENT_TIMEOUT=20s",
 	}, more...)...)
 }
 
@@ -249,7 +251,11 @@ func (s *site) retry(ctx context.Context, what string, f func(context.Context) e
 	limit, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		err := f(limit)
+		err := func() error {
+			once, cancel := context.WithTimeout(limit, answerTimeout) // nobody may be there to hear it
+			defer cancel()
+			return f(once)
+		}()
 		if err == nil {
 			return nil
 		}

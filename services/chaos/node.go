@@ -27,7 +27,7 @@ func nodeCommand() *cobra.Command {
 				nats.Cluster = &cluster
 			}
 			settings := config.Default()
-			settings.Log.Format = "json"
+			settings.Log.Format, settings.Log.Level = "json", "debug"
 			nats.Logger = config.Logger(settings)
 			server, err := embedded.StartNATS(nats)
 			if err != nil {
