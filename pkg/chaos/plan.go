@@ -110,7 +110,7 @@ type draw struct {
 
 // window draws up to four faults that go on at once, on different things, and returns the window's length.
 func (d *draw) window(at time.Duration) time.Duration {
-	length := min(d.between(5, 10), d.plan.Length-at)
+	length := min(d.between(5, 9), d.plan.Length-at)
 	number := 1 + d.random.IntN(4)
 	if len(d.kinds) <= 2 {
 		length, number = min(d.between(3, 5), d.plan.Length-at), 1 // every few seconds
@@ -122,12 +122,18 @@ func (d *draw) window(at time.Duration) time.Duration {
 	for range number {
 		k := d.deal()
 		s := k.draw(d, k)
-		s.Fault = k.name
 		thing := k.thing(s.Target)
+		for tries := 0; taken[thing] && tries < 3; tries++ { // two faults cannot have the same thing at once
+			d.deck = append(d.deck, k) // this one comes later
+			k = d.deal()
+			s = k.draw(d, k)
+			thing = k.thing(s.Target)
+		}
 		if taken[thing] {
+			d.deck = append(d.deck, k)
 			continue
 		}
-		taken[thing] = true
+		s.Fault, taken[thing] = k.name, true
 		begin := at + time.Duration(d.random.Int64N(int64(length/4)))
 		s.For = min(s.For, max(time.Second, at+length-begin-500*time.Millisecond))
 		if s.At = begin; d.random.IntN(3) == 0 {
