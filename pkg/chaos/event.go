@@ -81,7 +81,7 @@ func newEvent(r *rand.Rand, kind string, now int64, serial int) made {
 		response: 10 + int64(r.IntN(900)), memory: int64(r.IntN(1000)), above: r.IntN(50) == 0,
 	}
 	e.service = int64(r.IntN(10))
-	if r.IntN(20) == 0 {
+	if r.IntN(50) == 0 {
 		// Late, in one of few hours, so that late events meet in buckets.
 		e.millis -= int64(r.IntN(960)) * 3_600_000
 	}

@@ -71,14 +71,14 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 	switch s.Fault {
 	case "worker-kill":
 		// Caught at work: a worker that is killed between two batches shows nothing.
-		for range 20 {
+		const patience = 5 * time.Second
+		for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
 			w.signal(syscall.SIGSTOP)
 			if r.site.inHand(ctx) > 0 {
-				r.states.add("workers killed with messages in hand", 1)
+				r.states.add("workers killed while messages were in hand", 1)
 				break
 			}
 			w.signal(syscall.SIGCONT)
-			pause(ctx, 20*time.Millisecond)
 		}
 		w.stop(syscall.SIGKILL, termTimeout)
 		r.states.add("workers killed", 1)

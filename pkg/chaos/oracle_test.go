@@ -96,7 +96,7 @@ func TestGenerator_MakesWhatItSays(t *testing.T) {
 	for number := range sources {
 		g := newGenerator(7, number+1, origin)
 		broken, flawed, copies, slow := 0, 0, 0, map[int64]bool{}
-		for range 800 {
+		for range 400 {
 			m := g.message(origin, 100)
 			copies += int(count(m.copyOf))
 			for _, e := range m.events {

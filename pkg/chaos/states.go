@@ -116,7 +116,7 @@ func (p Plan) least() map[string]int {
 			least[state] = (n + 1) / 2
 		}
 	}
-	need("workers killed with messages in hand", "worker-kill")
+	need("workers killed while messages were in hand", "worker-kill")
 	need("NATS servers killed", "nats-kill", "leader-kill")
 	need("Postgres restarts", "postgres-restart", "postgres-kill")
 	need("publishers killed", "publisher-kill")
