@@ -16,12 +16,12 @@ import (
 // inject makes one fault, lets it last, and heals it; the end of ctx heals it at once. The error is the harness's own.
 func (r *run) inject(ctx context.Context, s Step) error {
 	prefix, _, _ := strings.Cut(s.Fault, "-")
-	switch {
-	case prefix == "worker":
+	switch prefix {
+	case "worker":
 		return r.injectWorker(ctx, s)
-	case prefix == "postgres":
+	case "postgres":
 		return r.injectPostgres(ctx, s)
-	case prefix == "link":
+	case "link":
 		r.injectLink(ctx, s)
 		return nil
 	}

@@ -108,7 +108,7 @@ func (l *link) accept() {
 
 func (l *link) connect(client net.Conn) {
 	const dialTimeout = 5 * time.Second
-	server, err := (&net.Dialer{Timeout: dialTimeout}).Dial("tcp", l.target) //nolint:noctx // the time-out is the limit
+	server, err := (&net.Dialer{Timeout: dialTimeout}).Dial("tcp", l.target)
 	if err != nil {
 		_ = client.Close() // as if nobody listened
 		return

@@ -25,7 +25,7 @@ func inOwnMounts(cmd *cobra.Command, faults []string) (done bool, err error) {
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return false, nil //nolint:nilerr // then without
+		return false, nil // then without
 	}
 	again := exec.Command(program, os.Args[1:]...)
 	again.Env = append(os.Environ(), ownMountsVariable+"=1")
@@ -34,7 +34,7 @@ func inOwnMounts(cmd *cobra.Command, faults []string) (done bool, err error) {
 	runtime.LockOSThread() // the death signal comes when the starting thread ends
 	defer runtime.UnlockOSThread()
 	if err := again.Start(); err != nil {
-		return false, nil //nolint:nilerr // a container that may not unshare: then without
+		return false, nil // a container that may not unshare: then without
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- again.Wait() }()
