@@ -58,7 +58,7 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 		return nil, err
 	}
 	c := &Check{When: when, Events: len(t.folded), Messages: t.messages, DeadLetters: len(t.dead), Again: t.again}
-	for _, check := range []func(context.Context, *truth, *Check) error{s.checkAggregates, s.checkDeadLetters, s.checkLedger, s.checkTotals, s.checkAlerts} {
+	for _, check := range []func(context.Context, *truth, *Check) error{s.checkTotals, s.checkDeadLetters, s.checkLedger, s.checkAlerts, s.checkAggregates} {
 		if err := check(ctx, t, c); err != nil {
 			return nil, fmt.Errorf("check %s: %w", when, err)
 		}
@@ -70,6 +70,9 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 		}
 	}
 	c.Problems = t.problems
+	if more := t.count - len(t.problems); more > 0 {
+		c.Problems = append(c.Problems, fmt.Sprintf("and %d more", more))
+	}
 	return c, nil
 }
 

@@ -19,13 +19,14 @@ type truth struct {
 	own      map[ledgerKey]bool
 	foreign  map[[2]int64]bool // sequence, and microseconds of when it was stored
 	slow     map[int64]bool    // times of events that must have raised an alert
-	problems []string
+	problems []string          // the first of them
+	count    int
 }
 
 const mostProblems = 20 // shown; one cause has many effects
 
 func (t *truth) problem(format string, args ...any) {
-	if len(t.problems) < mostProblems {
+	if t.count++; t.count <= mostProblems {
 		t.problems = append(t.problems, fmt.Sprintf(format, args...))
 	}
 }
