@@ -63,17 +63,22 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 			return nil, fmt.Errorf("check %s: %w", when, err)
 		}
 	}
-	if s.cfg.Audit {
-		if out, err := s.weir(ctx, "audit"); err != nil {
-			t.problem("the audit: %v", err)
-			_ = out // is in the error
-		}
-	}
+	s.audit(ctx, t)
 	c.Problems = t.problems
 	if more := t.count - len(t.problems); more > 0 {
 		c.Problems = append(c.Problems, fmt.Sprintf("and %d more", more))
 	}
 	return c, nil
+}
+
+// audit lets Weir prove it all by itself, too.
+func (s *site) audit(ctx context.Context, t *truth) {
+	if !s.cfg.Audit {
+		return
+	}
+	if _, err := s.weir(ctx, "audit", "--wait"); err != nil {
+		t.problem("the audit does not agree: %v", err)
+	}
 }
 
 // checkAggregates compares every group of every bucket at every level of every aggregation.
