@@ -203,11 +203,14 @@ func (r *run) fillDisk(ctx context.Context, s Step) error {
 	if s.Target == "postgres" {
 		dir = r.site.db.dir
 	}
-	name := dir + "/ballast"
+	name := fmt.Sprintf("%s/ballast-%d", dir, time.Now().UnixNano())
 	err := fill(ctx, name)
 	r.states.add("disks filled", 1)
 	pause(ctx, s.For)
-	if err := errors.Join(err, os.Remove(name)); err != nil {
+	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	if err != nil && !errors.Is(err, syscall.ENOSPC) { // another fault may have filled it before
 		return fmt.Errorf("fill the disk of %s: %w", s.Target, err)
 	}
 	if s.Target == "postgres" {
