@@ -1,8 +1,10 @@
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,8 +31,23 @@ type NATSConfig struct {
 	// SyncAlways makes every publish acknowledgement wait for fsync. Without it a message survives the
 	// crash of the process as soon as it is acknowledged, but a power cut may take the last two minutes.
 	SyncAlways bool
+	// ServerName tells the servers of a cluster apart; "" is weir.
+	ServerName string
+	// Cluster makes the server one of a cluster. Nil: it is alone.
+	Cluster *NATSCluster
 	// Logger takes the server's own log: notices at debug, warnings and errors as such. Nil is silent.
 	Logger *zap.Logger
+}
+
+// NATSCluster says how a server reaches the others of its cluster. Clients are told of none of them: they know the
+// addresses they were given, which may be those of proxies.
+type NATSCluster struct {
+	// Name is the same for all servers of the cluster. Required.
+	Name string
+	// Listen is the TCP address for the other servers, host:port. Required.
+	Listen string
+	// Routes are the addresses of the other servers, host:port.
+	Routes []string
 }
 
 // NATS is a running NATS server with JetStream.
@@ -55,7 +72,7 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
 	opts := &server.Options{
-		ServerName: "weir",
+		ServerName: cmp.Or(cfg.ServerName, "weir"),
 		Host:       addr.host,
 		Port:       addr.port,
 		MaxPayload: MaxPayload,
@@ -66,6 +83,9 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	}
 	if opts.Port == 0 {
 		opts.Port = server.RANDOM_PORT
+	}
+	if err := cfg.Cluster.join(opts); err != nil {
+		return nil, fmt.Errorf("start NATS: %w", err)
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -85,6 +105,25 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 		return nil, fmt.Errorf("start NATS in %s: %w", opts.StoreDir, err)
 	}
 	return &NATS{server: s, url: "nats://" + addr.dialable(portOf(s.Addr()))}, nil
+}
+
+// join adds the cluster, if there is one, to the options of a server.
+func (c *NATSCluster) join(opts *server.Options) error {
+	if c == nil {
+		return nil
+	}
+	addr, err := parseListen(c.Listen)
+	if err != nil {
+		return err
+	}
+	if c.Name == "" || addr.port == 0 {
+		return errors.New("a cluster needs a name, and an address that the other servers know")
+	}
+	opts.Cluster = server.ClusterOpts{Name: c.Name, Host: addr.host, Port: addr.port, NoAdvertise: true}
+	for _, route := range c.Routes {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: route})
+	}
+	return nil
 }
 
 // URL is the address for clients on this machine, e.g. nats://127.0.0.1:4222.

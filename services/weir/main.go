@@ -23,6 +23,7 @@ import (
 	"weir/services/alerts"
 	"weir/services/api"
 	"weir/services/apply"
+	"weir/services/chaos"
 	"weir/services/check"
 	"weir/services/config"
 	"weir/services/deadletters"
@@ -61,6 +62,7 @@ func commands() []*cobra.Command {
 		shard.Command(),
 		purge.Command(),
 		check.Command(),
+		chaos.Command(),
 		config.Command(),
 		healthcheck.Command(),
 		version.Command(),

@@ -1,0 +1,245 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// inject makes one fault, lets it last, and heals it; the end of ctx heals it at once. The error is the harness's own.
+func (r *run) inject(ctx context.Context, s Step) error {
+	prefix, _, _ := strings.Cut(s.Fault, "-")
+	switch prefix {
+	case "worker":
+		return r.injectWorker(ctx, s)
+	case "postgres":
+		return r.injectPostgres(ctx, s)
+	case "link":
+		r.injectLink(ctx, s)
+		return nil
+	}
+	switch s.Fault {
+	case "nats-kill":
+		r.killNode(ctx, r.site.node(s.Target), s.For)
+	case "nats-stop":
+		n := r.site.node(s.Target)
+		n.signal(syscall.SIGSTOP)
+		pause(ctx, s.For)
+		n.signal(syscall.SIGCONT)
+	case "leader-kill":
+		if n := r.site.node(r.site.leader(ctx)); n != nil {
+			r.states.add("leaders killed", 1)
+			r.killNode(ctx, n, s.For)
+		}
+	case "leader-stepdown":
+		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, time.Second) {
+			for _, subject := range []string{"$JS.API.STREAM.LEADER.STEPDOWN.EVENTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.EVENTS.fold"} {
+				if _, err := r.site.nc.Request(subject, nil, answerTimeout); err == nil {
+					r.states.add("leaders stepped down", 1)
+				}
+			}
+		}
+	case "publisher-kill":
+		r.sources[s.Target].kill()
+		r.states.add("publishers killed", 1)
+	case "consumer-reset":
+		r.states.add("consumers reset", 1)
+		return r.site.resetConsumer(context.WithoutCancel(ctx))
+	case "ledger-compact":
+		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 500*time.Millisecond) {
+			if _, err := r.site.store.CompactLedger(ctx); err == nil {
+				r.states.add("ledger compactions", 1)
+			}
+		}
+	case "disk-full":
+		return r.fillDisk(ctx, s)
+	default:
+		return fmt.Errorf("nobody knows how to make the fault %s", s.Fault)
+	}
+	return nil
+}
+
+func (r *run) injectWorker(ctx context.Context, s Step) error {
+	w := r.site.workers[s.Target]
+	switch s.Fault {
+	case "worker-kill":
+		// Caught at work: a worker that is killed between two batches shows nothing.
+		const patience = 5 * time.Second
+		for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
+			w.signal(syscall.SIGSTOP)
+			if r.site.inHand(ctx) > 0 {
+				r.states.add("workers killed while messages were in hand", 1)
+				break
+			}
+			w.signal(syscall.SIGCONT)
+		}
+		w.stop(syscall.SIGKILL, termTimeout)
+		r.states.add("workers killed", 1)
+	case "worker-term":
+		w.stop(syscall.SIGTERM, termTimeout)
+	case "worker-stop":
+		w.signal(syscall.SIGSTOP)
+		r.states.add("workers stopped past the ack wait", 1)
+		pause(ctx, s.For)
+		w.signal(syscall.SIGCONT)
+		return nil
+	}
+	pause(ctx, s.For)
+	w.release()
+	return nil
+}
+
+func (r *run) injectPostgres(ctx context.Context, s Step) error {
+	every := func(statement string) {
+		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 300*time.Millisecond) {
+			if _, err := r.site.sql.ExecContext(ctx, statement+" FROM pg_stat_activity WHERE application_name LIKE 'weir worker%'"); err == nil {
+				r.states.add("sessions of Postgres disturbed", 1)
+			}
+		}
+	}
+	switch s.Fault {
+	case "postgres-terminate":
+		every("SELECT pg_terminate_backend(pid)")
+	case "postgres-cancel":
+		every("SELECT pg_cancel_backend(pid)")
+	case "postgres-restart":
+		return r.site.db.crash(ctx, syscall.SIGQUIT, s.For)
+	case "postgres-kill":
+		return r.site.db.crash(ctx, syscall.SIGKILL, s.For)
+	}
+	return nil
+}
+
+func (r *run) injectLink(ctx context.Context, s Step) {
+	links := r.site.links[s.Target]
+	ways := map[string]way{"both": both, "up": up, "down": down}
+	set := func(state trouble) {
+		for _, l := range links {
+			l.set(state, ways[s.Way], s.Delay, s.Bytes)
+		}
+	}
+	switch s.Fault {
+	case "link-cut":
+		set(cut)
+	case "link-hole":
+		set(hole)
+	case "link-slow":
+		set(slow)
+	case "link-tear":
+		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 500*time.Millisecond) {
+			set(cutAfter)
+		}
+	}
+	pause(ctx, s.For)
+	for _, l := range links {
+		l.heal()
+	}
+}
+
+func (r *run) killNode(ctx context.Context, n *node, down time.Duration) {
+	n.stop(syscall.SIGKILL, termTimeout)
+	r.states.add("NATS servers killed", 1)
+	pause(ctx, down)
+	n.release()
+}
+
+func (s *site) node(name string) *node {
+	for _, n := range s.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// leader is the name of the server that leads the stream, "" where that cannot be told.
+func (s *site) leader(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	events, err := s.js.Stream(ctx, eventsStream)
+	if err != nil || events.CachedInfo().Cluster == nil {
+		return ""
+	}
+	return events.CachedInfo().Cluster.Leader
+}
+
+// consumer is the state of the consumer, nil where that cannot be told.
+func (s *site) consumer(ctx context.Context) *jetstream.ConsumerInfo {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	c, err := s.js.Consumer(ctx, eventsStream, consumerName)
+	if err != nil {
+		return nil
+	}
+	return c.CachedInfo()
+}
+
+func (s *site) inHand(ctx context.Context) int {
+	if c := s.consumer(ctx); c != nil {
+		return c.NumAckPending
+	}
+	return 0
+}
+
+// diskSize is how large the small file systems are, by what they hold.
+func diskSize(target string) int64 {
+	if target == "postgres" {
+		return 3 << 30
+	}
+	return 1 << 30
+}
+
+// fillDisk takes all room on the file system of a server, and then gives it back. What the server did not survive is
+// started again.
+func (r *run) fillDisk(ctx context.Context, s Step) error {
+	dir := r.site.nodes[0].dir
+	if s.Target == "postgres" {
+		dir = r.site.db.dir
+	}
+	name := fmt.Sprintf("%s/ballast-%d", dir, time.Now().UnixNano())
+	err := fill(ctx, name)
+	r.states.add("disks filled", 1)
+	pause(ctx, s.For)
+	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	if err != nil && !errors.Is(err, syscall.ENOSPC) { // another fault may have filled it before
+		return fmt.Errorf("fill the disk of %s: %w", s.Target, err)
+	}
+	if s.Target == "postgres" {
+		return r.site.db.ensure(context.WithoutCancel(ctx), false)
+	}
+	// A NATS server that was out of room takes no more messages until it is started again.
+	r.site.nodes[0].stop(syscall.SIGTERM, termTimeout)
+	r.site.nodes[0].release()
+	return nil
+}
+
+// fill writes a file until there is no room.
+func fill(ctx context.Context, name string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := bytes.Repeat([]byte{'x'}, 1<<20)
+	for size := len(block); size > 0 && ctx.Err() == nil; {
+		n, err := f.Write(block[:size])
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			if size /= 2; n > 0 {
+				continue
+			}
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}

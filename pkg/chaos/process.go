@@ -1,0 +1,175 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// restartPause is what the keeper of a process waits before it starts one that ended by itself again.
+const restartPause = 300 * time.Millisecond
+
+// process is one that ended or runs.
+type process struct {
+	os   *os.Process
+	done chan struct{} // closed when it has ended
+	err  error         // how; valid after done
+}
+
+// spawn starts the program; what it prints is added to the log.
+func spawn(program, log string, env []string, args ...string) (*process, error) {
+	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close() // the child has its own descriptor
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, out, out, attributes()
+	p := &process{done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel's promise to end the child counts from the end of the thread that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		p.os = cmd.Process
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s %s: %w", program, strings.Join(args, " "), err)
+	}
+	return p, nil
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.os.Signal(s) }
+
+// environment is that of the harness without what would tell weir of other settings or another instance.
+func environment(home string, more ...string) []string {
+	env := []string{"HOME=" + home, "XDG_STATE_HOME=" + home}
+	for _, line := range os.Environ() {
+		name, _, _ := strings.Cut(line, "=")
+		if name != "HOME" && name != "XDG_STATE_HOME" && !strings.HasPrefix(name, "WEIR_") {
+			env = append(env, line)
+		}
+	}
+	return append(env, more...)
+}
+
+// kept is a process that is started again whenever it has ended, unless it is held.
+type kept struct {
+	name    string
+	program string
+	log     string
+	env     []string
+	args    []string
+
+	mu       sync.Mutex
+	current  *process // nil: not running
+	held     bool
+	starts   int
+	ownEnds  int           // that nobody asked for
+	poke     chan struct{} // something changed
+	finished chan struct{} // closed when keep has ended
+}
+
+func newKept(name, program, log string, env []string, args ...string) *kept {
+	return &kept{name: name, program: program, log: log, env: env, args: args, poke: make(chan struct{}, 1), finished: make(chan struct{})}
+}
+
+// keep runs the process until ctx ends, and then kills it.
+func (k *kept) keep(ctx context.Context) {
+	defer close(k.finished)
+	for ctx.Err() == nil {
+		var done chan struct{}
+		k.mu.Lock()
+		if !k.held && k.current == nil {
+			p, err := spawn(k.program, k.log, k.env, k.args...)
+			if err == nil {
+				k.current = p
+				k.starts++
+			}
+		}
+		if k.current != nil {
+			done = k.current.done
+		}
+		k.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-k.poke:
+		case <-done:
+			k.mu.Lock()
+			k.current = nil
+			wanted := !k.held
+			if wanted {
+				k.ownEnds++
+			}
+			k.mu.Unlock()
+			if wanted {
+				pause(ctx, restartPause)
+			}
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current != nil {
+		k.current.signal(syscall.SIGKILL)
+		<-k.current.done
+	}
+}
+
+// stop sends the signal and waits until the process is gone; it stays so until release. After the limit it is killed.
+func (k *kept) stop(s syscall.Signal, limit time.Duration) {
+	k.mu.Lock()
+	k.held = true
+	p := k.current
+	k.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.signal(s)
+	select {
+	case <-p.done:
+	case <-time.After(limit):
+		p.signal(syscall.SIGCONT)
+		p.signal(syscall.SIGKILL)
+		<-p.done
+	}
+}
+
+// signal reaches the process, if it runs.
+func (k *kept) signal(s syscall.Signal) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current != nil {
+		k.current.signal(s)
+	}
+}
+
+// release lets the process run again.
+func (k *kept) release() {
+	k.mu.Lock()
+	k.held = false
+	k.mu.Unlock()
+	select {
+	case k.poke <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits, no longer than ctx.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,151 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// states counts the interesting states that a run has reached. A run that never got into trouble has shown nothing.
+type states struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func newStates() *states { return &states{counts: map[string]int{}} }
+
+func (s *states) add(name string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[name] += n
+}
+
+func (s *states) most(name string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[name] = max(s.counts[name], n)
+}
+
+func (s *states) all() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.counts)
+}
+
+// watch looks at what only shows while it happens, until ctx ends.
+func (r *run) watch(ctx context.Context) {
+	const every = 250 * time.Millisecond
+	leader := ""
+	for ; ctx.Err() == nil; pause(ctx, every) {
+		if c := r.site.consumer(ctx); c != nil {
+			r.states.most("redeliveries", int(c.Delivered.Consumer)-int(c.Delivered.Stream)) //nolint:gosec // counts of messages
+		}
+		if now := r.site.leader(ctx); r.plan.Topology == R3 && now != "" {
+			if leader != "" && now != leader {
+				r.states.add("leader changes", 1)
+			}
+			leader = now
+		}
+	}
+}
+
+// readLogs counts what the workers said.
+func (r *run) readLogs() error {
+	for name := range r.site.workers {
+		f, err := os.Open(r.site.path(name + ".log"))
+		if err != nil {
+			return err
+		}
+		lines := bufio.NewScanner(f)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			r.readLine(lines.Text())
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("read the log of worker %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) readLine(line string) {
+	if strings.Contains(line, "panic:") {
+		r.states.add("panics", 1)
+	}
+	if strings.Contains(line, "failpoint") {
+		r.states.add("failpoints hit", 1)
+	}
+	if !strings.Contains(line, "batch failed") {
+		return
+	}
+	r.states.add("flushes rolled back and tried again", 1)
+	for _, lost := range []string{"EOF", "connection reset", "broken pipe", "bad connection", "terminating connection", "i/o timeout", "unexpected message"} {
+		if strings.Contains(line, lost) {
+			r.states.add("connections lost in a flush", 1)
+			break
+		}
+	}
+	if strings.Contains(line, `"error":"commit:`) {
+		r.states.add("commits with an unknown outcome", 1)
+	}
+}
+
+// least is how often a state must be reached: half as often as the plan makes it likely, rounded up, where the plan has it
+// at least twice, and some of what the load itself brings.
+func (p Plan) least() map[string]int {
+	least := map[string]int{}
+	faults := map[string]int{}
+	for _, s := range p.Steps {
+		faults[s.Fault]++
+	}
+	need := func(state string, names ...string) {
+		n := 0
+		for _, name := range names {
+			n += faults[name]
+		}
+		if n >= 2 {
+			least[state] = (n + 1) / 2
+		}
+	}
+	need("workers killed while messages were in hand", "worker-kill")
+	need("NATS servers killed", "nats-kill", "leader-kill")
+	need("Postgres restarts", "postgres-restart", "postgres-kill")
+	need("publishers killed", "publisher-kill")
+	if n := faults["worker-kill"] + faults["worker-stop"] + faults["consumer-reset"]; n >= 2 {
+		least["redeliveries"] = 1
+	}
+	if n := faults["postgres-restart"] + faults["postgres-kill"] + faults["postgres-terminate"] + faults["postgres-cancel"]; n >= 2 {
+		least["flushes rolled back and tried again"] = 1
+	}
+	if n := faults["postgres-restart"] + faults["postgres-kill"] + faults["postgres-terminate"]; n >= 2 {
+		least["connections lost in a flush"] = 1
+	}
+	if n := faults["leader-kill"] + faults["leader-stepdown"]; n >= 2 {
+		least["leader changes"] = 1
+	}
+	load := max(1, p.Events/40_000)
+	least["messages stored twice"], least["dead letters"], least["alerts relayed"] = load, load, load
+	least["redelivered in the replay"] = load
+	return least
+}
+
+// missed are the states that were reached too rarely.
+func (p Plan) missed(reached map[string]int) []string {
+	least := p.least()
+	var missed []string
+	for _, name := range slices.Sorted(maps.Keys(least)) {
+		if reached[name] < least[name] {
+			missed = append(missed, fmt.Sprintf("%s: %d, at least %d", name, reached[name], least[name]))
+		}
+	}
+	return missed
+}

@@ -1,0 +1,6 @@
+//go:build !failpoints
+
+package chaos
+
+// failpoints: this program has none.
+const failpoints = false
