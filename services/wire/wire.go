@@ -5,6 +5,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,13 +46,24 @@ func CatalogWith(cfg config.Config, options definition.Options) (*definition.Cat
 
 // Store opens the pool; role is what Postgres shows it as.
 func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, error) {
+	return store.Open(ctx, storeConfig(cfg, role))
+}
+
+// Pool opens a pool for the auditor, which has SQL of its own.
+func Pool(ctx context.Context, cfg config.Config, role string) (*sql.DB, error) {
+	settings := storeConfig(cfg, role)
+	settings.MaxOpen = 3 // its lock, a snapshot, what it writes
+	return store.OpenPool(ctx, settings)
+}
+
+func storeConfig(cfg config.Config, role string) store.Config {
 	p := cfg.Postgres
 	const none = -1 // a 0 of the configuration; for the store that is "not given"
-	return store.Open(ctx, store.Config{
+	return store.Config{
 		URL: string(p.URL), Name: "weir " + role, MaxOpen: p.MaxOpen, ConnectTimeout: p.ConnectTimeout,
 		MaxIdle: cmp.Or(p.MaxIdle, none), IdleTime: cmp.Or(p.IdleTime, none),
 		Lifetime: cmp.Or(p.Lifetime, none), StatementTimeout: cmp.Or(p.StatementTimeout, none),
-	})
+	}
 }
 
 // Bound loads the definitions, opens the pool and finds their tables: what a
