@@ -64,17 +64,17 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
-	return Serve(cmd.Context(), listener, catalog, db, conn, log)
+	return Serve(cmd.Context(), listener, catalog, db, conn, nil, log)
 }
 
 // Serve answers questions over HTTP, at the listener, and over NATS until ctx
-// ends, and then what is in hand.
+// ends, and then what is in hand. Where metrics are given they are at /metrics.
 func Serve(
-	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger,
+	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, metrics http.Handler, log *zap.Logger,
 ) error {
 	roles, ctx := errgroup.WithContext(ctx)
 	questions := newBinding(catalog, db, conn, log)
-	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(questions, conn)) })
+	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(questions, conn, metrics)) })
 	roles.Go(func() error { return conn.Serve(ctx, service(questions, conn)) })
 	return roles.Wait()
 }
@@ -146,13 +146,17 @@ func (b *binding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.get(r.Context()).http.ServeHTTP(w, r)
 }
 
-// handler is the HTTP API with /healthz and /readyz.
-func handler(questions *binding, conn *stream.Conn) http.Handler {
+// handler is the HTTP API with /healthz and /readyz, and /metrics where there
+// are any.
+func handler(questions *binding, conn *stream.Conn, metrics http.Handler) http.Handler {
 	server := questions.unbound.Server
 	probes := health.Handler(wire.Ready(server.Catalog, server.DB, conn))
 	mux := http.NewServeMux()
 	mux.Handle("/", questions)
 	mux.Handle("/healthz", probes)
 	mux.Handle("/readyz", probes)
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
 	return mux
 }

@@ -29,7 +29,7 @@ func TestServe_AnswersOverNATSAsOverHTTP(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, listener, catalog, db, conn, zap.NewNop()) }()
+	go func() { ended <- Serve(ctx, listener, catalog, db, conn, nil, zap.NewNop()) }()
 	base := httpserver.URL(listener) + "/api/v1/aggregations"
 
 	overHTTP := func(message string) (int, string) {

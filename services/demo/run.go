@@ -8,9 +8,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"weir/pkg/audit"
 	"weir/pkg/definition"
 	"weir/pkg/gateway"
+	auditcommand "weir/services/audit"
+	"weir/services/config"
 	"weir/services/local"
+	"weir/services/version"
 )
 
 type demo struct {
@@ -80,7 +84,7 @@ func (d *demo) publishAndCheck(ctx, hurry context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.view.finish(result)
+	d.view.finish(result, d.audit(hurry))
 	if result.wrong() {
 		return errWrong{result}
 	}
@@ -108,4 +112,14 @@ func (d *demo) drain(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// audit is the sentence of an audit of everything, also of what others have
+// published or folded before. It is no part of the demo's own check.
+func (d *demo) audit(ctx context.Context) string {
+	report, err := auditcommand.Full(ctx, audit.New(d.instance.Audit, d.instance.Conn, audit.Config{Version: version.String()}), true)
+	if err != nil {
+		return "the audit could not be made: " + config.Redact(err.Error())
+	}
+	return report.Sentence()
 }

@@ -179,7 +179,7 @@ func (v *view) alerts(ctx context.Context) error {
 }
 
 // finish prints the result; its last line is for programs.
-func (v *view) finish(r *report) {
+func (v *view) finish(r *report, audit string) {
 	for _, problem := range r.problems {
 		v.screen.print("  WRONG   " + problem)
 	}
@@ -187,5 +187,6 @@ func (v *view) finish(r *report) {
 	if r.skipped > 0 {
 		v.screen.print(fmt.Sprintf("  (but for %d totals that count the events of other gateways too)", r.skipped))
 	}
+	v.screen.print("  The audit: " + audit + ".\n")
 	v.screen.print(r.String())
 }

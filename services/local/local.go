@@ -1,10 +1,11 @@
 // Package local runs all of Weir in one process: NATS, a private Postgres,
-// workers and the HTTP API. `weir up` and `weir demo` are made of it.
+// workers, the auditor and the HTTP API. `weir up` and `weir demo` are made of it.
 package local
 
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"weir/pkg/audit"
 	"weir/pkg/definition"
 	"weir/pkg/embedded"
 	"weir/pkg/store"
@@ -25,8 +27,10 @@ import (
 	"weir/pkg/worker"
 	"weir/services/api"
 	"weir/services/apply"
+	"weir/services/auditor"
 	"weir/services/config"
 	"weir/services/httpserver"
+	"weir/services/version"
 	"weir/services/wire"
 	workerrole "weir/services/worker"
 )
@@ -54,6 +58,7 @@ type Instance struct {
 	HTTPURL, NATSURL, PostgresURL string
 	Shards                        []string // of the workers
 	DB                            *store.DB
+	Audit                         *sql.DB // for auditors
 	Conn                          *stream.Conn
 	Catalog                       *definition.Catalog // of the options, bound to the tables
 
@@ -74,6 +79,7 @@ type Instance struct {
 const (
 	connectionsPerWorker = 4 // the lease, a flush, the relay, one to spare
 	stopTimeout          = 20 * time.Second
+	auditEvery           = 10 * time.Second
 )
 
 // Start returns when everything is up: servers, provisioned streams and
@@ -159,6 +165,9 @@ func (i *Instance) connect(ctx context.Context) (err error) {
 	if i.DB, err = wire.Store(ctx, i.options.Settings, "local"); err != nil {
 		return err
 	}
+	if i.Audit, err = wire.Pool(ctx, i.options.Settings, "auditor"); err != nil {
+		return err
+	}
 	i.Conn, err = wire.Stream(ctx, i.options.Settings, "local", i.options.Log)
 	return err
 }
@@ -186,7 +195,11 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	for _, w := range workers {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
-	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, o.Log) })
+	status := auditor.NewStatus()
+	i.roles.Go(func() error {
+		return auditor.Run(life, audit.New(i.Audit, i.Conn, audit.Config{Version: version.String()}), auditEvery, status, o.Log)
+	})
+	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, status.Metrics(), o.Log) })
 	i.roles.Go(func() error { i.backfill(life); return nil })
 	if i.postgres != nil {
 		i.roles.Go(func() error {
@@ -249,6 +262,9 @@ func (i *Instance) close() error {
 	}
 	if i.Conn != nil {
 		i.Conn.Close()
+	}
+	if i.Audit != nil {
+		failures = append(failures, i.Audit.Close())
 	}
 	if i.DB != nil {
 		failures = append(failures, i.DB.Close())

@@ -23,6 +23,8 @@ import (
 	"weir/services/alerts"
 	"weir/services/api"
 	"weir/services/apply"
+	"weir/services/audit"
+	"weir/services/auditor"
 	"weir/services/chaos"
 	"weir/services/check"
 	"weir/services/config"
@@ -55,9 +57,11 @@ func commands() []*cobra.Command {
 		worker.Command(),
 		gateway.Command(),
 		api.Command(),
+		auditor.Command(),
 		replay.Command(),
 		query.Command(),
 		alerts.Command(),
+		audit.Command(),
 		deadletters.Command(),
 		shard.Command(),
 		purge.Command(),

@@ -5,6 +5,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,20 +51,38 @@ func Failpoints() (*failpoint.Set, error) { return failpoint.Parse(os.Getenv(fai
 
 // Store opens the pool; role is what Postgres shows it as.
 func Store(ctx context.Context, cfg config.Config, role string) (*store.DB, error) {
-	p := cfg.Postgres
-	failpoints, err := Failpoints()
+	settings, err := storeConfig(cfg, role)
 	if err != nil {
 		return nil, err
 	}
+	return store.Open(ctx, settings)
+}
+
+// Pool opens a pool for the auditor, which has SQL of its own.
+func Pool(ctx context.Context, cfg config.Config, role string) (*sql.DB, error) {
+	settings, err := storeConfig(cfg, role)
+	if err != nil {
+		return nil, err
+	}
+	settings.MaxOpen = 3 // its lock, a snapshot, what it writes
+	return store.OpenPool(ctx, settings)
+}
+
+func storeConfig(cfg config.Config, role string) (c store.Config, err error) {
+	p := cfg.Postgres
+	failpoints, err := Failpoints()
+	if err != nil {
+		return c, err
+	}
 	const none = -1 // a 0 of the configuration; for the store that is "not given"
-	return store.Open(ctx, store.Config{
+	return store.Config{
 		URL: string(p.URL), Name: "weir " + role, MaxOpen: p.MaxOpen, ConnectTimeout: p.ConnectTimeout,
 		MaxIdle: cmp.Or(p.MaxIdle, none), IdleTime: cmp.Or(p.IdleTime, none),
 		Lifetime: cmp.Or(p.Lifetime, none), StatementTimeout: cmp.Or(p.StatementTimeout, none),
 		Failpoints: failpoints,
 		// Whoever waits for a worker that hangs must be through before its messages are delivered again.
 		IdleInTx: min(5*time.Second, cfg.Stream.AckWait/2),
-	})
+	}, nil
 }
 
 // Bound loads the definitions, opens the pool and finds their tables: what a

@@ -1,0 +1,157 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const kindCertificate = "certificate"
+
+// Certificate says what was verified when an hour was over. Its bytes are the
+// JSON of this struct, in the order of its fields, without white space.
+type Certificate struct {
+	Number   int64           `json:"number"` // from 1, without gaps
+	Hour     time.Time       `json:"hour"`   // its start
+	At       time.Time       `json:"at"`     // when it was written
+	Weir     string          `json:"weir"`   // version of the program
+	Stream   string          `json:"stream"` // its incarnation,
+	Verified uint64          `json:"verified"`
+	Balance  Balance         `json:"balance"`
+	Sources  int             `json:"sources"`
+	Totals   map[string]sums `json:"totals"` // all events of each aggregation; encoding/json sorts them
+	Residue  []string        `json:"residue"`
+	Previous string          `json:"previous"` // hash of the one before; "" for the first
+}
+
+// Chain is what there is of certificates.
+type Chain struct {
+	Count int64  `json:"count"`
+	Head  string `json:"head"` // hash of the newest: whoever keeps it can tell whether those up to it were changed
+	Hour  string `json:"hour"` // of the newest
+}
+
+func (a *Auditor) chain(ctx context.Context) (c Chain, err error) {
+	err = a.db.QueryRowContext(ctx, `
+		SELECT number, hash, to_char(hour, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM weir.audit_certificate ORDER BY number DESC LIMIT 1`).Scan(&c.Count, &c.Head, &c.Hour)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return c, wrap(err, "read the certificates")
+}
+
+// certify writes the certificate of the last full hour, once everything up to
+// its end is verified.
+func (a *Auditor) certify(ctx context.Context, r *Report) error {
+	chain, err := a.chain(ctx)
+	if err != nil {
+		return err
+	}
+	var now time.Time
+	if err := a.db.QueryRowContext(ctx, `SELECT now()`).Scan(&now); err != nil {
+		return wrap(err, "certify")
+	}
+	end := now.UTC().Truncate(time.Hour)
+	hour := end.Add(-time.Hour)
+	if !r.CaughtUp || r.Stream.Through.Before(end) || chain.Hour >= hour.Format(time.RFC3339) {
+		return nil
+	}
+	c := Certificate{
+		Number: chain.Count + 1, Hour: hour, At: now.UTC(), Weir: a.cfg.Version, Stream: r.Stream.Incarnation, Verified: r.Stream.Verified,
+		Balance: a.balance, Sources: len(r.Sources), Totals: map[string]sums{}, Residue: []string{}, Previous: chain.Head,
+	}
+	open, err := a.findings(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range open {
+		if open[i].Residue() {
+			c.Residue = append(c.Residue, open[i].Detail)
+		}
+	}
+	err = each(ctx, a.db, func(scan func(...any) error) error {
+		var id string
+		var checksum int64
+		var t sums
+		err := scan(&id, &t.Events, &checksum)
+		t.Checksum = uint32(checksum) //nolint:gosec // below 2^32
+		c.Totals[id] = t
+		return err
+	}, `SELECT aggregation, sum(events)::bigint, mod(sum(checksum), 4294967296)::bigint FROM weir.control GROUP BY aggregation`)
+	if err != nil {
+		return wrap(err, "add up the control totals")
+	}
+	body, hash, err := c.seal()
+	if err != nil {
+		return err
+	}
+	_, err = a.db.ExecContext(ctx, `INSERT INTO weir.audit_certificate (number, hour, body, hash) VALUES ($1, $2, $3, $4)`, c.Number, c.Hour, body, hash)
+	return wrap(err, "write a certificate")
+}
+
+// seal returns the bytes of the certificate and their hash.
+func (c *Certificate) seal() (body, hash string, err error) {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return "", "", fmt.Errorf("seal a certificate: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return string(b), hex.EncodeToString(sum[:]), nil
+}
+
+// Certificates calls f for each certificate, the oldest first, with the hash of
+// its bytes, and looks whether they are what was written: each holds the hash of
+// the one before, and none is missing. problem says what is wrong with the first
+// that is not right.
+func (a *Auditor) Certificates(ctx context.Context, f func(c *Certificate, hash string)) (problem string, err error) {
+	previous, number := "", int64(0)
+	err = each(ctx, a.db, func(scan func(...any) error) error {
+		var n int64
+		var hour time.Time
+		var body, hash string
+		if err := scan(&n, &hour, &body, &hash); err != nil {
+			return err
+		}
+		var c Certificate
+		sum := sha256.Sum256([]byte(body))
+		number++
+		wrong := ""
+		switch err := json.Unmarshal([]byte(body), &c); {
+		case err != nil:
+			wrong = fmt.Sprintf("certificate %d cannot be read: %v", n, err)
+		case hex.EncodeToString(sum[:]) != hash:
+			wrong = fmt.Sprintf("certificate %d was changed: its hash is another", n)
+		case n != number || c.Number != n:
+			wrong = fmt.Sprintf("certificate %d is missing", number)
+		case c.Previous != previous:
+			wrong = fmt.Sprintf("certificate %d does not follow from certificate %d: one of them was changed", n, n-1)
+		case !c.Hour.Equal(hour):
+			wrong = fmt.Sprintf("certificate %d is not of the hour it is kept under", n)
+		}
+		if problem == "" {
+			problem = wrong
+		}
+		previous = hash
+		f(&c, hash)
+		return nil
+	}, `SELECT number, hour, body, hash FROM weir.audit_certificate ORDER BY number`)
+	return problem, wrap(err, "read the certificates")
+}
+
+// verifyCertificates makes a finding of what Certificates says.
+func (a *Auditor) verifyCertificates(ctx context.Context) error {
+	f := Finding{Kind: kindCertificate, Subject: "chain"}
+	var err error
+	if f.Detail, err = a.Certificates(ctx, func(*Certificate, string) {}); err != nil {
+		return err
+	}
+	if f.Detail == "" {
+		return a.settle(ctx, f)
+	}
+	return a.note(ctx, f)
+}

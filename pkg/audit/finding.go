@@ -1,0 +1,121 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Finding is something that does not add up.
+type Finding struct {
+	ID          int64     `json:"id"`
+	Kind        string    `json:"kind"`
+	Subject     string    `json:"subject"`
+	Lost        int64     `json:"lost"`       // events, or messages where nobody knows how many events they had
+	Duplicated  int64     `json:"duplicated"` // events
+	Detail      string    `json:"detail"`
+	Aggregation string    `json:"aggregation,omitempty"`
+	Level       string    `json:"level,omitempty"`
+	FoundAt     time.Time `json:"found_at"`
+	Accepted    bool      `json:"accepted"` // somebody knows of it, and nothing can be done
+
+	part span // of findings in aggregates
+}
+
+// Residue reports whether the finding means that events are not accounted for,
+// or that nobody can say whether they are. What is not, is for people to know.
+func (f *Finding) Residue() bool {
+	return !f.Accepted && f.Kind != kindReused && f.Kind != kindReplaced
+}
+
+// note writes a finding. One that was accepted and has changed is a new one.
+func (a *Auditor) note(ctx context.Context, f Finding) error {
+	var aggregation, level, begins, ends *string
+	if f.Aggregation != "" {
+		from, until := instant(f.part.from), instant(f.part.until)
+		aggregation, level, begins, ends = &f.Aggregation, &f.Level, &from, &until
+	}
+	_, err := a.db.ExecContext(ctx, `
+		INSERT INTO weir.audit_finding AS f (kind, subject, lost, duplicated, detail, aggregation, level, begins, ends)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (kind, subject) DO UPDATE SET lost = excluded.lost, duplicated = excluded.duplicated, detail = excluded.detail,
+			seen_at = now(), settled_at = NULL, begins = excluded.begins, ends = excluded.ends,
+			found_at = CASE WHEN f.settled_at IS NULL THEN f.found_at ELSE now() END,
+			accepted_at = CASE WHEN f.settled_at IS NULL AND f.lost = excluded.lost AND f.duplicated = excluded.duplicated THEN f.accepted_at END`,
+		f.Kind, f.Subject, f.Lost, f.Duplicated, f.Detail, aggregation, level, begins, ends)
+	if err != nil {
+		return fmt.Errorf("note a finding: %w", err)
+	}
+	return nil
+}
+
+// settle says that something adds up, perhaps again.
+func (a *Auditor) settle(ctx context.Context, f Finding) error {
+	_, err := a.db.ExecContext(ctx, `UPDATE weir.audit_finding SET settled_at = now() WHERE kind = $1 AND subject = $2 AND settled_at IS NULL`, f.Kind, f.Subject)
+	if err != nil {
+		return fmt.Errorf("settle a finding: %w", err)
+	}
+	return nil
+}
+
+// findings lists what does not add up now, the oldest first.
+func (a *Auditor) findings(ctx context.Context) (all []Finding, err error) {
+	err = each(ctx, a.db, func(scan func(...any) error) error {
+		var f Finding
+		err := scan(&f.ID, &f.Kind, &f.Subject, &f.Lost, &f.Duplicated, &f.Detail, &f.Aggregation, &f.Level, &f.FoundAt, &f.Accepted)
+		f.FoundAt = f.FoundAt.UTC()
+		all = append(all, f)
+		return err
+	}, `
+		SELECT id, kind, subject, lost, duplicated, detail, coalesce(aggregation, ''), coalesce(level, ''), found_at, accepted_at IS NOT NULL
+		FROM weir.audit_finding WHERE settled_at IS NULL ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("read the findings: %w", err)
+	}
+	return all, nil
+}
+
+// Accept says of a finding that somebody knows of it: it is still shown, and
+// does not count as unaccounted for any more, unless it changes.
+func (a *Auditor) Accept(ctx context.Context, id int64) error {
+	result, err := a.db.ExecContext(ctx, `UPDATE weir.audit_finding SET accepted_at = coalesce(accepted_at, now()) WHERE id = $1 AND settled_at IS NULL`, id)
+	if err == nil {
+		var n int64
+		if n, err = result.RowsAffected(); err == nil && n == 0 {
+			return fmt.Errorf("there is no open finding %d: `weir audit` shows those that there are", id)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("accept finding %d: %w", id, err)
+	}
+	return nil
+}
+
+// plural writes a number and what it counts.
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Grouped(n) + " " + many
+}
+
+func isAre(n int64) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+// Grouped writes a number with commas: 1,204,331,870.
+func Grouped(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	start := 0
+	if n < 0 {
+		start = 1
+	}
+	for i := len(text) - 3; i > start; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,16 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+)
+
+// OpenPool opens a pool with the settings that all of Weir's connections have,
+// for who has SQL of its own: the auditor, which must not share what it checks.
+func OpenPool(ctx context.Context, cfg Config) (*sql.DB, error) {
+	db, err := Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return db.sql, nil
+}

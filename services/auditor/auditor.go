@@ -1,0 +1,143 @@
+// Package auditor is `weir auditor`: the role that proves, all the time, that
+// every event is counted once.
+package auditor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"weir/pkg/audit"
+	"weir/services/config"
+	"weir/services/health"
+	"weir/services/httpserver"
+	"weir/services/version"
+	"weir/services/wire"
+)
+
+// Command is `weir auditor`.
+func Command() *cobra.Command {
+	every := 10 * time.Second
+	cmd := &cobra.Command{
+		Use:   "auditor",
+		Short: "Prove all the time that every event is counted once",
+		Long: `Compare, every few seconds, what publishers were told is stored with the stream, the stream with the ledger, and the ledger
+with the rows of every aggregation and granularity, in number and by checksums. A message that was acknowledged and is not
+folded is given to the workers again. Once a day, and when it starts, it plants faults in tables of its own and looks whether it finds
+them. Any number may run; one works at a time. "weir audit" shows the proof.
+
+With --health it answers /healthz, /readyz and /metrics (Prometheus) at that address.`,
+		Example: `  weir auditor --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --health 0.0.0.0:8081`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd, every) },
+	}
+	cmd.Flags().DurationVar(&every, "every", every, "`time` from one pass to the next")
+	config.Flags(cmd, config.NATS, config.Postgres, config.Health, config.Definitions)
+	return cmd
+}
+
+func run(cmd *cobra.Command, every time.Duration) error {
+	cfg, err := config.Load(cmd)
+	if err != nil {
+		return err
+	}
+	if every < time.Second || every > time.Hour {
+		return config.Problems{fmt.Sprintf("--every: %s should be 1s to 1h", every)}
+	}
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	log := config.Logger(cfg)
+	var probes net.Listener
+	if cfg.HTTP.Health != "" {
+		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
+			return err
+		}
+		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	}
+	db, err := wire.Store(cmd.Context(), cfg, "auditor")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	pool, err := wire.Pool(cmd.Context(), cfg, "auditor")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pool.Close() }()
+	conn, err := wire.Stream(cmd.Context(), cfg, "auditor", log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	status := NewStatus()
+	roles, ctx := errgroup.WithContext(cmd.Context())
+	roles.Go(func() error {
+		return Run(ctx, audit.New(pool, conn, audit.Config{Version: version.String(), Budget: every / 5}), every, status, log)
+	})
+	if probes != nil {
+		log.Info("answering for the auditor's health", zap.String("url", httpserver.URL(probes)))
+		mux := http.NewServeMux()
+		mux.Handle("/", health.Handler(wire.Ready(catalog, db, conn)))
+		mux.Handle("GET /metrics", status.Metrics())
+		roles.Go(func() error { return httpserver.Serve(ctx, probes, mux) })
+	}
+	return roles.Wait()
+}
+
+// Run makes a pass after another until ctx ends, and keeps status up to date. A
+// server that is away is tried again with the next pass.
+func Run(ctx context.Context, auditor *audit.Auditor, every time.Duration, status *Status, log *zap.Logger) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	said := ""
+	for {
+		report, err := auditor.Pass(ctx)
+		if errors.Is(err, audit.ErrBusy) {
+			report, err = auditor.Report(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			log.Warn("a pass of the auditor failed", zap.Error(err))
+		default:
+			said = tell(log, report, said)
+		}
+		status.set(report, err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// tell logs what does not add up when that changes, and that all does again.
+func tell(log *zap.Logger, r *audit.Report, before string) (said string) {
+	for i := range r.Findings {
+		if f := &r.Findings[i]; f.Residue() {
+			said += f.Detail + "\n"
+		}
+	}
+	switch {
+	case said == before:
+	case said == "":
+		log.Info("the audit adds up again", zap.String("audit", r.Sentence()))
+	default:
+		for i := range r.Findings {
+			if f := &r.Findings[i]; f.Residue() {
+				log.Error("the audit does not add up", zap.Int64("finding", f.ID), zap.String("detail", f.Detail))
+			}
+		}
+	}
+	return said
+}
