@@ -71,6 +71,9 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 		if err := tx.SettleDeadLetters(ctx, b.raised.Settled); err != nil {
 			return err
 		}
+		if err := tx.WriteSources(ctx, b.sources()); err != nil {
+			return err
+		}
 		return tx.Claim(ctx, b.claims) // last: it locks what other workers want too
 	})
 	return w.settle(err, levels, delta)
