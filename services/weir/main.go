@@ -34,6 +34,7 @@ import (
 	"weir/services/replay"
 	"weir/services/shard"
 	"weir/services/signals"
+	"weir/services/sources"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -59,6 +60,7 @@ func commands() []*cobra.Command {
 		alerts.Command(),
 		deadletters.Command(),
 		shard.Command(),
+		sources.Command(),
 		purge.Command(),
 		check.Command(),
 		config.Command(),
