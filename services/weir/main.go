@@ -27,6 +27,7 @@ import (
 	"weir/services/config"
 	"weir/services/deadletters"
 	"weir/services/demo"
+	"weir/services/durability"
 	"weir/services/gateway"
 	"weir/services/healthcheck"
 	"weir/services/purge"
@@ -63,6 +64,7 @@ func commands() []*cobra.Command {
 		sources.Command(),
 		purge.Command(),
 		check.Command(),
+		durability.Command(),
 		config.Command(),
 		healthcheck.Command(),
 		version.Command(),
