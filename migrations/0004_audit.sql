@@ -26,7 +26,8 @@ CREATE TABLE weir.purged (
     PRIMARY KEY (aggregation, level)
 );
 
--- What each publisher epoch has said of itself in its newest heartbeat.
+-- What each publisher epoch has said of itself in its newest heartbeat: the one
+-- of the greatest number, whatever stream it came through.
 CREATE TABLE weir.source (
     source      text COLLATE "C" NOT NULL,
     epoch       text COLLATE "C" NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE weir.source (
     acked       bigint NOT NULL,   -- all numbers up to this one were acknowledged by the stream
     dropped     bigint NOT NULL DEFAULT 0, -- events that it gave up
     closed      boolean NOT NULL DEFAULT false, -- it ended in good order; there will be no more
+    number      bigint NOT NULL DEFAULT 0, -- of the heartbeat, from 1
     incarnation text COLLATE "C" NOT NULL, -- the stream that has the heartbeat,
     sequence    bigint NOT NULL,           -- and where: all it speaks of was stored before
     told_at     timestamptz NOT NULL,      -- when the stream stored it

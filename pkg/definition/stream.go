@@ -40,6 +40,9 @@ func newStream(d *document, l *language) *stream {
 	if !streamName.MatchString(s.schema.Name) {
 		s.bad(d.stream.Node, "stream %q: a name is 1 to 40 lower-case letters, digits, - and _, and begins with a letter", s.schema.Name)
 	}
+	if s.schema.Name == event.HeartbeatType {
+		s.bad(d.stream.Node, "stream %q: publishers say under this name which of their messages were stored; take another", s.schema.Name)
+	}
 	if len(d.attributes) == 0 {
 		s.bad(d.stream.Node, "stream %q has no attributes", s.schema.Name)
 	}

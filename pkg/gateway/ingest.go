@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"weir/pkg/event"
@@ -52,8 +49,7 @@ type Ingest struct {
 	schemas map[string]*event.Schema
 	types   string // the names of the schemas, for people
 
-	epoch string
-	n     atomic.Uint64
+	heart *heart // numbers what comes without an Idempotency-Key
 
 	// decoders are as many as can work at once. Who needs one waits: a small
 	// body may be large once it is decompressed.
@@ -77,9 +73,7 @@ func NewIngest(conn *stream.Conn, source string, schemas []*event.Schema) (*Inge
 	if !stream.ValidToken(source) {
 		return nil, fmt.Errorf("source %q is no token: 1 to 128 printable ASCII characters without space . * > /", source)
 	}
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	g := &Ingest{conn: conn, source: source, schemas: make(map[string]*event.Schema), epoch: hex.EncodeToString(random[:])}
+	g := &Ingest{conn: conn, source: source, schemas: make(map[string]*event.Schema), heart: newHeart(conn, source, newEpoch(), heartbeatEvery, true)}
 	var names []string
 	for _, schema := range schemas {
 		g.schemas[schema.Name] = schema
@@ -93,6 +87,11 @@ func NewIngest(conn *stream.Conn, source string, schemas []*event.Schema) (*Inge
 	}
 	return g, nil
 }
+
+// Close sends the last heartbeat: the messages without an Idempotency-Key have
+// an epoch of this process, as a [Publisher]'s have. It waits 2 s for it at most.
+// No request may be under way or follow.
+func (g *Ingest) Close(ctx context.Context) { g.heart.close(ctx) }
 
 // Handler returns the HTTP side. It answers 404 to every path but its own.
 func (g *Ingest) Handler() http.Handler {
@@ -144,7 +143,11 @@ func (g *Ingest) take(w http.ResponseWriter, r *http.Request) (*ingested, *probl
 	if problem != nil {
 		return nil, problem
 	}
-	id, err := g.identity(r.Header.Get("Idempotency-Key"))
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return g.publishNumbered(r.Context(), eventType, body, verdict)
+	}
+	id, err := g.identity(key)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, err.Error())
 	}
@@ -188,12 +191,23 @@ func (g *Ingest) publish(ctx context.Context, id stream.Identity, eventType stri
 	return nil, refuse(http.StatusBadRequest, fmt.Sprintf("NATS refuses the message, and would refuse it again: %v", err))
 }
 
-// identity is the client's own, or the next of this process.
-func (g *Ingest) identity(key string) (stream.Identity, error) {
-	if key == "" {
-		n := g.n.Add(1)
-		return stream.Identity{Source: g.source, Epoch: g.epoch, First: n, Last: n}, nil
+// publishNumbered is publish as the next message of this process.
+func (g *Ingest) publishNumbered(ctx context.Context, eventType string, body event.Body, verdict verdict) (*ingested, *problem) {
+	epoch, n := g.heart.take()
+	done, problem := g.publish(ctx, stream.Identity{Source: g.source, Epoch: epoch, First: n, Last: n}, eventType, body, verdict)
+	var err error
+	if problem != nil {
+		err = errNotStored
 	}
+	g.heart.settle(epoch, n, uint64(verdict.Events), err) //nolint:gosec // a count
+	return done, problem
+}
+
+// errNotStored stands for a problem that the client was told of.
+var errNotStored = errors.New("not stored")
+
+// identity is the client's own.
+func (g *Ingest) identity(key string) (stream.Identity, error) {
 	given := g.source + "/" + strings.Trim(key, `"`)
 	id, ok := stream.ParseIdentity(given)
 	// A range, even of one number, would be another way to count: by event and not by message.

@@ -2,11 +2,16 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"weir/pkg/event"
+	"weir/pkg/stream"
 )
 
 // contentType of every message: newline-delimited JSON, also for one event.
@@ -23,7 +28,8 @@ type message struct {
 	events    int
 	body      bytes.Buffer // one event a line
 	timer     *time.Timer  // cuts it when the linger is over; nil without
-	first     uint64       // its numbers, once it is cut
+	epoch     string       // and its numbers in it, once it is cut
+	first     uint64
 	last      uint64
 }
 
@@ -31,6 +37,31 @@ func (m *message) append(event []byte) {
 	m.body.Write(event)
 	m.body.WriteByte('\n')
 	m.events++
+}
+
+// check rejects what could never be folded, and brings the event onto one line.
+func (p *Publisher) check(eventType string, text []byte) ([]byte, error) {
+	if !stream.ValidToken(eventType) {
+		return nil, fmt.Errorf("publish event: type %q is no token", eventType)
+	}
+	if eventType == event.HeartbeatType {
+		return nil, errors.New("publish event: the type heartbeat is for what publishers say of themselves")
+	}
+	text = bytes.TrimSpace(text)
+	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
+		return nil, errors.New("publish event: not a JSON object")
+	}
+	if limit := p.conn.MaxPayload() - headerRoom; len(text) > limit {
+		return nil, fmt.Errorf("publish event: %d bytes, at most %d fit into a message", len(text), limit)
+	}
+	if bytes.IndexByte(text, '\n') < 0 {
+		return text, nil
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, text); err != nil {
+		return nil, fmt.Errorf("publish event: %w", err)
+	}
+	return line.Bytes(), nil
 }
 
 // Stats counts events and messages of one Publisher since it was made.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +22,11 @@ var ErrClosed = errors.New("publisher is closed")
 // epoch and number are its identity. With PublishMessage the events have the
 // numbers instead. One Publisher does one or the other, never both, because
 // both count in the same epoch.
+//
+// After the first Publish it also sends heartbeats ([event.Heartbeat]), and a
+// last one at Close. With PublishMessage it sends none: another run may go on in
+// the same epoch, so that neither "next" nor "closed" would be true of it, and
+// the heartbeats of both would have the same identities.
 type Publisher struct {
 	conn  *stream.Conn
 	cfg   PublisherConfig
@@ -30,11 +34,11 @@ type Publisher struct {
 	life  context.Context // of the messages: ends when Close gives up
 	end   context.CancelFunc
 	slots chan struct{} // one per message, from its first event to its acknowledgement
+	heart *heart        // numbers what Publish makes
 
 	mu      sync.Mutex          // let go with unlock where a message may have been cut
 	open    map[string]*message // per type, not yet cut
 	cuts    []*message          // cut, to be sent by unlock
-	last    uint64              // the number of the newest message
 	numbers numbering
 	closed  bool
 	idle    chan struct{} // closed when nothing is open or under way; nil while nobody waits
@@ -59,6 +63,10 @@ func NewPublisher(conn *stream.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("new publisher: %w", err)
 	}
+	renews := cfg.Epoch == ""
+	if renews {
+		cfg.Epoch = newEpoch()
+	}
 	codec, err := newCodec(cfg.Compression)
 	if err != nil {
 		return nil, fmt.Errorf("new publisher: %w", err)
@@ -68,12 +76,14 @@ func NewPublisher(conn *stream.Conn, cfg PublisherConfig) (*Publisher, error) {
 	return &Publisher{
 		conn: conn, cfg: cfg, codec: codec, life: life, end: end,
 		slots: make(chan struct{}, cfg.MaxInFlight),
+		heart: newHeart(conn, cfg.Source, cfg.Epoch, cfg.HeartbeatEvery, renews),
 		open:  make(map[string]*message),
 	}, nil
 }
 
-// Epoch is the epoch of this Publisher's identities.
-func (p *Publisher) Epoch() string { return p.cfg.Epoch }
+// Epoch is the epoch of the next message. Where none was given it is another
+// one after messages were given up.
+func (p *Publisher) Epoch() string { return p.heart.name() }
 
 // Publish accepts one event, a JSON object, as part of the next message of its
 // type. It waits only while MaxInFlight messages are open or under way, and
@@ -122,7 +132,7 @@ func (p *Publisher) PublishMessage(ctx context.Context, eventType string, events
 	if first == 0 || first > stream.MaxNumber || last > stream.MaxNumber {
 		return fmt.Errorf("publish message: event numbers %d to %d are not within 1 to %d", first, last, uint64(stream.MaxNumber))
 	}
-	m := &message{eventType: eventType, first: first, last: last}
+	m := &message{eventType: eventType, epoch: p.cfg.Epoch, first: first, last: last}
 	for i, event := range events {
 		event, err := p.check(eventType, event)
 		if err != nil {
@@ -155,28 +165,6 @@ func (p *Publisher) decide(numbers numbering) error {
 		return errors.New("a publisher takes either Publish or PublishMessage, not both: they number the same epoch")
 	}
 	return nil
-}
-
-// check rejects what could never be folded, and brings the event onto one line.
-func (p *Publisher) check(eventType string, event []byte) ([]byte, error) {
-	if !stream.ValidToken(eventType) {
-		return nil, fmt.Errorf("publish event: type %q is no token", eventType)
-	}
-	event = bytes.TrimSpace(event)
-	if len(event) < 2 || event[0] != '{' || event[len(event)-1] != '}' {
-		return nil, errors.New("publish event: not a JSON object")
-	}
-	if limit := p.conn.MaxPayload() - headerRoom; len(event) > limit {
-		return nil, fmt.Errorf("publish event: %d bytes, at most %d fit into a message", len(event), limit)
-	}
-	if bytes.IndexByte(event, '\n') < 0 {
-		return event, nil
-	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, event); err != nil {
-		return nil, fmt.Errorf("publish event: %w", err)
-	}
-	return line.Bytes(), nil
 }
 
 // roomFor returns the open message of the type, with room for size bytes more.
@@ -270,8 +258,8 @@ func (p *Publisher) cut(m *message) {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	p.last++
-	m.first, m.last = p.last, p.last
+	m.epoch, m.first = p.heart.take()
+	m.last = m.first
 	p.cuts = append(p.cuts, m)
 }
 
@@ -297,7 +285,7 @@ func (p *Publisher) unlock() {
 // publishers fill the connection's own room ([stream.Config] MaxInFlight), it
 // waits there.
 func (p *Publisher) send(m *message) {
-	id := stream.Identity{Source: p.cfg.Source, Epoch: p.cfg.Epoch, First: m.first, Last: m.last}
+	id := stream.Identity{Source: p.cfg.Source, Epoch: m.epoch, First: m.first, Last: m.last}
 	err := p.conn.PublishAsync(p.life, stream.Outgoing{
 		Subject:         stream.EventSubject(m.eventType, p.cfg.Source),
 		MsgID:           id.String(),
@@ -317,6 +305,9 @@ func (p *Publisher) settle(m *message, duplicate bool, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.numbers == countMessages {
+		p.heart.settle(m.epoch, m.first, uint64(m.events), err)
+	}
 	p.stats.settle(m, duplicate, err)
 	if err != nil && p.failure == nil {
 		p.failure = err
@@ -364,13 +355,15 @@ func (p *Publisher) becomesIdle() <-chan struct{} {
 }
 
 // Close refuses further events, flushes, and gives up what is not acknowledged
-// when ctx ends; the error tells. The connection stays open.
+// when ctx ends; the error tells. The last heartbeat takes 2 s at most, and is no
+// matter of the error. The connection stays open.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	err := p.Flush(ctx)
 	p.end()
+	p.heart.close(ctx)
 	return err
 }
 

@@ -1,11 +1,11 @@
 package gateway
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
+	"weir/pkg/event"
 	"weir/pkg/stream"
 )
 
@@ -29,16 +29,23 @@ type PublisherConfig struct {
 	// while it would take one more. Default 256.
 	MaxInFlight int
 
+	// HeartbeatEvery is how often the Publisher says which of its messages were
+	// acknowledged, for auditors. Default 10 s, or none where Epoch is given; negative: none.
+	// For an epoch that was given: no other run may ever use it, and it must have
+	// room for 3 characters more.
+	HeartbeatEvery time.Duration
+
 	// OnAck, where given, is called for each message that the stream stored,
 	// with its type and its number of events. It must not block.
 	OnAck func(eventType string, events int)
 }
 
 func (c PublisherConfig) withDefaults() PublisherConfig {
-	if c.Epoch == "" {
-		var random [16]byte
-		_, _ = rand.Read(random[:]) // never fails, as of Go 1.24
-		c.Epoch = hex.EncodeToString(random[:])
+	if c.HeartbeatEvery == 0 {
+		c.HeartbeatEvery = heartbeatEvery
+		if c.Epoch != "" {
+			c.HeartbeatEvery = -1
+		}
 	}
 	if c.BatchEvents <= 0 {
 		c.BatchEvents = 100
@@ -59,8 +66,14 @@ func (c PublisherConfig) validate() error {
 	if !stream.ValidToken(c.Source) {
 		return fmt.Errorf("source %q is no token: 1 to 128 printable ASCII characters without space . * > /", c.Source)
 	}
-	if !stream.ValidEpoch(c.Epoch) {
+	switch {
+	case c.Epoch == "": // to be random
+	case !stream.ValidEpoch(c.Epoch):
 		return fmt.Errorf("epoch %q is none: 1 to 64 characters of A-Z a-z 0-9 _ . -", c.Epoch)
+	case strings.HasSuffix(c.Epoch, event.HeartbeatSuffix):
+		return fmt.Errorf("epoch %q is one of heartbeats: it must not end in %s", c.Epoch, event.HeartbeatSuffix)
+	case c.HeartbeatEvery > 0 && !stream.ValidEpoch(c.Epoch+event.HeartbeatSuffix):
+		return fmt.Errorf("epoch %q has %d characters: with heartbeats, at most %d are possible", c.Epoch, len(c.Epoch), 64-len(event.HeartbeatSuffix))
 	}
 	return nil
 }

@@ -48,6 +48,9 @@ func newPublisher(t testing.TB, conn *stream.Conn, cfg PublisherConfig) *Publish
 	if cfg.Source == "" {
 		cfg.Source = "gw-1"
 	}
+	if cfg.HeartbeatEvery == 0 {
+		cfg.HeartbeatEvery = -1 // these tests count messages
+	}
 	p, err := NewPublisher(conn, cfg)
 	if err != nil {
 		t.Fatal(err)

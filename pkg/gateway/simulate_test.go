@@ -150,7 +150,7 @@ func TestSimulator_ExpectsExactlyWhatTheStreamGets(t *testing.T) {
 	conn := replayStream(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	publisher, err := NewPublisher(conn, PublisherConfig{Source: "gw-1", OnAck: func(string, int) { cancel() }})
+	publisher, err := NewPublisher(conn, PublisherConfig{Source: "gw-1", HeartbeatEvery: -1, OnAck: func(string, int) { cancel() }})
 	if err != nil {
 		t.Fatal(err)
 	}

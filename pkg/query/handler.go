@@ -49,6 +49,7 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/deadletters           ?state= &reason= &source= &limit=, newest first
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
+//	GET /api/v1/sources               ?source= &limit=, what publishers say of themselves
 //	GET /                             a page of links, also to /readyz, which
 //	                                  the process around the handler answers
 //
@@ -64,6 +65,7 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
 	mux.Handle("/api/v1/shards", s.get(s.shards))
+	mux.Handle("/api/v1/sources", s.get(s.sources))
 	mux.Handle("/{$}", s.get(s.index))
 	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
 		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}

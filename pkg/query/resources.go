@@ -193,6 +193,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 <li><a href="/api/v1/alerts">Alerts</a></li>
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
 <li><a href="/api/v1/shards">Shards</a></li>
+<li><a href="/api/v1/sources">Sources</a></li>
 <li><a href="/readyz">Ready?</a></li>
 </ul>
 <p>A question: <code>GET /api/v1/aggregations/NAME?within=START,END&amp;per=hours&amp;select=…&amp;where=…&amp;group_by=…&amp;order_by=…&amp;limit=…</code></p>

@@ -20,6 +20,7 @@ type batch struct {
 	deadOf  []int // by dead letter: its message
 	claims  *store.Claims
 	raised  raised // where the batch is made of dead letters
+	heard   []heard
 }
 
 // origin is how a message is known to the ledger.
@@ -62,6 +63,10 @@ func (w *Worker) read(incarnation string, messages []stream.Message, claims *sto
 			continue // the batch holds this message twice
 		}
 		name, _, ok := stream.ParseEventSubject(m.Subject)
+		if name == event.HeartbeatType {
+			w.hear(b, i, m)
+			continue
+		}
 		schema := w.catalog.Stream(name)
 		if !ok || schema == nil {
 			fresh := b.claimEvents(o)
@@ -222,6 +227,7 @@ func (w *Worker) refuse(ctx context.Context, b *batch) error {
 // dropRefused takes out everything whose claim was refused, and reports
 // whether there was any.
 func (b *batch) dropRefused() (some bool) {
+	some = b.dropHeard()
 	for _, columns := range b.columns {
 		for row := range columns.Len() {
 			if b.refused(b.origins[columns.Messages[row]], int(columns.Offsets[row])) {
@@ -267,6 +273,9 @@ func (b *batch) totals() store.Totals {
 	}
 	for _, i := range b.deadOf {
 		count(i)
+	}
+	for _, h := range b.heard {
+		count(h.message)
 	}
 	return b.raised.less(t)
 }

@@ -146,6 +146,9 @@ func (w *Worker) decodeLetter(ctx context.Context, b *batch, i int, l *store.Dea
 	o.identity, o.own = stream.IdentityOf(l.Subject, l.MsgID)
 	b.origins[i] = o
 	name, _, ok := stream.ParseEventSubject(l.Subject)
+	if name == event.HeartbeatType {
+		return 0, "a heartbeat is not replayed, for its publisher sends newer ones: drop it", nil
+	}
 	schema := w.catalog.Stream(name)
 	if !ok || schema == nil {
 		return 0, fmt.Sprintf("unknown type: no stream is defined for the subject %q", l.Subject), nil

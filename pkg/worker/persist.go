@@ -95,3 +95,13 @@ func why(cause error) string {
 	}
 	return "Postgres cannot store it: " + cause.Error()
 }
+
+// inOrder takes one step after another until one fails.
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -53,32 +53,23 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 		return err
 	}
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
-	totals := b.totals()
+	shard, totals := w.cfg.ShardID, b.totals()
 	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		number, err := tx.NextBatch(ctx, w.lease, totals) // fenced
 		if err != nil {
 			return err
 		}
-		if err := tx.WriteDelta(ctx, w.cfg.ShardID, number, out.delta); err != nil {
-			return err
-		}
-		if err := tx.WriteControl(ctx, w.cfg.ShardID, out.control); err != nil {
-			return err
-		}
-		if err := tx.WriteLevels(ctx, w.cfg.ShardID, before(number, out.delta), levels); err != nil {
-			return err
-		}
-		if err := tx.WriteAlerts(ctx, out.alerts); err != nil {
-			return err
-		}
-		if err := tx.WriteDeadLetters(ctx, w.cfg.ShardID, b.dead); err != nil {
-			return err
-		}
-		if err := tx.SettleDeadLetters(ctx, b.raised.Settled); err != nil {
-			return err
-		}
-		return tx.Claim(ctx, b.claims) // last: it locks what other workers want too
+		return inOrder(
+			func() error { return tx.WriteDelta(ctx, shard, number, out.delta) },
+			func() error { return tx.WriteControl(ctx, shard, out.control) },
+			func() error { return tx.WriteLevels(ctx, shard, before(number, out.delta), levels) },
+			func() error { return tx.WriteAlerts(ctx, out.alerts) },
+			func() error { return tx.WriteDeadLetters(ctx, shard, b.dead) },
+			func() error { return tx.SettleDeadLetters(ctx, b.raised.Settled) },
+			func() error { return tx.WriteSources(ctx, b.sources()) },
+			func() error { return tx.Claim(ctx, b.claims) }, // last: it locks what other workers want too
+		)
 	})
 	return w.settle(err, levels, out.delta)
 }

@@ -30,7 +30,8 @@ func Command() *cobra.Command {
 		Short: "Answer questions over HTTP and NATS",
 		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz; and
 the service weir-query over NATS, which answers the same questions at weir.query and weir.aggregations. Any number may run.
-On SIGTERM requests in hand are answered first.`,
+It may be started before Postgres and NATS are: until they answer, /readyz says what is missing. On SIGTERM requests in hand
+are answered first.`,
 		Example: `  weir api --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --http 0.0.0.0:8080`,
 		Args:    cobra.NoArgs,
 		RunE:    run,
@@ -48,23 +49,34 @@ func run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	log := config.Logger(cfg)
-	db, err := wire.Store(cmd.Context(), cfg, "api")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	conn, err := wire.Stream(cmd.Context(), cfg, "api", log)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	listener, err := httpserver.Listen(cmd.Context(), cfg.HTTP.Listen)
 	if err != nil {
 		return err
 	}
-	log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
-	return Serve(cmd.Context(), listener, catalog, db, conn, nil, log)
+	return serveOnceConnected(cmd.Context(), listener, catalog, cfg, config.Logger(cfg))
+}
+
+// serveOnceConnected is Serve, with answers that say so until there are connections.
+func serveOnceConnected(ctx context.Context, listener net.Listener, catalog *definition.Catalog, cfg config.Config, log *zap.Logger) error {
+	var links wire.Links
+	defer links.Close()
+	front := newFront(links.Ready(catalog))
+	roles, ctx := errgroup.WithContext(ctx)
+	roles.Go(func() error { return httpserver.Serve(ctx, listener, front) })
+	roles.Go(func() error {
+		db, conn, err := links.Open(ctx, cfg, "api", log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		questions := newBinding(catalog, db, conn, log)
+		front.put(handler(questions, conn, nil))
+		log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
+		return conn.Serve(ctx, service(questions, conn))
+	})
+	return roles.Wait()
 }
 
 // Serve answers questions over HTTP, at the listener, and over NATS until ctx
@@ -150,7 +162,7 @@ func (b *binding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // are any.
 func handler(questions *binding, conn *stream.Conn, metrics http.Handler) http.Handler {
 	server := questions.unbound.Server
-	probes := health.Handler(wire.Ready(server.Catalog, server.DB, conn))
+	probes := health.Handler(wire.NewLinks(server.DB, conn).Ready(server.Catalog))
 	mux := http.NewServeMux()
 	mux.Handle("/", questions)
 	mux.Handle("/healthz", probes)

@@ -63,30 +63,29 @@ func run(cmd *cobra.Command, every time.Duration) error {
 		}
 		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
 	}
-	db, err := wire.Store(cmd.Context(), cfg, "auditor")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	pool, err := wire.Pool(cmd.Context(), cfg, "auditor")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = pool.Close() }()
-	conn, err := wire.Stream(cmd.Context(), cfg, "auditor", log)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+	var links wire.Links
+	defer links.Close()
 	status := NewStatus()
 	roles, ctx := errgroup.WithContext(cmd.Context())
 	roles.Go(func() error {
+		_, conn, err := links.Open(ctx, cfg, "auditor", log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		pool, err := wire.Pool(ctx, cfg, "auditor")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = pool.Close() }()
 		return Run(ctx, audit.New(pool, conn, audit.Config{Version: version.String(), Budget: every / 5}), every, status, log)
 	})
 	if probes != nil {
 		log.Info("answering for the auditor's health", zap.String("url", httpserver.URL(probes)))
 		mux := http.NewServeMux()
-		mux.Handle("/", health.Handler(wire.Ready(catalog, db, conn)))
+		mux.Handle("/", health.Handler(links.Ready(catalog)))
 		mux.Handle("GET /metrics", status.Metrics())
 		roles.Go(func() error { return httpserver.Serve(ctx, probes, mux) })
 	}

@@ -46,6 +46,9 @@ type NATSConfig struct {
 	URL URL `koanf:"url"`
 	// Creds is a NATS credentials file (JWT and seed). Empty: none.
 	Creds string `koanf:"creds"`
+	// Monitor is where the servers' monitoring ports are, http://host:port, several separated by commas: only
+	// there they say how often they write to their disks. Empty: not known.
+	Monitor URL `koanf:"monitor"`
 }
 
 // PostgresConfig is the way to the database, and the limits of its connection pool.

@@ -13,7 +13,7 @@ type Group string
 
 // The groups. A role that gives NATS or Postgres needs the URL of it; see Embedded for the exception.
 const (
-	NATS        Group = "nats"        // --nats, --nats-creds
+	NATS        Group = "nats"        // --nats, --nats-creds, --nats-monitor
 	Postgres    Group = "postgres"    // --postgres
 	Listen      Group = "listen"      // --http ADDR: the role serves the API
 	API         Group = "api"         // --http URL: the role is a client of the API
@@ -25,7 +25,7 @@ const (
 	Embedded Group = "embedded" // --http ADDR, --postgres
 	// Unused gives a role the flags of NATS and Postgres that it does not use, so that one set of flags fits
 	// all roles. It comes last.
-	Unused Group = "unused" // --nats, --nats-creds, --postgres
+	Unused Group = "unused" // --nats, --nats-creds, --nats-monitor, --postgres
 )
 
 const (
@@ -50,6 +50,7 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 		case NATS:
 			add("nats", "nats.url", "`URL` of the NATS server, several separated by commas")
 			add("nats-creds", "nats.creds", "NATS credentials `file`")
+			add("nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports, to see how durable they are; several separated by commas")
 		case Postgres:
 			add("postgres", "postgres.url", "`URL` of the database, postgres://user:password@host:port/database")
 		case Listen:
@@ -72,6 +73,7 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			for _, flag := range []struct{ name, setting, usage string }{
 				{"nats", "nats.url", "`URL` of the NATS server"},
 				{"nats-creds", "nats.creds", "NATS credentials `file`"},
+				{"nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports"},
 				{"postgres", "postgres.url", "`URL` of the database"},
 			} {
 				if cmd.Flags().Lookup(flag.name) == nil {

@@ -67,6 +67,13 @@ func (c Config) urlProblems() Problems {
 			break
 		}
 	}
+	for address := range strings.SplitSeq(string(c.NATS.Monitor), ",") {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if c.NATS.Monitor != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			p.add("nats.monitor must be http://host:port, several separated by commas; it is %q", c.NATS.Monitor)
+			break
+		}
+	}
 	if text := string(c.Postgres.URL); text != "" {
 		isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 		if isURL {

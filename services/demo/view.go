@@ -46,7 +46,8 @@ func newView(out io.Writer, instance *local.Instance, steps int) *view {
     go run ./services/weir query ApiVersionPerAppAgg --last 1h --per minutes \
       --group-by apiName --select "apiName,sum(totalRequestCount)"
 
-  All events are generated. Ctrl-C ends the demo and checks every count.
+  All events are generated, and not kept through a power cut (weir up does
+  that). Ctrl-C ends the demo and checks every count.
 `, steps, instance.HTTPURL, instance.NATSURL, instance.PostgresURL))
 	return v
 }

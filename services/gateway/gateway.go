@@ -88,6 +88,7 @@ func run(cmd *cobra.Command, o options) error {
 	}
 	log.Info("gateway listens", zap.String("address", listener.Addr().String()))
 	group, ctx := errgroup.WithContext(cmd.Context())
+	defer ingest.Close(context.WithoutCancel(cmd.Context()))
 	group.Go(func() error { return httpserver.Serve(ctx, listener, handler(ingest, conn)) })
 	if o.simulate > 0 {
 		group.Go(func() error { return simulate(ctx, conn, o) })

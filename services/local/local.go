@@ -29,6 +29,7 @@ import (
 	"weir/services/apply"
 	"weir/services/auditor"
 	"weir/services/config"
+	"weir/services/durability"
 	"weir/services/httpserver"
 	"weir/services/version"
 	"weir/services/wire"
@@ -43,7 +44,7 @@ type Options struct {
 	NATSListen     string // host:port; "" a free port
 	PostgresListen string // host:port; "" a free port
 	Backfill       bool   // aggregations that are added get what the stream still holds of before
-	Durable        bool   // Postgres keeps what it confirmed over a power cut
+	Durable        bool   // both servers keep what they confirmed over a power cut
 	Catalog        *definition.Catalog
 	// Settings hold the rest: an external Postgres's URL ("" for a private
 	// one), the address of the HTTP API, the sizes of batches.
@@ -106,7 +107,19 @@ func (i *Instance) start(ctx context.Context) error {
 	if i.Catalog, err = wire.Bind(ctx, i.options.Catalog, i.DB); err != nil {
 		return err
 	}
+	if err := i.reportDurability(ctx); err != nil {
+		return err
+	}
 	return i.startRoles(ctx)
+}
+
+// reportDurability says what is less durable than promised; with Durable alone
+// is anything promised.
+func (i *Instance) reportDurability(ctx context.Context) error {
+	if !i.options.Durable {
+		return nil
+	}
+	return durability.Report(ctx, i.DB, i.Conn, durability.Sync{Always: true}, i.options.Log)
 }
 
 func (i *Instance) startServers(ctx context.Context) (err error) {
@@ -117,7 +130,7 @@ func (i *Instance) startServers(ctx context.Context) (err error) {
 	if err = i.listen(ctx); err != nil {
 		return err
 	}
-	if i.nats, err = embedded.StartNATS(embedded.NATSConfig{Dir: o.Dir, Listen: o.NATSListen, Logger: o.Log}); err != nil {
+	if i.nats, err = embedded.StartNATS(embedded.NATSConfig{Dir: o.Dir, Listen: o.NATSListen, Logger: o.Log, SyncAlways: o.Durable}); err != nil {
 		return err
 	}
 	i.NATSURL = i.nats.URL()

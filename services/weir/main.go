@@ -30,6 +30,7 @@ import (
 	"weir/services/config"
 	"weir/services/deadletters"
 	"weir/services/demo"
+	"weir/services/durability"
 	"weir/services/gateway"
 	"weir/services/healthcheck"
 	"weir/services/purge"
@@ -37,6 +38,7 @@ import (
 	"weir/services/replay"
 	"weir/services/shard"
 	"weir/services/signals"
+	"weir/services/sources"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -64,9 +66,11 @@ func commands() []*cobra.Command {
 		audit.Command(),
 		deadletters.Command(),
 		shard.Command(),
+		sources.Command(),
 		purge.Command(),
 		check.Command(),
 		chaos.Command(),
+		durability.Command(),
 		config.Command(),
 		healthcheck.Command(),
 		version.Command(),

@@ -19,7 +19,6 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
-	"weir/services/health"
 	"weir/streams"
 )
 
@@ -132,24 +131,6 @@ func Explain(err error) error {
 		return fmt.Errorf("this database lacks the tables of these definitions: run `weir apply` (%w)", err)
 	}
 	return err
-}
-
-// Ready is what must work before events can be folded and questions answered.
-func Ready(catalog *definition.Catalog, db *store.DB, conn *stream.Conn) []health.Check {
-	return []health.Check{
-		{Name: "postgres", Check: db.Ping},
-		{Name: "tables", Check: func(ctx context.Context) error {
-			missing, err := db.Missing(ctx, catalog.Aggregations)
-			if err == nil && missing != "" {
-				err = errors.New(missing)
-			}
-			return err
-		}},
-		{Name: "nats", Check: func(ctx context.Context) error {
-			_, err := conn.State(ctx)
-			return err
-		}},
-	}
 }
 
 // Stream connects to NATS; role is what NATS shows the connection as.

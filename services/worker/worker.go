@@ -11,6 +11,7 @@ import (
 
 	"weir/pkg/worker"
 	"weir/services/config"
+	"weir/services/durability"
 	"weir/services/health"
 	"weir/services/httpserver"
 	"weir/services/wire"
@@ -28,8 +29,9 @@ the same one is refused. Workers that have no lasting name, as those of a Kubern
 to pool-N that nobody holds, and one that starts anew takes another if its old one is still held. "weir shard" lists,
 retires, merges and renames shards.
 
-On SIGTERM the batch in hand is finished first, and what else was fetched goes to other workers at once. With --health it answers /healthz (it runs) and /readyz (Postgres and NATS
-answer, and all is provisioned) at that address.`,
+On SIGTERM the batch in hand is finished first, and what else was fetched goes to other workers at once. With --health it
+answers /healthz (it runs) and /readyz (Postgres and NATS answer, and all is provisioned) at that address. It may be started
+before Postgres and NATS are: it waits for them.`,
 		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1
   weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-pool 8`,
 		Args: cobra.NoArgs,
@@ -56,31 +58,40 @@ func run(cmd *cobra.Command, _ []string) error {
 		}
 		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
 	}
-	db, err := wire.Store(cmd.Context(), cfg, "worker")
-	if err != nil {
-		return err
+	var links wire.Links
+	defer links.Close()
+	work := func(ctx context.Context) error {
+		db, conn, err := links.Open(ctx, cfg, "worker", log)
+		if err != nil {
+			return unlessStopped(ctx, err)
+		}
+		if err := durability.Report(ctx, db, conn, durability.OfMonitors(ctx, cfg), log); err != nil {
+			return unlessStopped(ctx, err)
+		}
+		c := Config(cfg)
+		if c.Failpoints, err = wire.Failpoints(); err != nil {
+			return err
+		}
+		return worker.New(c, catalog, db, conn, log).Run(ctx)
 	}
-	defer func() { _ = db.Close() }()
-	conn, err := wire.Stream(cmd.Context(), cfg, "worker", log)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	c := Config(cfg)
-	if c.Failpoints, err = wire.Failpoints(); err != nil {
-		return err
-	}
-	w := worker.New(c, catalog, db, conn, log)
 	if probes == nil {
-		return w.Run(cmd.Context())
+		return work(cmd.Context())
 	}
 	log.Info("answering for the worker's health", zap.String("url", httpserver.URL(probes)))
 	group, ctx := errgroup.WithContext(cmd.Context())
 	alive, dead := context.WithCancel(context.WithoutCancel(ctx)) // as long as the worker runs, its last batch included
 	defer dead()
-	group.Go(func() error { defer dead(); return w.Run(ctx) })
-	group.Go(func() error { return httpserver.Serve(alive, probes, health.Handler(wire.Ready(catalog, db, conn))) })
+	group.Go(func() error { defer dead(); return work(ctx) })
+	group.Go(func() error { return httpserver.Serve(alive, probes, health.Handler(links.Ready(catalog))) })
 	return group.Wait()
+}
+
+// unlessStopped is nil where the error is that the role was asked to end.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // Config is the worker's part of the configuration.
