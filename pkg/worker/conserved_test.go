@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -110,7 +111,7 @@ func period(at int64) int64 { return at - at%(15*60*1_000_000) }
 
 // history is the naive oracle: what must be folded, by period, of the messages
 // that the stream holds, if all of them are. It takes each identity once, the
-// first time, and no dead letters.
+// first time, and no dead letters but those that were folded since.
 func (h *harness) history(subject, timeAttribute string) sums {
 	h.t.Helper()
 	history, err := h.conn.History(h.t.Context())
@@ -128,21 +129,17 @@ func (h *harness) history(subject, timeAttribute string) sums {
 		}
 		messages = append(messages, more...)
 	}
-	dead := h.counts(`SELECT sequence || ' ' || event_offset, count(*) FROM weir.dead_letter GROUP BY 1`)
+	dead := h.counts(`SELECT sequence || ' ' || event_offset, count(*) FROM weir.dead_letter WHERE state <> 'folded' AND aggregation = '' GROUP BY 1`)
 	sum, seen := sums{}, map[string]bool{}
 	for _, m := range messages {
 		id, own := m.Identity()
-		for offset, line := range strings.Split(strings.TrimSpace(string(m.Data)), "\n") {
+		for offset, fields := range bodies(m) {
 			base, number, place := event.ForeignChecksumBase(history.Incarnation(), m.Stored.UnixMicro()), m.Sequence, offset
 			if own {
 				base, number = event.ChecksumBase(id.Source, id.Epoch), id.First
 			}
 			if own && id.Count() > 1 {
 				number, place = id.First+uint64(offset), 0
-			}
-			var fields map[string]any
-			if err := json.Unmarshal([]byte(line), &fields); err != nil {
-				h.t.Fatal(err)
 			}
 			at, _ := fields[timeAttribute].(float64) // milliseconds
 			whole, one := fmt.Sprint(m.Sequence, " -1"), fmt.Sprint(m.Sequence, " ", offset)
@@ -153,6 +150,33 @@ func (h *harness) history(subject, timeAttribute string) sums {
 		}
 	}
 	return sum
+}
+
+// bodies reads the events of a message; one that is broken is empty.
+func bodies(m stream.Message) (events []map[string]any) {
+	if strings.Contains(m.ContentType(), "ndjson") {
+		for line := range strings.Lines(strings.TrimSpace(string(m.Data))) {
+			var fields map[string]any
+			_ = json.Unmarshal([]byte(line), &fields) // then it is a dead letter
+			events = append(events, fields)
+		}
+		return events
+	}
+	decoder := json.NewDecoder(bytes.NewReader(m.Data))
+	for {
+		var value any
+		if decoder.Decode(&value) != nil {
+			return events
+		}
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		for _, one := range list {
+			fields, _ := one.(map[string]any)
+			events = append(events, fields)
+		}
+	}
 }
 
 // Messages of every kind, some in several batches and cut otherwise: what is
