@@ -109,13 +109,19 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadAnswer reads an answer as JSON, as HTTP and NATS give it.
+// ReadAnswer reads an answer as JSON, as HTTP and NATS give it. Each of its rows
+// has a cell for each column.
 func ReadAnswer(body []byte) (*Answer, error) {
 	answer := &Answer{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	if err := decoder.Decode(answer); err != nil {
 		return nil, fmt.Errorf("read an answer: %w", err)
+	}
+	for i, cells := range answer.Rows {
+		if len(cells) != len(answer.Columns) {
+			return nil, fmt.Errorf("read an answer: row %d has %d cells for %d columns", i+1, len(cells), len(answer.Columns))
+		}
 	}
 	return answer, nil
 }
