@@ -118,10 +118,15 @@ func ReadAnswer(body []byte) (*Answer, error) {
 	if err := decoder.Decode(answer); err != nil {
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
-	for i, cells := range answer.Rows {
-		if len(cells) != len(answer.Columns) {
-			return nil, fmt.Errorf("read an answer: row %d has %d cells for %d columns", i+1, len(cells), len(answer.Columns))
+	return answer, answer.check()
+}
+
+// check finds rows that cannot be printed.
+func (a *Answer) check() error {
+	for i, cells := range a.Rows {
+		if len(cells) != len(a.Columns) {
+			return fmt.Errorf("read an answer: row %d has %d cells for %d columns", i+1, len(cells), len(a.Columns))
 		}
 	}
-	return answer, nil
+	return nil
 }
