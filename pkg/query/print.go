@@ -139,7 +139,7 @@ func (t terminalJSON) Write(value []byte) (int, error) {
 	for rest := value; len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)
 		switch {
-		case r == '\n' || unicode.IsPrint(r) && !(r == utf8.RuneError && size == 1):
+		case r == '\n' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1):
 			out = append(out, rest[:size]...)
 		case r > 0xFFFF:
 			high, low := utf16.EncodeRune(r)

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -332,5 +331,4 @@ func checkLogs(t *testing.T, logs *logBuffer) {
 			t.Errorf("a batch failed: %.500s", line)
 		}
 	}
-	slices.Sort(logs.lines)
 }
