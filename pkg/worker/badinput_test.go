@@ -247,7 +247,7 @@ func (r *corpusRun) checkHeld(h *harness) {
 // checkDeadLetters reads the dead letters in both ways in which they are read.
 func (r *corpusRun) checkDeadLetters(h *harness) {
 	h.t.Helper()
-	stored, err := h.db.DeadLetters(h.t.Context(), 10_000)
+	stored, err := h.db.DeadLetters(h.t.Context(), store.DeadLetterFilter{Limit: 10_000})
 	if err != nil {
 		h.t.Fatal(err)
 	}
