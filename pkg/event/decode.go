@@ -53,7 +53,7 @@ func (d *Decoder) Decode(body Body, origin Origin, into *Columns) (int, []Reject
 	if err != nil {
 		return 0, nil, err
 	}
-	if strings.Contains(body.ContentType, "ndjson") {
+	if strings.Contains(strings.ToLower(body.ContentType), "ndjson") {
 		return d.decodeLines(plain, origin, into)
 	}
 	return d.decodeValues(plain, origin, into)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"weir/pkg/badinput"
 )
 
 // stored is when the test messages were stored: 2026-11-22T10:00:00Z.
@@ -224,6 +226,12 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed), "application/json", "")
 		f.Add([]byte(seed), "application/x-ndjson", "")
 	}
+	err := badinput.Seeds(func(m badinput.Message) {
+		f.Add(m.Body, m.Header("Content-Type"), m.Header("Content-Encoding"))
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, data []byte, contentType, encoding string) {
 		columns, n, rejects, err := decodeText(t, Body{Data: data, ContentType: contentType, Encoding: encoding})
 		if err != nil && (n != 0 || len(rejects) != 0 || columns.Len() != 0) {
@@ -236,6 +244,22 @@ func FuzzDecode(f *testing.F) {
 			if columns.Cells[2][row] < 0 || columns.Times[row] <= 0 || columns.Times[row] > stored+time.Hour.Microseconds() {
 				t.Fatalf("row %d is out of bounds", row)
 			}
+		}
+	})
+}
+
+// A time that is read is one that is written and read again as the same.
+func FuzzParseTime(f *testing.F) {
+	for _, seed := range []string{"2026-11-22T10:00:00Z", "2026-11-22 10:00:00.25 +05:30", "0001-01-01T00:00:00+18:00", "9999-12-31 23:59:59.999999999", "2016-12-31T23:59:60Z"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		at, err := ParseTime(text)
+		if err != nil || at < earliest || at > latest {
+			return
+		}
+		if again, err := ParseTime(formatTime(at)); err != nil || again != at {
+			t.Fatalf("%q is %d, written %s, which is read as %d, %v", text, at, formatTime(at), again, err)
 		}
 	})
 }

@@ -109,6 +109,9 @@ func readFloat(token jsontext.Token) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s is no number that fits a double", token.String())
 	}
+	if f == 0 {
+		f = 0 // not -0, which would be a group of its own
+	}
 	return f, nil
 }
 
@@ -152,12 +155,17 @@ func scale(n int64, unit time.Duration) (int64, error) {
 	return n * factor, nil
 }
 
+// maxOffset is how far from UTC a time may be written, in seconds: as far as in
+// Java. Go takes 24 hours, which nobody means.
+const maxOffset = 18 * 60 * 60
+
 // ParseTime reads a time written as text: RFC 3339, or Siddhi's
 // `2006-01-02 15:04:05` with optional fraction and offset (` +05:30`); no
 // offset means UTC. It returns microseconds since 1970 UTC.
 func ParseTime(text string) (int64, error) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999 Z07:00", "2006-01-02T15:04:05.999999999"} {
-		if t, err := time.Parse(layout, text); err == nil {
+		t, err := time.Parse(layout, text)
+		if _, offset := t.Zone(); err == nil && offset >= -maxOffset && offset <= maxOffset {
 			return t.UnixMicro(), nil
 		}
 	}

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+
+	"weir/pkg/badinput"
 )
 
 // sharedData is the folder of real logs beside the project; it is no part of it.
@@ -359,6 +362,9 @@ func FuzzNASA(f *testing.F) {
 func FuzzJSONL(f *testing.F) {
 	f.Add(`{"requestTimestamp":1431857103000}`)
 	f.Add(`{"requestTimestamp":"2015-05-17T12:05:03Z","a":{"b":[1,null]}}`)
+	if err := badinput.Seeds(func(m badinput.Message) { f.Add(string(m.Body)) }); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text string) { checkLine(t, JSONL, text) })
 }
 
@@ -368,6 +374,9 @@ func checkLine(t *testing.T, format Format, text string) {
 	line := format.line([]byte(text), "replay", day)
 	if (line.Malformed == "") == (line.Event == nil) {
 		t.Fatalf("neither event nor malformed: %+v", line)
+	}
+	if at := strings.IndexFunc(line.Malformed, func(r rune) bool { return !unicode.IsPrint(r) }); at >= 0 {
+		t.Fatalf("the reason moves the cursor: %q", line.Malformed)
 	}
 	if line.Event != nil && (!json.Valid(line.Event) || bytes.IndexByte(line.Event, 0) >= 0) {
 		t.Fatalf("no JSON: %q", line.Event)

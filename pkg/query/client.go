@@ -38,7 +38,7 @@ func (c *Client) Ask(ctx context.Context, aggregation string, values url.Values)
 		return nil, errors.New("the question has no parameters: give at least within and per")
 	}
 	answer.Answer.Rows = *answer.Rows
-	return &answer.Answer, nil
+	return &answer.Answer, answer.check()
 }
 
 // Aggregations lists what can be asked for.

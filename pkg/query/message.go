@@ -109,7 +109,8 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadAnswer reads an answer as JSON, as HTTP and NATS give it.
+// ReadAnswer reads an answer as JSON, as HTTP and NATS give it. Each of its rows
+// has a cell for each column.
 func ReadAnswer(body []byte) (*Answer, error) {
 	answer := &Answer{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
@@ -117,5 +118,15 @@ func ReadAnswer(body []byte) (*Answer, error) {
 	if err := decoder.Decode(answer); err != nil {
 		return nil, fmt.Errorf("read an answer: %w", err)
 	}
-	return answer, nil
+	return answer, answer.check()
+}
+
+// check finds rows that cannot be printed.
+func (a *Answer) check() error {
+	for i, cells := range a.Rows {
+		if len(cells) != len(a.Columns) {
+			return fmt.Errorf("read an answer: row %d has %d cells for %d columns", i+1, len(cells), len(a.Columns))
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -59,7 +60,9 @@ func WriteAligned(w io.Writer, lines [][]string, right []bool) error {
 }
 
 // WriteCSV writes the answer as CSV (RFC 4180) with a line of names. A text
-// that a spreadsheet would run as a formula gets an apostrophe before it.
+// that a spreadsheet would run as a formula gets an apostrophe before it, and
+// control characters other than tabs and line ends are replaced: CSV is also
+// shown in terminals.
 func (a *Answer) WriteCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(safe(a.Columns, nil)); err != nil {
@@ -78,15 +81,23 @@ func (a *Answer) WriteCSV(w io.Writer) error {
 	return out.Error()
 }
 
+// formulas are the characters with which one begins; the last four are full-width.
+const formulas = "=+-@\t\r\n＝＋－＠"
+
 // safe defuses what would be a formula; a number is none, though it may begin
 // with a minus.
 func safe(line []string, cells []any) []string {
 	safe := make([]string, len(line))
 	for i, cell := range line {
-		if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) && (cells == nil || !isNumber(cells[i])) {
+		if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune(formulas, first) && (cells == nil || !isNumber(cells[i])) {
 			cell = "'" + cell
 		}
-		safe[i] = cell
+		safe[i] = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) {
+				return '\uFFFD'
+			}
+			return r
+		}, cell)
 	}
 	return safe
 }
@@ -113,6 +124,35 @@ func text(cell any) string {
 		}
 	}
 	return fmt.Sprint(cell)
+}
+
+// TerminalJSON returns a writer for JSON that may be shown in a terminal: what
+// does not print is escaped. It takes whole values at a time, as encoders write
+// them.
+func TerminalJSON(w io.Writer) io.Writer { return terminalJSON{w} }
+
+type terminalJSON struct{ w io.Writer }
+
+// Write relies on JSON having such characters inside texts only.
+func (t terminalJSON) Write(value []byte) (int, error) {
+	out := make([]byte, 0, len(value))
+	for rest := value; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == '\n' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1):
+			out = append(out, rest[:size]...)
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		rest = rest[size:]
+	}
+	if _, err := t.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(value), nil
 }
 
 // printable keeps what came over the network from moving the cursor or

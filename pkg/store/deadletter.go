@@ -80,6 +80,8 @@ const (
 	// MaxPayload is how much of a dead letter's payload is kept, in bytes. The
 	// stream still has all of it.
 	MaxPayload = 1 << 20
+	// maxReason is how much of a reason is kept, in bytes.
+	maxReason = 500
 	// listedPayload is how much of it a list shows.
 	listedPayload = 1 << 10
 	// writtenPayload bounds what one statement carries.
@@ -136,7 +138,7 @@ func (tx *Tx) writeDeadLetters(ctx context.Context, shardID string, letters []De
 			AS l (reason, source, subject, msg_id, content_type, content_encoding, incarnation, sequence,
 				event_offset, events, stored_at, aggregation, payload, payload_size, split_from)`,
 		shardID,
-		text(func(l *DeadLetter) string { return l.Reason }),
+		text(func(l *DeadLetter) string { return short(l.Reason) }),
 		text(func(l *DeadLetter) string { return l.Source }),
 		text(func(l *DeadLetter) string { return l.Subject }),
 		text(func(l *DeadLetter) string { return l.MsgID }),
@@ -170,6 +172,15 @@ func offsets(events []int) string {
 		b = strconv.AppendInt(b, int64(offset), 10)
 	}
 	return string(append(b, '}'))
+}
+
+// short leaves out the middle of a reason that quotes something endless; the
+// payload has it.
+func short(reason string) string {
+	if len(reason) <= maxReason {
+		return reason
+	}
+	return reason[:maxReason/2] + " … " + reason[len(reason)-maxReason/2:]
 }
 
 // plain makes any bytes storable as Postgres text.

@@ -146,7 +146,7 @@ func (tx *Tx) SettleDeadLetters(ctx context.Context, settled Settled) error {
 	}
 	reasons := make([]string, len(settled.Reasons))
 	for i, reason := range settled.Reasons {
-		reasons[i] = plain(reason)
+		reasons[i] = plain(short(reason))
 	}
 	result, err := tx.tx.ExecContext(ctx, `
 		WITH locked AS (SELECT id FROM weir.dead_letter WHERE id = ANY ($1) AND state = 'replay' ORDER BY id FOR UPDATE)

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
 // open returns a pool on the database.
-func open(t *testing.T, address string) *DB {
+func open(t testing.TB, address string) *DB {
 	t.Helper()
 	db, err := Open(t.Context(), Config{URL: address, MaxOpen: 20})
 	if err != nil {
@@ -27,7 +27,7 @@ func open(t *testing.T, address string) *DB {
 
 // migrated returns a pool on a database of its own with Weir's tables and
 // those of the definitions.
-func migrated(t *testing.T, defs ...*aggregation.Definition) *DB {
+func migrated(t testing.TB, defs ...*aggregation.Definition) *DB {
 	t.Helper()
 	db := open(t, embeddedtest.Postgres(t))
 	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {

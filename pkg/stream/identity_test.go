@@ -3,6 +3,8 @@ package stream
 import (
 	"strings"
 	"testing"
+
+	"weir/pkg/badinput"
 )
 
 func TestParseIdentity_AcceptsNumbersAndRanges(t *testing.T) {
@@ -39,6 +41,9 @@ func FuzzParseIdentity(f *testing.F) {
 	for _, seed := range []string{"gw-1/00ff/1", "gw-1/e/7-9", "g/e/5-5", "g/e/0", "g//1", "a/b/18446744073709551615"} {
 		f.Add(seed)
 	}
+	if err := badinput.Seeds(func(m badinput.Message) { f.Add(m.Header("Nats-Msg-Id")) }); err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		id, ok := ParseIdentity(text)
 		if !ok {
@@ -53,6 +58,30 @@ func FuzzParseIdentity(f *testing.F) {
 		}
 		if id.First != id.Last && id.String() != text {
 			t.Fatalf("%q has a second spelling %q", text, id.String())
+		}
+	})
+}
+
+// A subject that is taken apart is put together as the same, and fits into an
+// identity; all others have no parts.
+func FuzzParseEventSubject(f *testing.F) {
+	if err := badinput.Seeds(func(m badinput.Message) { f.Add(m.Subject) }); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, subject string) {
+		eventType, source, ok := ParseEventSubject(subject)
+		if !ok {
+			if eventType != "" || source != "" {
+				t.Fatalf("%q is refused, with parts %q and %q", subject, eventType, source)
+			}
+			return
+		}
+		if EventSubject(eventType, source) != subject || strings.Count(subject, ".") != 2 {
+			t.Fatalf("%q has the parts %q and %q", subject, eventType, source)
+		}
+		id := Identity{Source: source, Epoch: "e", First: 1, Last: 1}
+		if again, ok := ParseIdentity(id.String()); !ok || again != id {
+			t.Fatalf("%q cannot be an identity's source: %+v, %v", source, again, ok)
 		}
 	})
 }

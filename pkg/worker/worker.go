@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
@@ -331,25 +332,35 @@ func (w *Worker) end(ctx, work context.Context, failed error) error {
 // keepLease leases the shard again if the connection that held it is gone.
 // Meanwhile a worker with newer definitions may have written the shard: what the
 // levels lack is read again, and where there are newer definitions this worker
-// ends, for it would leave out what it does not know.
+// ends, for it would leave out what it does not know. While Postgres is away it
+// waits, as long as ctx lives.
 func (w *Worker) keepLease(ctx context.Context) error {
 	if w.lease.Check(ctx) == nil {
 		return nil
 	}
 	_ = w.lease.Close() // its connection is broken
-	err := w.leaseShard(ctx)
-	var taken store.ErrShardTaken
-	var closed store.ErrShardClosed
-	switch {
-	case errors.As(err, &taken) || errors.As(err, &closed):
-		return fmt.Errorf("%w: %w", store.ErrFenced, err)
-	case errors.Is(err, store.ErrFenced):
-		return err
-	case err != nil:
-		return nil //nolint:nilerr // Postgres is still away: the next try finds out
+	for {
+		err := w.leaseShard(ctx)
+		var taken store.ErrShardTaken
+		var closed store.ErrShardClosed
+		switch {
+		case errors.As(err, &taken) || errors.As(err, &closed):
+			return fmt.Errorf("%w: %w", store.ErrFenced, err)
+		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
+			return err
+		case err == nil:
+			w.cascade = nil
+			return w.current(ctx)
+		}
+		// Not to be flushed with the former lease: half of this may have been done,
+		// and that is no longer valid then.
+		w.log.Warn("shard not leased again, trying again", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(backoffBase + rand.N(backoffBase)):
+		}
 	}
-	w.cascade = nil
-	return w.current(ctx)
 }
 
 // tend keeps the ledger and the tables small, and shards without a worker

@@ -142,7 +142,7 @@ func follow(cmd *cobra.Command, cfg config.Config, f filter) error {
 			err = printOne(cmd.OutOrStdout(), f, a)
 		}
 		if err != nil { // the next one may be readable
-			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "alert %s: %v\n", m.MsgID, err)
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "alert %q: %v\n", m.MsgID, err)
 		}
 	})
 }
@@ -175,7 +175,7 @@ func cells(a *alert.Alert) []string {
 
 // printJSON writes an alert a line.
 func printJSON(w io.Writer, alerts ...alert.Alert) error {
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(query.TerminalJSON(w))
 	encoder.SetEscapeHTML(false)
 	for i := range alerts {
 		if err := encoder.Encode(&alerts[i]); err != nil {

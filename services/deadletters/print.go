@@ -90,7 +90,7 @@ func asJSON(cmd *cobra.Command) bool {
 }
 
 func printJSON(w io.Writer, letters ...query.DeadLetter) error {
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(query.TerminalJSON(w))
 	encoder.SetEscapeHTML(false)
 	for i := range letters {
 		if err := encoder.Encode(&letters[i]); err != nil {

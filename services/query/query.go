@@ -127,7 +127,7 @@ func run(cmd *cobra.Command, args []string) error {
 	}
 	out := cmd.OutOrStdout()
 	if set, _ := cmd.Flags().GetBool("json"); set {
-		return answer.WriteJSON(out)
+		return answer.WriteJSON(query.TerminalJSON(out))
 	}
 	if set, _ := cmd.Flags().GetBool("csv"); set {
 		return answer.WriteCSV(out)

@@ -1,0 +1,67 @@
+package alerts
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+
+	"weir/pkg/alert"
+	"weir/pkg/badinput"
+)
+
+// The message of an alert holds names that gateways sent.
+func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b]0;pwned\a\u009b2J\u202e\r\nfired_at  scope\x7f"
+	a := alert.Alert{Rule: evil, Message: evil, Scope: evil}
+	for name, print := range map[string]func(*bytes.Buffer) error{
+		"table":          func(out *bytes.Buffer) error { return printTable(out, []alert.Alert{a}) },
+		"JSON":           func(out *bytes.Buffer) error { return printJSON(out, a) },
+		"followed":       func(out *bytes.Buffer) error { return printOne(out, filter{}, a) },
+		"followed, JSON": func(out *bytes.Buffer) error { return printOne(out, filter{json: true}, a) },
+	} {
+		var out bytes.Buffer
+		if err := print(&out); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		if at := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 {
+			t.Errorf("%s: %q does not print", name, text[at:])
+		}
+		if lines := strings.Count(text, "\n"); lines > 2 {
+			t.Errorf("%s: an alert in %d lines", name, lines)
+		}
+	}
+}
+
+// Whoever may publish alerts may publish anything: it is an alert that prints,
+// or an error.
+func FuzzPrint(f *testing.F) {
+	f.Add([]byte(`{"id":"x","rule":"r","scope":"local","state":"firing","key":{"a":"b"},"severity":1,"message":"m","value":1.5,"threshold":1,"fired_at":"2026-11-22T10:00:00Z"}`))
+	f.Add([]byte(`{"message":"\u001b[2J\u009b\u202e","fired_at":"9999-12-31T23:59:59Z"}`))
+	if err := badinput.Seeds(func(m badinput.Message) { f.Add(m.Body) }); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var a alert.Alert
+		if json.Unmarshal(payload, &a) != nil {
+			return
+		}
+		for _, asJSON := range []bool{false, true} {
+			var out bytes.Buffer
+			if err := printOne(&out, filter{json: asJSON}, a); err != nil {
+				t.Fatal(err)
+			}
+			text := strings.TrimSuffix(out.String(), "\n")
+			if at := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); at >= 0 {
+				t.Fatalf("%q does not print in one line", text[at:])
+			}
+			var again alert.Alert
+			if asJSON && (json.Unmarshal(out.Bytes(), &again) != nil || again.Message != a.Message || again.Rule != a.Rule) {
+				t.Fatalf("%q is printed as %s", payload, text)
+			}
+		}
+	})
+}

@@ -1,0 +1,50 @@
+package deadletters
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"weir/pkg/query"
+	"weir/pkg/store"
+)
+
+// What is in a dead letter was written by strangers.
+func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b]0;pwned\a\u009b2J\u202e\r\nid  reason\x7f"
+	letters := []query.DeadLetter{
+		query.NewDeadLetter(store.DeadLetter{Reason: evil, Source: evil, Subject: "events.request." + evil, MsgID: evil, Payload: []byte(evil)}),
+		query.NewDeadLetter(store.DeadLetter{Reason: "x", Payload: []byte("\xff" + evil)}),
+	}
+	for _, asJSON := range []bool{false, true} {
+		for name, print := range map[string]func(*cobra.Command) error{
+			"list":          func(cmd *cobra.Command) error { return printList(cmd, letters) },
+			"show":          func(cmd *cobra.Command) error { return printOne(cmd, letters[0]) },
+			"show no UTF-8": func(cmd *cobra.Command) error { return printOne(cmd, letters[1]) },
+		} {
+			var out bytes.Buffer
+			cmd := &cobra.Command{}
+			cmd.Flags().Bool("json", asJSON, "")
+			cmd.SetOut(&out)
+			if err := print(cmd); err != nil {
+				t.Fatal(err)
+			}
+			text := out.String()
+			if at := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 {
+				t.Errorf("%s, JSON %v: %q does not print", name, asJSON, text[at:])
+			}
+			if lines := strings.Count(text, "\n"); name == "list" && !asJSON && lines != len(letters)+1 {
+				t.Errorf("%d letters in %d lines", len(letters), lines)
+			}
+			var back query.DeadLetter
+			if asJSON && name == "show" && (json.Unmarshal(out.Bytes(), &back) != nil || back.Reason != evil || back.Payload != evil) {
+				t.Errorf("JSON gives back %q", back.Reason)
+			}
+		}
+	}
+}
