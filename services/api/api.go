@@ -65,11 +65,8 @@ func serveOnceConnected(ctx context.Context, listener net.Listener, catalog *def
 	roles.Go(func() error { return httpserver.Serve(ctx, listener, front) })
 	roles.Go(func() error {
 		db, conn, err := links.Open(ctx, cfg, "api", log)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
-			return err
+			return wire.UnlessStopped(ctx, err)
 		}
 		questions := newBinding(catalog, db, conn, log)
 		front.put(handler(questions, conn, nil))

@@ -99,7 +99,7 @@ func OfPostgres(d store.Durability) []Finding {
 	return found
 }
 
-const standbyAdvice = "this server is a standby, in recovery: give the URL of the primary, or promote it"
+const standbyAdvice = "the Postgres server is a standby, in recovery: give the URL of the primary, or promote it"
 
 func orNone(text string) string {
 	if text == "" {

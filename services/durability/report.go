@@ -108,11 +108,11 @@ func OfMonitors(ctx context.Context, cfg config.Config) Sync {
 func Report(ctx context.Context, db *store.DB, conn *stream.Conn, s Sync, log *zap.Logger) error {
 	postgres, err := db.Durability(ctx)
 	if err == nil && postgres.Standby {
-		return errors.New("Postgres: " + standbyAdvice)
+		return errors.New(standbyAdvice)
 	}
 	found, err := Find(ctx, db, conn, s)
 	if errors.Is(err, stream.ErrNotProvisioned) || ctx.Err() != nil {
-		return nil // the role itself says so
+		return nil //nolint:nilerr // the role itself says so
 	}
 	if err != nil {
 		log.Warn("what the servers keep through a power cut is not known", zap.Error(err))

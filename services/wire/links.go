@@ -53,6 +53,14 @@ func (l *Links) Open(ctx context.Context, cfg config.Config, role string, log *z
 	return db, conn, err
 }
 
+// UnlessStopped is err, or nil where it is only that the role was asked to end.
+func UnlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return err
+}
+
 func postgresAway(err error) bool { return store.Unavailable(err) || store.TimedOut(err) }
 
 // await tries to open something until that succeeds, or fails for good.

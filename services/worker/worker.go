@@ -63,10 +63,10 @@ func run(cmd *cobra.Command, _ []string) error {
 	work := func(ctx context.Context) error {
 		db, conn, err := links.Open(ctx, cfg, "worker", log)
 		if err != nil {
-			return unlessStopped(ctx, err)
+			return wire.UnlessStopped(ctx, err)
 		}
 		if err := durability.Report(ctx, db, conn, durability.OfMonitors(ctx, cfg), log); err != nil {
-			return unlessStopped(ctx, err)
+			return wire.UnlessStopped(ctx, err)
 		}
 		c := Config(cfg)
 		if c.Failpoints, err = wire.Failpoints(); err != nil {
@@ -84,14 +84,6 @@ func run(cmd *cobra.Command, _ []string) error {
 	group.Go(func() error { defer dead(); return work(ctx) })
 	group.Go(func() error { return httpserver.Serve(alive, probes, health.Handler(links.Ready(catalog))) })
 	return group.Wait()
-}
-
-// unlessStopped is nil where the error is that the role was asked to end.
-func unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // Config is the worker's part of the configuration.
