@@ -93,6 +93,10 @@ func healthyWorker(t *testing.T, flags []string) {
 		}
 		return health != "" || !p.running()
 	})
+	until(t, "the worker to be ready", func() bool { // it answers before it is connected
+		status, _ := get(t, health+"/readyz")
+		return status == http.StatusOK || !p.running()
+	})
 	for path, want := range map[string]string{"/healthz": `"status":"ok"`, "/readyz": `"nats":"ok","postgres":"ok"`} {
 		if status, body := get(t, health+path); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %s, want 200 with %s", path, status, body, want)
