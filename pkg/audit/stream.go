@@ -95,8 +95,10 @@ func (a *Auditor) load(ctx context.Context, s *Stream) error {
 		return wrap(err, "read how far the stream is verified")
 	}
 	if before != "" {
-		err := a.note(ctx, Finding{Kind: kindReplaced, Subject: s.Incarnation,
-			Detail: fmt.Sprintf("the stream is another than before (incarnation %s, was %s): what the former held and was not folded is gone", s.Incarnation, before)})
+		err := a.note(ctx, Finding{
+			Kind: kindReplaced, Subject: s.Incarnation,
+			Detail: fmt.Sprintf("the stream is another than before (incarnation %s, was %s): what the former held and was not folded is gone", s.Incarnation, before),
+		})
 		if err != nil {
 			return err
 		}
@@ -228,9 +230,11 @@ func (a *Auditor) progress(ctx context.Context, s *Stream, holes []message, gone
 	if gone == 0 {
 		return nil
 	}
-	return a.note(ctx, Finding{Kind: kindUnverified, Subject: s.Incarnation, Lost: s.Unverified,
+	return a.note(ctx, Finding{
+		Kind: kindUnverified, Subject: s.Incarnation, Lost: s.Unverified,
 		Detail: fmt.Sprintf("%s left the stream before the auditor came by: whether %s folded, only what the sources say can tell",
-			plural(s.Unverified, "message", "messages"), wasWere(s.Unverified))})
+			plural(s.Unverified, "message", "messages"), wasWere(s.Unverified)),
+	})
 }
 
 // look looks at the holes again: what workers have folded meanwhile is

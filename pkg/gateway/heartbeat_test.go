@@ -189,9 +189,12 @@ func TestHeartbeat_GoesOnInANewEpochAfterMessagesWereGivenUp(t *testing.T) {
 		got = append(got, b)
 	}
 	want := []event.Heartbeat{
-		{Epoch: "first", Next: 6, Acked: 1, Dropped: 7, Closed: false}, {Epoch: second, Next: 2, Acked: 0, Dropped: 0, Closed: false},
-		{Epoch: "first", Next: 6, Acked: 1, Dropped: 7, Closed: true}, {Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: false},
-		{Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: false}, {Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: true},
+		{Epoch: "first", Next: 6, Acked: 1, Dropped: 7, Closed: false},
+		{Epoch: second, Next: 2, Acked: 0, Dropped: 0, Closed: false},
+		{Epoch: "first", Next: 6, Acked: 1, Dropped: 7, Closed: true},
+		{Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: false},
+		{Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: false},
+		{Epoch: second, Next: 2, Acked: 1, Dropped: 0, Closed: true},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

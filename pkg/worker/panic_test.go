@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"weir/pkg/event"
-
 	"weir/pkg/store"
 )
 

@@ -127,9 +127,9 @@ func tell(log *zap.Logger, r *audit.Report, before string) (said string) {
 			said += f.Detail + "\n"
 		}
 	}
-	switch {
-	case said == before:
-	case said == "":
+	switch said {
+	case before:
+	case "":
 		log.Info("the audit adds up again", zap.String("audit", r.Sentence()))
 	default:
 		for i := range r.Findings {
