@@ -8,6 +8,6 @@
 //
 // TestMutants_AreStillEditsOfTheSource runs with all other tests, so that no
 // mutant is left behind when the code changes. With WEIR_MUTANTS=all, or a
-// comma-separated list of names, TestMutants_AreCaught runs them; `task mutants`
-// does, and `task mutants:list` lists them.
+// comma-separated list of names, TestMutants_AreCaught runs them; `task mutants:run`
+// does, and `task mutants` lists them.
 package mutants

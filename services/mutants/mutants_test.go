@@ -140,7 +140,7 @@ func TestMutants_AreStillEditsOfTheSource(t *testing.T) {
 func TestMutants_AreCaught(t *testing.T) { //nolint:paralleltest // a mutant at a time: each runs tests that use the whole machine
 	chosen := os.Getenv("WEIR_MUTANTS")
 	if chosen == "" {
-		t.Skip("WEIR_MUTANTS is not set: run `task mutants`")
+		t.Skip("WEIR_MUTANTS is not set: run `task mutants:run`")
 	}
 	caught, run := 0, 0
 	for _, m := range load(t) {
