@@ -96,8 +96,8 @@ func TestGenerator_MakesWhatItSays(t *testing.T) {
 	for number := range sources {
 		g := newGenerator(7, number+1, origin)
 		broken, flawed, copies, slow := 0, 0, 0, map[int64]bool{}
-		for range 400 {
-			m := g.message(origin, 100)
+		for range 800 {
+			m := g.message(origin, 20)
 			copies += int(count(m.copyOf))
 			for _, e := range m.events {
 				flawed += int(count(e.flaw != sound))

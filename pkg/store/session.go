@@ -9,7 +9,7 @@ import (
 // ledger keeps every event counted once whatever these are; they keep the other
 // workers going. A worker that stops in the middle of a flush holds its shard's
 // row and, after its claim, ledger pages that others want too. All of these are
-// to be shorter than the consumer's AckWait (10 s), so that what a worker waits
+// to be shorter than the consumer's AckWait (5 s; see services/wire), so that what a worker waits
 // for is over before the messages in its hands are given to another one, which
 // would wait for the same.
 //

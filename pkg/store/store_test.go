@@ -164,7 +164,7 @@ func TestConfig_KeepsWhatTheURLSays(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"application_name": "mine", "statement_timeout": "7", "sslmode": "disable",
-		"connect_timeout": "5", "idle_in_transaction_session_timeout": "10000", "timezone": "UTC",
+		"connect_timeout": "5", "idle_in_transaction_session_timeout": "5000", "timezone": "UTC",
 	} {
 		if got := u.Query().Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -180,7 +180,7 @@ func TestConfig_SetsWhatItSaysOnEveryConnection(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	for setting, want := range map[string]string{
-		"application_name": "weir tests", "statement_timeout": "1234ms", "timezone": "UTC", "idle_in_transaction_session_timeout": "10s",
+		"application_name": "weir tests", "statement_timeout": "1234ms", "timezone": "UTC", "idle_in_transaction_session_timeout": "5s",
 		"transaction_isolation": "read committed",
 	} {
 		if got := ask[string](t, db, `SELECT current_setting($1)`, setting); got != want {
