@@ -70,7 +70,8 @@ func (h *History) Extent(ctx context.Context) (Extent, error) {
 
 // Read returns the messages of the given types from a sequence on, in order: as
 // many as the limits allow (Wait is not used), and at least one if there is any. None means
-// that the stream held none when it was asked. It asks from anew each time, so
+// that the stream held none when it was asked, by the word of its leader; ErrLagging
+// that somebody else answered. It asks from anew each time, so
 // nothing that happens to a connection in between can make a gap.
 func (h *History) Read(ctx context.Context, from uint64, limits Limits, types []string) ([]Message, error) {
 	messages, err := h.read(ctx, max(from, 1), limits.withDefaults(), types)
@@ -103,8 +104,8 @@ type Stored struct {
 }
 
 // Identities returns the messages from a sequence on, in order and without
-// their bodies: at most limit, and at least one if there is any. None means
-// that the stream held none when it was asked. It is made for thousands at a time.
+// their bodies: at most limit, and at least one if there is any. None and
+// ErrLagging are as for Read. It is made for thousands at a time.
 func (h *History) Identities(ctx context.Context, from uint64, limit int) ([]Stored, error) {
 	var identities []Stored
 	err := h.scan(ctx, scan{from: max(from, 1), messages: limit, bytes: defaultPullBytes, headersOnly: true}, func(raw *nats.Msg, d delivery) {
@@ -159,7 +160,7 @@ func (h *History) scan(ctx context.Context, s scan, each func(*nats.Msg, deliver
 	}()
 	n := int(min(info.NumPending, uint64(s.messages))) //nolint:gosec // at most s.messages, which is not below 0
 	if n == 0 {
-		return nil
+		return h.confirmNone(ctx, s)
 	}
 	read, err := h.pull(ctx, info.Name, pullRequest{Batch: n, MaxBytes: s.bytes, NoWait: true}, each)
 	if read == 0 && err == nil { // the first message is larger than the limit
@@ -169,6 +170,30 @@ func (h *History) scan(ctx context.Context, s scan, each func(*nats.Msg, deliver
 		return err
 	}
 	return errors.New("the server announced messages and sent none")
+}
+
+// ErrLagging means that a replica of the stream was asked that does not have all
+// messages yet: try again.
+var ErrLagging = errors.New("a replica that answered lags behind the stream")
+
+// confirmNone returns nil if the stream's leader, too, has none of these
+// messages. A consumer lives on any of the replicas, and one that was away knows of no
+// messages that came meanwhile.
+func (h *History) confirmNone(ctx context.Context, s scan) error {
+	subjects := s.subjects
+	if len(subjects) == 0 {
+		subjects = []string{allEvents}
+	}
+	for _, subject := range subjects {
+		_, err := h.conn.storedMessage(ctx, messageRequest{Sequence: s.from, Next: subject})
+		switch {
+		case err == nil:
+			return ErrLagging
+		case !errors.Is(err, ErrNoMessage):
+			return err
+		}
+	}
+	return nil
 }
 
 // pull asks the consumer for messages once, and takes what comes until the
