@@ -115,6 +115,9 @@ func TestDeadLetters_TakeWhatARangeAddsToFoldedEvents(t *testing.T) {
 	h.process(w, h.take(w, 1)...)
 	h.publish("events.request.gw", "gw/r/2-4", "application/json", "broken")
 	second := h.take(w, 1)
+	for second[0].Sequence == 1 { // delivered again, on a busy machine
+		second = h.take(w, 1)
+	}
 	for range 2 {
 		h.process(w, second...)
 	}
