@@ -28,7 +28,7 @@ type Finding struct {
 // Residue reports whether the finding means that events are not accounted for,
 // or that nobody can say whether they are. What is not, is for people to know.
 func (f *Finding) Residue() bool {
-	return !f.Accepted && f.Kind != kindReused && f.Kind != kindReplaced
+	return !f.Accepted && f.Kind != kindReused && f.Kind != kindReplaced && f.Kind != kindBorder
 }
 
 // note writes a finding. One that was accepted and has changed is a new one.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
+
+	"weir/pkg/aggregation"
 )
 
 const (
 	kindControl = "control totals"
-	kindPurged  = "purged too early"
+	kindPurged  = "not purged"
+	kindBorder  = "purged early"
 )
 
 // certificatesEvery is how often a continuous auditor reads all certificates.
@@ -75,46 +79,91 @@ func (a *Auditor) verifyCertificates(ctx context.Context) error {
 const skew = 5 * time.Minute
 
 // verifyPurged looks whether a level says that it was purged of more than its
-// retention lets go: of rows below that border nothing is compared.
+// retention lets go: of rows below that border nothing is compared. It is so, and
+// for people to know, after a retention was made longer, and of a level that was
+// added, which has nothing of what finer ones had lost before. Then there are no
+// rows between; where there are, or the border is in the future, it is not true.
 func (a *Auditor) verifyPurged(ctx context.Context, all []*aggregate) error {
-	keep := map[[2]string]time.Duration{}
+	wrong, known := map[string]Finding{}, map[string]Finding{}
 	for _, agg := range all {
-		retention, err := agg.retention()
+		borders, err := a.borders(ctx, agg)
 		if err != nil {
 			return err
 		}
-		for level, d := range retention {
-			keep[[2]string{agg.id, level}] = d
+		for _, b := range borders {
+			f := Finding{Kind: kindBorder, Subject: agg.id + " per " + agg.levels[b.level].String()}
+			f.Detail = fmt.Sprintf("%s: rows before %s are purged, though %s: its retention was shorter once, or the level was added later; they are not compared",
+				f.Subject, b.text, b.may)
+			why, rows := "that is in the future", b.before.After(b.now.Add(skew))
+			if !rows {
+				why = "there are younger ones before it"
+				until := agg.levels[b.level].Truncate(b.before.UnixMicro(), agg.zone)
+				err := a.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM weir_data.`+agg.table(b.level)+` WHERE bucket >= $1 AND bucket < $2)`,
+					b.from, instant(until)).Scan(&rows)
+				if err != nil {
+					return wrap(err, "look for rows below the border of "+f.Subject)
+				}
+			}
+			if !rows {
+				known[f.Subject] = f
+				continue
+			}
+			f.Kind = kindPurged
+			f.Detail = fmt.Sprintf("%s: weir.purged says that rows before %s are purged, so they are not compared; but %s, and %s: somebody has changed the border",
+				f.Subject, b.text, b.may, why)
+			wrong[f.Subject] = f
 		}
 	}
-	wrong := map[string]Finding{}
-	err := each(ctx, a.db, func(scan func(...any) error) error {
-		var id, level, text string
-		var before, now time.Time
-		if err := scan(&id, &level, &text, &before, &now); err != nil {
-			return err
-		}
-		d, limited := keep[[2]string{id, level}]
-		if limited && !before.After(now.Add(skew-d)) {
-			return nil
-		}
-		may := "no row may be purged, it keeps them for ever"
-		if limited {
-			may = fmt.Sprintf("only rows older than %s may be", d)
-		}
-		f := Finding{Kind: kindPurged, Subject: id + " per " + level}
-		f.Detail = fmt.Sprintf("%s: weir.purged says that rows before %s are purged, so they are not compared, but %s. "+
-			"If its retention was shorter once, accept this; if not, somebody has changed weir.purged", f.Subject, text, may)
-		wrong[f.Subject] = f
-		return nil
-	}, `
-		SELECT aggregation, level, CASE WHEN isfinite(before) THEN to_char(before AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') ELSE before::text END,
-			`+finite("before")+`, now()
-		FROM weir.purged JOIN weir.aggregation ON id = aggregation WHERE before > '-infinity'`)
-	if err != nil {
-		return wrap(err, "look what is purged")
+	if err := a.replace(ctx, kindBorder, known); err != nil {
+		return err
 	}
 	return a.replace(ctx, kindPurged, wrong)
+}
+
+// border is one that is later than the retention explains.
+type border struct {
+	level       int
+	before, now time.Time
+	from        string // the oldest rows that there should be
+	text, may   string // the border, and what may be purged, for people
+}
+
+func (a *Auditor) borders(ctx context.Context, agg *aggregate) (late []border, err error) {
+	keep, err := agg.retention()
+	if err != nil {
+		return nil, err
+	}
+	err = each(ctx, a.db, func(scan func(...any) error) error {
+		var name string
+		var b border
+		if err := scan(&name, &b.text, &b.before, &b.now); err != nil {
+			return err
+		}
+		b.level = slices.IndexFunc(agg.levels, func(g aggregation.Granularity) bool { return g.String() == name })
+		d, limited := keep[name]
+		if b.level < 0 || limited && !b.before.After(b.now.Add(skew-d)) {
+			return nil
+		}
+		b.from, b.may = instant(always), "it keeps them for ever"
+		if limited {
+			b.from, b.may = b.now.Add(skew-d).UTC().Format(time.RFC3339Nano), "only those older than "+age(d)+" may be"
+		}
+		late = append(late, b)
+		return nil
+	}, `
+		SELECT level, CASE WHEN isfinite(before) THEN to_char(before AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') ELSE before::text END,
+			`+finite("before")+`, now()
+		FROM weir.purged WHERE aggregation = $1 AND before > '-infinity' ORDER BY level`, agg.id)
+	return late, wrap(err, "look what is purged of "+agg.id)
+}
+
+// age writes whole days as such.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return plural(int64(d/day), "day", "days")
+	}
+	return d.String()
 }
 
 // retention is how long the rows of levels are kept; those that are kept for

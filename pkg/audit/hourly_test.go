@@ -63,10 +63,20 @@ func TestAudit_FindsABorderThatIsLaterThanTheRetention(t *testing.T) {
 		}
 		t.Log(r.Findings[0].Detail)
 	}
-	set("hours", time.Now().Add(-time.Hour).Format(time.RFC3339)) // past, and younger than the retention
-	if r := h.pass(); r.Green() {
+	// A border that is past, and younger than the retention, as after that was made longer.
+	set("hours", time.Now().Add(-time.Hour).Format(time.RFC3339))
+	if r := h.pass(); !r.Green() || len(r.Findings) != 1 || r.Findings[0].Kind != kindBorder {
 		t.Errorf("%s: %+v", r.Sentence(), r.Findings)
 	}
+	t.Log(h.pass().Findings[0].Detail)
+	// But there are rows below it.
+	h.exec(`
+		INSERT INTO weir_data.apiversionperappagg_hours
+		SELECT (jsonb_populate_record(t, jsonb_build_object('bucket', date_trunc('hour', now() - interval '1 day')))).* FROM weir_data.apiversionperappagg_hours t LIMIT 1`)
+	if r := h.pass(); r.Green() || len(r.Findings) != 1 || r.Findings[0].Kind != kindPurged {
+		t.Errorf("%s: %+v", r.Sentence(), r.Findings)
+	}
+	h.exec(`DELETE FROM weir_data.apiversionperappagg_hours WHERE bucket > now() - interval '2 days'`)
 	set("hours", "2024-01-01")
 	h.green(h.pass())
 }

@@ -132,8 +132,8 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 			return err
 		}
 		if len(there) > 0 && there[0].Sequence == s.Verified && there[0].Stored.UnixMicro() != s.stored {
-			detail = fmt.Sprintf("message %d is another than the one that was verified (stored %s, was %s): the stream had lost its end",
-				s.Verified, there[0].Stored.UTC().Format(time.RFC3339Nano), time.UnixMicro(s.stored).UTC().Format(time.RFC3339Nano))
+			detail = fmt.Sprintf("message %s is another than the one that was verified (stored %s, was %s): the stream had lost its end",
+				Grouped(int64(s.Verified)), there[0].Stored.UTC().Format(time.RFC3339Nano), time.UnixMicro(s.stored).UTC().Format(time.RFC3339Nano))
 		}
 	}
 	if detail == "" {
