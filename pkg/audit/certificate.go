@@ -53,17 +53,16 @@ func (a *Auditor) certify(ctx context.Context, r *Report) error {
 		return err
 	}
 	var now time.Time
-	var began sql.NullTime // what was before the first shard, nobody can certify
-	if err := a.db.QueryRowContext(ctx, `SELECT now(), min(created_at) FROM weir.shard`).Scan(&now, &began); err != nil {
+	if err := a.db.QueryRowContext(ctx, `SELECT now()`).Scan(&now); err != nil {
 		return wrap(err, "certify")
 	}
 	end := now.UTC().Truncate(time.Hour)
 	hour := end.Add(-time.Hour)
-	if chain.Count == 0 && (!began.Valid || !end.After(began.Time)) {
-		return nil
-	}
 	if !r.CaughtUp || r.Stream.Through.Before(end) || chain.Hour >= hour.Format(time.RFC3339) {
 		return nil
+	}
+	if early, err := a.beforeWeir(ctx, chain, end); err != nil || early {
+		return err
 	}
 	c := Certificate{
 		Number: chain.Count + 1, Hour: hour, At: now.UTC(), Weir: a.cfg.Version, Stream: r.Stream.Incarnation, Verified: r.Stream.Verified,

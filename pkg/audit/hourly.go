@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -72,6 +73,17 @@ func (a *Auditor) verifyCertificates(ctx context.Context) error {
 	}
 	a.chained = time.Now()
 	return nil
+}
+
+// beforeWeir reports whether an hour that ended then was over before there was a
+// shard: it is not to be the first that is certified.
+func (a *Auditor) beforeWeir(ctx context.Context, chain Chain, end time.Time) (bool, error) {
+	if chain.Count > 0 {
+		return false, nil
+	}
+	var began sql.NullTime
+	err := a.db.QueryRowContext(ctx, `SELECT min(created_at) FROM weir.shard`).Scan(&began)
+	return !began.Valid || !end.After(began.Time), wrap(err, "look when the first shard came")
 }
 
 // skew is how far the clocks of workers, which purge, may be ahead of that of

@@ -4,6 +4,7 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,7 @@ func run(cmd *cobra.Command, o options) error {
 			Sentence string `json:"sentence"`
 			Green    bool   `json:"green"`
 			GaveUp   bool   `json:"gave_up"` // --wait was not long enough
-		}{report, report.Sentence(), report.Green(), late != nil})
+		}{report, report.Sentence(), report.Green(), errors.As(late, &errResidue{})})
 	} else {
 		err = show(cmd.OutOrStdout(), report)
 	}
@@ -107,7 +108,7 @@ func run(cmd *cobra.Command, o options) error {
 		}
 		return errResidue{what}
 	}
-	return late
+	return wire.Explain(late)
 }
 
 func accept(cmd *cobra.Command, auditor *audit.Auditor, id int64) error {
