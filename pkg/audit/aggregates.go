@@ -326,7 +326,7 @@ func (m mismatch) finding(agg *aggregate) Finding {
 		f.Detail = fmt.Sprintf("%s: %s too many: %s folded, the rows have %s", f.Subject, plural(d, "event is", "events are"), Grouped(m.want.Events), Grouped(m.have.Events))
 	default:
 		f.Lost, f.Duplicated = 1, 1
-		f.Detail = fmt.Sprintf("%s: the rows have %s, as were folded, but not the same ones: some are lost and as many counted twice", f.Subject, plural(m.want.Events, "event", "events"))
+		f.Detail = fmt.Sprintf("%s: the rows have %s, as were folded, but not the same ones: some are lost and as many counted twice, or a checksum was changed", f.Subject, plural(m.want.Events, "event", "events"))
 	}
 	return f
 }

@@ -49,6 +49,7 @@ type Auditor struct {
 	balance Balance
 	counted time.Time     // when balance was
 	cost    time.Duration // and how long it took
+	chained time.Time     // when the certificates were verified
 	drilled bool          // since this auditor began
 }
 
@@ -136,7 +137,10 @@ func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 		return nil, err
 	}
 	r.CaughtUp = r.CaughtUp && r.Stream.Verified >= r.Stream.AckFloor
-	if everything {
+	if err := a.verifyPurged(ctx, all); err != nil {
+		return nil, err
+	}
+	if everything || time.Since(a.chained) >= certificatesEvery {
 		if err := a.verifyCertificates(ctx); err != nil {
 			return nil, err
 		}

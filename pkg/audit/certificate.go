@@ -61,6 +61,9 @@ func (a *Auditor) certify(ctx context.Context, r *Report) error {
 	if !r.CaughtUp || r.Stream.Through.Before(end) || chain.Hour >= hour.Format(time.RFC3339) {
 		return nil
 	}
+	if early, err := a.beforeWeir(ctx, chain, end); err != nil || early {
+		return err
+	}
 	c := Certificate{
 		Number: chain.Count + 1, Hour: hour, At: now.UTC(), Weir: a.cfg.Version, Stream: r.Stream.Incarnation, Verified: r.Stream.Verified,
 		Balance: a.balance, Sources: len(r.Sources), Totals: map[string]sums{}, Residue: []string{}, Previous: chain.Head,
@@ -104,11 +107,11 @@ func (c *Certificate) seal() (body, hash string, err error) {
 	return string(b), hex.EncodeToString(sum[:]), nil
 }
 
-// Certificates calls f for each certificate, the oldest first, with the hash of
-// its bytes, and looks whether they are what was written: each holds the hash of
-// the one before, and none is missing. problem says what is wrong with the first
-// that is not right.
-func (a *Auditor) Certificates(ctx context.Context, f func(c *Certificate, hash string)) (problem string, err error) {
+// Certificates calls f for each certificate, the oldest first, with the hash that
+// is kept with it, and looks whether they are what was written: each holds the
+// hash of the one before, and none is missing. wrong says what is not right with
+// it, problem what that is of the first that is not.
+func (a *Auditor) Certificates(ctx context.Context, f func(c *Certificate, hash, wrong string)) (problem string, err error) {
 	previous, number := "", int64(0)
 	err = each(ctx, a.db, func(scan func(...any) error) error {
 		var n int64
@@ -124,6 +127,7 @@ func (a *Auditor) Certificates(ctx context.Context, f func(c *Certificate, hash 
 		switch err := json.Unmarshal([]byte(body), &c); {
 		case err != nil:
 			wrong = fmt.Sprintf("certificate %d cannot be read: %v", n, err)
+			c.Number, c.Hour = n, hour.UTC()
 		case hex.EncodeToString(sum[:]) != hash:
 			wrong = fmt.Sprintf("certificate %d was changed: its hash is another", n)
 		case n != number || c.Number != n:
@@ -136,22 +140,9 @@ func (a *Auditor) Certificates(ctx context.Context, f func(c *Certificate, hash 
 		if problem == "" {
 			problem = wrong
 		}
-		previous = hash
-		f(&c, hash)
+		previous, number = hash, n
+		f(&c, hash, wrong)
 		return nil
 	}, `SELECT number, hour, body, hash FROM weir.audit_certificate ORDER BY number`)
 	return problem, wrap(err, "read the certificates")
-}
-
-// verifyCertificates makes a finding of what Certificates says.
-func (a *Auditor) verifyCertificates(ctx context.Context) error {
-	f := Finding{Kind: kindCertificate, Subject: "chain"}
-	var err error
-	if f.Detail, err = a.Certificates(ctx, func(*Certificate, string) {}); err != nil {
-		return err
-	}
-	if f.Detail == "" {
-		return a.settle(ctx, f)
-	}
-	return a.note(ctx, f)
 }

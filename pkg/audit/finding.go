@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -26,7 +28,7 @@ type Finding struct {
 // Residue reports whether the finding means that events are not accounted for,
 // or that nobody can say whether they are. What is not, is for people to know.
 func (f *Finding) Residue() bool {
-	return !f.Accepted && f.Kind != kindReused && f.Kind != kindReplaced
+	return !f.Accepted && f.Kind != kindReused && f.Kind != kindReplaced && f.Kind != kindBorder
 }
 
 // note writes a finding. One that was accepted and has changed is a new one.
@@ -36,14 +38,21 @@ func (a *Auditor) note(ctx context.Context, f Finding) error {
 		from, until := instant(f.part.from), instant(f.part.until)
 		aggregation, level, begins, ends = &f.Aggregation, &f.Level, &from, &until
 	}
-	_, err := a.db.ExecContext(ctx, `
-		INSERT INTO weir.audit_finding AS f (kind, subject, lost, duplicated, detail, aggregation, level, begins, ends)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		ON CONFLICT (kind, subject) DO UPDATE SET lost = excluded.lost, duplicated = excluded.duplicated, detail = excluded.detail,
-			seen_at = now(), settled_at = NULL, begins = excluded.begins, ends = excluded.ends,
-			found_at = CASE WHEN f.settled_at IS NULL THEN f.found_at ELSE now() END,
-			accepted_at = CASE WHEN f.settled_at IS NULL AND f.lost = excluded.lost AND f.duplicated = excluded.duplicated THEN f.accepted_at END`,
-		f.Kind, f.Subject, f.Lost, f.Duplicated, f.Detail, aggregation, level, begins, ends)
+	// One that is there is changed, not inserted in vain: that would take a number each time.
+	result, err := a.db.ExecContext(ctx, `
+		UPDATE weir.audit_finding SET lost = $3, duplicated = $4, detail = $5, seen_at = now(), settled_at = NULL, begins = $6, ends = $7,
+			found_at = CASE WHEN settled_at IS NULL THEN found_at ELSE now() END,
+			accepted_at = CASE WHEN settled_at IS NULL AND lost = $3 AND duplicated = $4 THEN accepted_at END
+		WHERE kind = $1 AND subject = $2`, f.Kind, f.Subject, f.Lost, f.Duplicated, f.Detail, begins, ends)
+	var known int64
+	if err == nil {
+		known, err = result.RowsAffected()
+	}
+	if err == nil && known == 0 {
+		_, err = a.db.ExecContext(ctx, `
+			INSERT INTO weir.audit_finding (kind, subject, lost, duplicated, detail, aggregation, level, begins, ends)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, f.Kind, f.Subject, f.Lost, f.Duplicated, f.Detail, aggregation, level, begins, ends)
+	}
 	if err != nil {
 		return fmt.Errorf("note a finding: %w", err)
 	}
@@ -77,20 +86,19 @@ func (a *Auditor) findings(ctx context.Context) (all []Finding, err error) {
 }
 
 // Accept says of a finding that somebody knows of it: it is still shown, and
-// does not count as unaccounted for any more, unless it changes.
-func (a *Auditor) Accept(ctx context.Context, id int64) error {
-	result, err := a.db.ExecContext(ctx, `UPDATE weir.audit_finding SET accepted_at = coalesce(accepted_at, now()) WHERE id = $1 AND settled_at IS NULL`, id)
-	if err == nil {
-		var n int64
-		if n, err = result.RowsAffected(); err == nil && n == 0 {
-			return fmt.Errorf("there is no open finding %d: `weir audit` shows those that there are", id)
-		}
+// does not count as unaccounted for any more, unless it changes. The result is
+// what it says.
+func (a *Auditor) Accept(ctx context.Context, id int64) (detail string, err error) {
+	err = a.db.QueryRowContext(ctx, `
+		UPDATE weir.audit_finding SET accepted_at = coalesce(accepted_at, now()) WHERE id = $1 AND settled_at IS NULL RETURNING detail`, id).Scan(&detail)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("there is no open finding %d: `weir audit` shows those that there are", id)
 	}
-	if err != nil {
-		return fmt.Errorf("accept finding %d: %w", id, err)
-	}
-	return nil
+	return detail, wrap(err, fmt.Sprintf("accept finding %d", id))
 }
+
+// Plural writes a number and what it counts: "1 finding", "1,204 findings".
+func Plural(n int64, one, many string) string { return plural(n, one, many) }
 
 // plural writes a number and what it counts.
 func plural(n int64, one, many string) string {

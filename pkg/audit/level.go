@@ -20,13 +20,20 @@ type sums struct {
 }
 
 func (s *sums) add(o sums) {
-	// What somebody made up may be of any size.
-	if o.Events > 0 && s.Events > math.MaxInt64-o.Events {
-		s.Events = math.MaxInt64
-	} else {
-		s.Events += o.Events
-	}
+	s.Events = plus(s.Events, o.Events) // what somebody made up may be of any size
 	s.Checksum += o.Checksum
+}
+
+// plus adds, and stays at the greatest number or the least one where the sum is
+// beyond it: what strangers say, and what rows hold, may be of any size.
+func plus(a, b int64) int64 {
+	switch {
+	case b > 0 && a > math.MaxInt64-b:
+		return math.MaxInt64
+	case b < 0 && a < math.MinInt64-b:
+		return math.MinInt64
+	}
+	return a + b
 }
 
 // mismatch is a part of time in which the rows of a level are not what the
@@ -76,7 +83,7 @@ func (s snapshot) facts(ctx context.Context, agg *aggregate, spans []span) (*fac
 			f.purged[level] = ceil(agg.levels[level], agg.zone, before.UnixMicro())
 		}
 		return err
-	}, `SELECT level, before FROM purged WHERE aggregation = $1`, agg.id)
+	}, `SELECT level, `+finite("before")+` FROM purged WHERE aggregation = $1`, agg.id)
 	if err != nil {
 		return nil, wrap(err, "look what is purged of "+agg.id)
 	}
@@ -121,6 +128,12 @@ func (s snapshot) checkLevel(ctx context.Context, agg *aggregate, f *facts, leve
 	cut := cutter{g: agg.levels[level], zone: agg.zone}
 	at := func(quarter int64) *pair {
 		part := cut.part(quarter)
+		switch { // buckets that are at no time, which nobody folds into
+		case quarter >= afterTime:
+			part = span{part.from, never}
+		case quarter < beforeTime:
+			part = span{always, part.until}
+		}
 		if parts[part] == nil {
 			parts[part] = &pair{}
 		}
@@ -159,7 +172,7 @@ func (s snapshot) rows(ctx context.Context, agg *aggregate, f *facts, level int,
 		}
 	}
 	err := s.sums(ctx, each, `
-		SELECT extract(epoch FROM date_bin('15 minutes', bucket, '0001-01-01 00:00:00+00'))::bigint, sum(e), sum(c)
+		SELECT extract(epoch FROM date_bin('15 minutes', `+finite("bucket")+`, '0001-01-01 00:00:00+00'))::bigint, sum(e), sum(c)
 		FROM (`+b.text.String()+`) r GROUP BY 1`, b.args...)
 	if err != nil {
 		return fmt.Errorf("add up %s per %s: %w", agg.id, agg.levels[level], err)
@@ -201,6 +214,22 @@ func (b *builder) table(agg *aggregate, level int, which string) {
 	if level == 0 { // packed
 		columns, groups = "u.e, u.c", ", unnest(t.weir_events, t.weir_checksum) AS u (e, c)"
 	}
-	fmt.Fprintf(&b.text, "SELECT bucket, %s FROM %s t%s WHERE bucket >= %s AND bucket < %s %s",
-		columns, agg.table(level), groups, b.arg(b.from), b.arg(b.until), which)
+	before := "<"
+	if b.until == instant(never) {
+		before = "<=" // also rows whose bucket is no time at all
+	}
+	fmt.Fprintf(&b.text, "SELECT bucket, %s FROM %s t%s WHERE bucket >= %s AND bucket %s %s %s",
+		columns, agg.table(level), groups, b.arg(b.from), before, b.arg(b.until), which)
+}
+
+// Events are of the years 1 to 9999. What is infinite in a table is taken for
+// some time before or after that.
+const (
+	beforeTime = -62135596800 * 1_000_000
+	afterTime  = 253402300800 * 1_000_000
+)
+
+// finite is the SQL of a time that may be infinite.
+func finite(column string) string {
+	return `CASE WHEN isfinite(` + column + `) THEN ` + column + ` WHEN ` + column + ` > now() THEN '10000-01-01 00:00:00+00'::timestamptz ELSE '0001-12-31 00:00:00+00 BC'::timestamptz END`
 }

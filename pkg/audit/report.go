@@ -44,22 +44,24 @@ func (r *Report) LostBy() map[string]int64 {
 		}
 		switch f.Kind {
 		case kindStream:
-			lost["source"] += f.Lost
+			lost["source"] = plus(lost["source"], f.Lost)
 		case kindHole, kindUnverified:
-			lost["stream"] += f.Lost
+			lost["stream"] = plus(lost["stream"], f.Lost)
 		case kindLedger:
-			lost["ledger"] += f.Lost
+			lost["ledger"] = plus(lost["ledger"], f.Lost)
+		case kindControl:
+			most[f.Subject] = max(most[f.Subject], f.Lost)
 		case kindLetters:
-			lost["dead_letters"] += f.Lost
+			lost["dead_letters"] = plus(lost["dead_letters"], f.Lost)
 		case kindAggregate:
 			// The same event is lacking at several levels: the worst one counts.
 			key := [2]string{f.Aggregation, f.Level}
-			worst[key] += f.Lost
+			worst[key] = plus(worst[key], f.Lost)
 			most[f.Aggregation] = max(most[f.Aggregation], worst[key])
 		}
 	}
 	for _, n := range most {
-		lost["aggregates"] += n
+		lost["aggregates"] = plus(lost["aggregates"], n)
 	}
 	return lost
 }
@@ -74,15 +76,15 @@ func (r *Report) duplicated() (n int64) {
 			continue
 		}
 		if f.Kind != kindAggregate {
-			n += f.Duplicated
+			n = plus(n, f.Duplicated)
 			continue
 		}
 		key := [2]string{f.Aggregation, f.Level}
-		worst[key] += f.Duplicated
+		worst[key] = plus(worst[key], f.Duplicated)
 		most[f.Aggregation] = max(most[f.Aggregation], worst[key])
 	}
 	for _, m := range most {
-		n += m
+		n = plus(n, m)
 	}
 	return n
 }
@@ -102,9 +104,13 @@ func (r *Report) Green() bool {
 // "1,204,331,870 events: all accounted for, verified 10:05:12". The time is in UTC.
 func (r *Report) Sentence() string {
 	parts := []string{}
-	if r.Green() {
+	accepted := plural(int64(r.Accepted), "accepted finding", "accepted findings")
+	switch {
+	case r.Green() && r.Accepted > 0:
+		parts = append(parts, "all but "+accepted+" accounted for")
+	case r.Green():
 		parts = append(parts, "all accounted for")
-	} else {
+	default:
 		for _, p := range []struct {
 			n    int64
 			what string
@@ -120,13 +126,29 @@ func (r *Report) Sentence() string {
 	if r.Stream.Repaired > 0 {
 		parts = append(parts, Grouped(r.Stream.Repaired)+" repaired")
 	}
-	if r.Accepted > 0 {
-		parts = append(parts, plural(int64(r.Accepted), "finding", "findings")+" accepted")
+	if r.Accepted > 0 && !r.Green() {
+		parts = append(parts, accepted)
 	}
 	if r.Stream.InFlight > 0 {
 		parts = append(parts, plural(int64(r.Stream.InFlight), "message", "messages")+" in flight") //nolint:gosec // sequences stay far below 2^63
 	}
 	return fmt.Sprintf("%s: %s, verified %s", plural(r.Balance.Events, "event", "events"), strings.Join(parts, ", "), r.At.Format("15:04:05"))
+}
+
+// Progress is how far workers are: all messages up to floor are acknowledged;
+// last is the newest that there is. Where nothing is behind, floor is last.
+func (a *Auditor) Progress(ctx context.Context) (floor, last uint64, err error) {
+	state, err := a.conn.State(ctx)
+	if err != nil {
+		return 0, 0, wrap(err, "ask how far the workers are")
+	}
+	return state.LastSequence - min(state.LastSequence, state.Behind), state.LastSequence, nil
+}
+
+// Repairs is how many messages wait for workers to fold them after all.
+func (a *Auditor) Repairs(ctx context.Context) (open int64, err error) {
+	err = a.db.QueryRowContext(ctx, `SELECT count(*) FROM weir.repair WHERE done_at IS NULL`).Scan(&open)
+	return open, wrap(err, "count the repairs")
 }
 
 // Report is how things stood after the last pass, whoever made it.
@@ -188,8 +210,8 @@ func (a *Auditor) fill(ctx context.Context, r *Report) (err error) {
 		return err
 	}
 	lost := r.LostBy()
-	r.Unaccounted = lost["stream"] + lost["ledger"]
-	r.Lost = lost["source"] + lost["aggregates"] + lost["dead_letters"]
+	r.Unaccounted = plus(lost["stream"], lost["ledger"])
+	r.Lost = plus(plus(lost["source"], lost["aggregates"]), lost["dead_letters"])
 	r.Duplicated = r.duplicated()
 	for i := range r.Findings {
 		if r.Findings[i].Accepted {

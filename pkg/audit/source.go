@@ -197,8 +197,8 @@ func (a *Auditor) verifySource(ctx context.Context, src *Source, everything bool
 	if src.Lost == 0 {
 		return a.settle(ctx, f)
 	}
-	f.Detail = fmt.Sprintf("%s was told that all up to %d are stored, but %s %s %s in neither the stream nor the ledger",
-		f.Subject, src.Acked, plural(f.Lost, "number", "numbers"), src.Ranges, isAre(f.Lost))
+	f.Detail = fmt.Sprintf("%s was told that all up to %s are stored, but %s %s %s in neither the stream nor the ledger",
+		f.Subject, Grouped(int64(src.Acked)), plural(f.Lost, "number", "numbers"), src.Ranges, isAre(f.Lost))
 	return a.note(ctx, f)
 }
 

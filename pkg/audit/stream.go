@@ -125,15 +125,15 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 	detail := ""
 	switch {
 	case s.Last < s.highest:
-		detail = fmt.Sprintf("the stream has lost its end: it had %d messages, and now ends with message %d; what was folded of them stays counted", s.highest, s.Last)
+		detail = fmt.Sprintf("the stream has lost its end: it had %s messages, and now ends with message %s; what was folded of them stays counted", Grouped(int64(s.highest)), Grouped(int64(s.Last)))
 	case s.stored != 0 && s.Verified >= s.First:
 		there, err := history.Identities(ctx, s.Verified, 1)
 		if err != nil {
 			return err
 		}
 		if len(there) > 0 && there[0].Sequence == s.Verified && there[0].Stored.UnixMicro() != s.stored {
-			detail = fmt.Sprintf("message %d is another than the one that was verified (stored %s, was %s): the stream had lost its end",
-				s.Verified, there[0].Stored.UTC().Format(time.RFC3339Nano), time.UnixMicro(s.stored).UTC().Format(time.RFC3339Nano))
+			detail = fmt.Sprintf("message %s is another than the one that was verified (stored %s, was %s): the stream had lost its end",
+				Grouped(int64(s.Verified)), there[0].Stored.UTC().Format(time.RFC3339Nano), time.UnixMicro(s.stored).UTC().Format(time.RFC3339Nano))
 		}
 	}
 	if detail == "" {
@@ -309,7 +309,7 @@ func (a *Auditor) noteHoles(ctx context.Context, incarnation string, s *Stream, 
 	}
 	f.Detail = fmt.Sprintf("%s acknowledged, and not in the ledger: %s", plural(f.Lost, "message was", "messages were"), names[2:])
 	if lost > 0 {
-		f.Detail += fmt.Sprintf("; the stream does not hold %d of them any more", lost)
+		f.Detail += fmt.Sprintf("; the stream does not hold %s of them any more", Grouped(int64(lost)))
 	}
 	return a.note(ctx, f)
 }

@@ -3,11 +3,9 @@
 package audit
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +29,9 @@ func Command() *cobra.Command {
 		Long: `Verify everything, while the roles run: that the stream has what publishers were told it has, that the ledger has what
 the stream has, and that the rows of every aggregation and granularity add up to what was folded, in number and by checksums.
 Print the proof, and as the last line its result. The exit code is 3 if an event is not accounted for, or counted twice;
-messages in flight are reported and count as neither. "weir auditor" does the same all the time, and repairs.`,
+messages in flight are reported and count as neither. With --wait it waits, a minute at most, for what the stream has when it begins
+to be folded, and for repairs; what comes later is not waited for. What then is still in flight makes the exit code 3 too.
+"weir auditor" does the same all the time, and repairs.`,
 		Example: `  weir audit
   weir audit --wait --json
   weir audit --accept 7        # finding 7 is known, and nothing can be done
@@ -41,7 +41,7 @@ messages in flight are reported and count as neither. "weir auditor" does the sa
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
-	f.BoolVar(&o.wait, "wait", false, "wait until nothing is in flight and nothing is left to repair, a minute at most")
+	f.BoolVar(&o.wait, "wait", false, "wait until all that the stream has now is folded and nothing is left to repair, a minute at most")
 	f.BoolVar(&o.drill, "drill", false, "only plant faults in tables of the audit's own, and see whether it finds them")
 	f.BoolVar(&o.certificates, "certificates", false, "only list the certificates, and verify their chain")
 	f.Int64Var(&o.accept, "accept", 0, "say of the finding with this `number` that it is known: it does not count any more, unless it changes")
@@ -80,12 +80,12 @@ func run(cmd *cobra.Command, o options) error {
 		return drill(cmd, auditor)
 	case o.certificates:
 		return certificates(cmd, auditor, o.asJSON)
-	case o.accept != 0:
-		return wire.Explain(auditor.Accept(ctx, o.accept))
+	case cmd.Flags().Changed("accept"):
+		return accept(cmd, auditor, o.accept)
 	}
-	report, err := Full(ctx, auditor, o.wait)
-	if err != nil {
-		return wire.Explain(err)
+	report, late := Full(ctx, auditor, o.wait)
+	if report == nil {
+		return wire.Explain(late)
 	}
 	if o.asJSON {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
@@ -93,42 +93,31 @@ func run(cmd *cobra.Command, o options) error {
 
 			Sentence string `json:"sentence"`
 			Green    bool   `json:"green"`
-		}{report, report.Sentence(), report.Green()})
+			GaveUp   bool   `json:"gave_up"` // --wait was not long enough
+		}{report, report.Sentence(), report.Green(), errors.As(late, &errResidue{})})
 	} else {
 		err = show(cmd.OutOrStdout(), report)
 	}
-	if err == nil && !report.Green() {
-		err = errResidue{"the audit does not add up: " + report.Sentence()}
+	switch {
+	case err != nil:
+		return err
+	case !report.Green():
+		what := "the audit does not add up: " + report.Sentence()
+		if late != nil {
+			what = late.Error() + "; " + what
+		}
+		return errResidue{what}
 	}
-	return err
+	return wire.Explain(late)
 }
 
-const (
-	busyTimeout = time.Minute
-	waitTimeout = time.Minute
-	retryEvery  = 200 * time.Millisecond
-)
-
-// Full verifies everything; with wait, again until nothing is in flight and
-// nothing is left to repair. Another auditor at work is waited for.
-func Full(ctx context.Context, auditor *audit.Auditor, wait bool) (*audit.Report, error) {
-	started := time.Now()
-	tick := time.NewTicker(retryEvery)
-	defer tick.Stop()
-	for {
-		report, err := auditor.Full(ctx)
-		busy := errors.Is(err, audit.ErrBusy)
-		settled := err == nil && (!wait || report.Stream.InFlight == 0 && report.Stream.Holes == 0)
-		switch late := time.Since(started); {
-		case settled, err != nil && !busy, busy && late > busyTimeout, !busy && late > waitTimeout:
-			return report, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-tick.C:
-		}
+func accept(cmd *cobra.Command, auditor *audit.Auditor, id int64) error {
+	detail, err := auditor.Accept(cmd.Context(), id)
+	if err != nil {
+		return wire.Explain(err)
 	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "finding %d is accepted, and does not count any more, unless it changes: %s\n", id, detail)
+	return err
 }
 
 func drill(cmd *cobra.Command, auditor *audit.Auditor) error {
@@ -145,20 +134,24 @@ func drill(cmd *cobra.Command, auditor *audit.Auditor) error {
 
 func certificates(cmd *cobra.Command, auditor *audit.Auditor, asJSON bool) error {
 	out := cmd.OutOrStdout()
-	n := 0
-	problem, err := auditor.Certificates(cmd.Context(), func(c *audit.Certificate, hash string) {
+	n := int64(0)
+	problem, err := auditor.Certificates(cmd.Context(), func(c *audit.Certificate, hash, wrong string) {
 		n++
 		if asJSON {
 			_ = json.NewEncoder(out).Encode(struct { // standard output that is gone shows when the last line is written
 				*audit.Certificate
 
-				Hash string `json:"hash"`
-			}{c, hash})
+				Hash    string `json:"hash"`
+				Problem string `json:"problem,omitempty"`
+			}{c, hash, wrong})
 			return
 		}
 		state := "all accounted for"
 		if len(c.Residue) > 0 {
-			state = fmt.Sprintf("%d findings", len(c.Residue))
+			state = audit.Plural(int64(len(c.Residue)), "finding", "findings")
+		}
+		if wrong != "" {
+			hash += "  WRONG: " + wrong
 		}
 		fmt.Fprintf(out, "%5d  %s  %15s events  %-17s  %s\n", c.Number, c.Hour.Format("2006-01-02 15:04"), audit.Grouped(c.Balance.Events), state, hash)
 	})
@@ -172,7 +165,7 @@ func certificates(cmd *cobra.Command, auditor *audit.Auditor, asJSON bool) error
 	case n == 0:
 		_, err = fmt.Fprintln(out, "there are no certificates yet: the auditor writes one when an hour is over and verified")
 	default:
-		_, err = fmt.Fprintf(out, "%d certificates, each with the hash of the one before; keep the last hash elsewhere to be able to tell later\n", n)
+		_, err = fmt.Fprintf(out, "%s, each with the hash of the one before; keep the last hash elsewhere to be able to tell later\n", audit.Plural(n, "certificate", "certificates"))
 	}
 	return err
 }

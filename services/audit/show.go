@@ -105,14 +105,18 @@ func showLevels(b *bytes.Buffer, levels []audit.Level) error {
 			per += " … " + levels[next-1].Level
 		}
 		if l.Wrong > 0 {
-			state = fmt.Sprintf("WRONG in %d places", l.Wrong)
+			state = "WRONG in " + audit.Plural(int64(l.Wrong), "place", "places")
 		}
 		lines = append(lines, []string{
 			name, per, audit.Grouped(l.Checked.Events), fmt.Sprintf("%08x", l.Checked.Checksum), audit.Grouped(l.Purged.Events), state,
 		})
 		i = next
 	}
-	return indented(b, lines, []bool{false, false, true, false, true, false})
+	if err := indented(b, lines, []bool{false, false, true, false, true, false}); err != nil {
+		return err
+	}
+	b.WriteString("  Each line is of the moment when it was added up, which is after the ledger was.\n")
+	return nil
 }
 
 func same(a, b *audit.Level) bool {

@@ -31,7 +31,8 @@ func Command() *cobra.Command {
 		Long: `Compare, every few seconds, what publishers were told is stored with the stream, the stream with the ledger, and the ledger
 with the rows of every aggregation and granularity, in number and by checksums. A message that was acknowledged and is not
 folded is given to the workers again. Once a day, and when it starts, it plants faults in tables of its own and looks whether it finds
-them. Any number may run; one works at a time. "weir audit" shows the proof.
+them; once an hour, and when it starts, it verifies the chain of certificates. Any number may run; one works at a time. "weir audit"
+shows the proof.
 
 With --health it answers /healthz, /readyz and /metrics (Prometheus) at that address.`,
 		Example: `  weir auditor --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --health 0.0.0.0:8081`,
@@ -97,7 +98,7 @@ func run(cmd *cobra.Command, every time.Duration) error {
 func Run(ctx context.Context, auditor *audit.Auditor, every time.Duration, status *Status, log *zap.Logger) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	said := ""
+	var said map[[2]string]told
 	for {
 		report, err := auditor.Pass(ctx)
 		if errors.Is(err, audit.ErrBusy) {
@@ -120,23 +121,27 @@ func Run(ctx context.Context, auditor *audit.Auditor, every time.Duration, statu
 	}
 }
 
-// tell logs what does not add up when that changes, and that all does again.
-func tell(log *zap.Logger, r *audit.Report, before string) (said string) {
+// told is what was logged of a finding. Its detail is no part of it: that has
+// running totals.
+type told struct{ lost, duplicated int64 }
+
+// tell logs what does not add up once, and again when it is more or less; and
+// that all does again.
+func tell(log *zap.Logger, r *audit.Report, before map[[2]string]told) map[[2]string]told {
+	now := map[[2]string]told{}
 	for i := range r.Findings {
-		if f := &r.Findings[i]; f.Residue() {
-			said += f.Detail + "\n"
+		f := &r.Findings[i]
+		if !f.Residue() {
+			continue
+		}
+		key, what := [2]string{f.Kind, f.Subject}, told{f.Lost, f.Duplicated}
+		now[key] = what
+		if was, known := before[key]; !known || was != what {
+			log.Error("the audit does not add up", zap.Int64("finding", f.ID), zap.String("detail", f.Detail))
 		}
 	}
-	switch said {
-	case before:
-	case "":
+	if len(before) > 0 && len(now) == 0 {
 		log.Info("the audit adds up again", zap.String("audit", r.Sentence()))
-	default:
-		for i := range r.Findings {
-			if f := &r.Findings[i]; f.Residue() {
-				log.Error("the audit does not add up", zap.Int64("finding", f.ID), zap.String("detail", f.Detail))
-			}
-		}
 	}
-	return said
+	return now
 }

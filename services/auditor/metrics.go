@@ -84,6 +84,7 @@ func (s *Status) Collect(out chan<- prometheus.Metric) {
 	gauge(float64(r.Balance.Events), "events", "Events that are folded.")
 	gauge(float64(r.Stream.InFlight), "in_flight_messages", "Messages that are not acknowledged yet.")
 	gauge(float64(len(r.Findings)), "findings", "Findings that are open, accepted ones included.")
+	gauge(float64(len(r.Findings)-r.Accepted), "open_findings", "Findings that are open and that nobody has accepted.")
 	gauge(float64(r.Stream.Through.UnixMilli())/1000, "verified_through_seconds", "Everything that the stream stored until then is verified; seconds since 1970.")
 	gauge(max(0, time.Since(r.Stream.Through).Seconds()), "lag_seconds", "How long ago that is.")
 	drill := 1.0

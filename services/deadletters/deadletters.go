@@ -82,7 +82,11 @@ func showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one dead letter with what was sent",
-		Args:  cobra.ExactArgs(1),
+		Long: `Show one dead letter, and below it what was sent: text as it is, but for characters that a terminal would obey or not show,
+which are written as in JSON (\u001b), and bytes that are no text as base64. It can be pasted as it is. --json has all of it for programs.`,
+		Example: `  weir deadletters show 17
+  weir deadletters show 17 --json | jq -r .payload > event.json`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := numbers(args)
 			if err != nil {

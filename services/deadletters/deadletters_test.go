@@ -3,6 +3,7 @@ package deadletters
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -45,6 +46,29 @@ func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
 			if asJSON && name == "show" && (json.Unmarshal(out.Bytes(), &back) != nil || back.Reason != evil || back.Payload != evil) {
 				t.Errorf("JSON gives back %q", back.Reason)
 			}
+		}
+	}
+}
+
+func TestShow_PrintsTextThatCanBePasted(t *testing.T) {
+	t.Parallel()
+	for payload, want := range map[string]string{
+		"{\"apiName\": \"Pizza \\\"größe\\\"\",\n\t\"responseTime\": \"x\"}": "{\"apiName\": \"Pizza \\\"größe\\\"\",\n\t\"responseTime\": \"x\"}",
+		"\"a\x1b[2J\u202e\U000e0001\"":                                       `"a\u001b[2J\u202e\udb40\udc01"`,
+	} {
+		var out bytes.Buffer
+		cmd := &cobra.Command{}
+		cmd.Flags().Bool("json", false, "")
+		cmd.SetOut(&out)
+		if err := printOne(cmd, query.NewDeadLetter(store.DeadLetter{Payload: []byte(payload)})); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(out.String(), "\n\n"+want+"\n") {
+			t.Errorf("%q: got %q", payload, out.String())
+		}
+		var was, is any
+		if json.Unmarshal([]byte(want), &is) != nil || json.Valid([]byte(payload)) && (json.Unmarshal([]byte(payload), &was) != nil || !reflect.DeepEqual(was, is)) {
+			t.Errorf("%q is not the JSON that was sent", want)
 		}
 	}
 }

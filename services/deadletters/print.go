@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -71,9 +74,28 @@ func printOne(cmd *cobra.Command, l query.DeadLetter) error {
 	case l.PayloadBase64 != "":
 		_, err = fmt.Fprintf(out, "\nas base64:\n%s\n", l.PayloadBase64)
 	default:
-		_, err = fmt.Fprintf(out, "\n%q\n", l.Payload)
+		_, err = fmt.Fprintf(out, "\n%s\n", visible(l.Payload))
 	}
 	return err
+}
+
+// visible is a text as it is, so that it can be pasted elsewhere, but for what a
+// terminal would obey or not show: that is escaped as in JSON, where it then
+// means the same. Line feeds and tabs stay.
+func visible(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // offset is the place of the event in its message.

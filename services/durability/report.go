@@ -79,7 +79,11 @@ func show(cmd *cobra.Command, found []Finding, asJSON bool) error {
 		}
 	}
 	if less := len(LessThanPromised(found)); less > 0 {
-		return fmt.Errorf("%d of %d are less than the promise", less, len(found))
+		verb := "are"
+		if less == 1 {
+			verb = "is"
+		}
+		return fmt.Errorf("%d of %d %s less than the promise", less, len(found), verb)
 	}
 	return nil
 }
