@@ -78,6 +78,7 @@ type Worker struct {
 	lease    *store.Lease
 	local    *alert.Local
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
+	last     int64                // number of the last batch that is in the cascade, or was when there was one
 	guard    *aggregation.Guard
 	others   otherLog
 	flushed  map[aggregation.Granularity]time.Time
