@@ -141,7 +141,9 @@ func TestLost_CommitsOfABackfillAreBroughtInAgain(t *testing.T) {
 			h := newBackfillHarness(t)
 			before, old := h.idle("w1"), h.idle("old")
 			_, events := h.publishMix("e")
-			h.process(before, h.take(before, 9)...)
+			_, more := h.publishMix("f")
+			events += more
+			h.process(before, h.take(before, 18)...)
 			if err := before.lease.Close(); err != nil {
 				t.Fatal(err)
 			}
