@@ -185,7 +185,8 @@ func TestWorker_LeasesItsShardAgainWhileIdle(t *testing.T) {
 	held := func() (bool, error) {
 		return ask[int](h, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) > 0, nil
 	}
-	h.until("the shard is leased", held)
+	h.publishCalls("gw", 1, 10)
+	h.drain()
 	epoch := ask[int64](h, `SELECT epoch FROM weir.shard WHERE shard_id = 'w1'`)
 	h.terminate(holdsALease)
 	deadline := time.Now().Add(30 * time.Second)
@@ -196,7 +197,7 @@ func TestWorker_LeasesItsShardAgainWhileIdle(t *testing.T) {
 		ok, err := held()
 		return ok && ask[int64](h, `SELECT epoch FROM weir.shard WHERE shard_id = 'w1'`) > epoch, err
 	})
-	h.publishCalls("gw", 1, 10)
+	h.publishCalls("gw", 11, 20)
 	h.drain()
-	h.wantCalls("under the new lease", 10)
+	h.wantCalls("under the new lease", 20)
 }
