@@ -154,9 +154,10 @@ func (db *DB) FinishBackfill(ctx context.Context, aggregationName string, leases
 }
 
 // Buried tells which events of the messages from … through a stream sequence
-// are dead letters, whatever they decode to now.
+// are dead letters, whatever they decode to now. What only one aggregation lacks
+// is none: the others have it.
 func (db *DB) Buried(ctx context.Context, from, through uint64) (*Graves, error) {
-	rows, err := db.sql.QueryContext(ctx, `SELECT sequence, event_offset, stored_at FROM weir.dead_letter WHERE sequence BETWEEN $1 AND $2`,
+	rows, err := db.sql.QueryContext(ctx, `SELECT sequence, event_offset, stored_at FROM weir.dead_letter WHERE aggregation = '' AND sequence BETWEEN $1 AND $2`,
 		int64(from), int64(through)) //nolint:gosec // sequences stay far below 2^63
 	if err != nil {
 		return nil, fmt.Errorf("look for dead letters: %w", err)

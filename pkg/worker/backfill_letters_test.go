@@ -97,3 +97,24 @@ func TestBackfill_IsolatesAReplayedLetterThatItsTableRefuses(t *testing.T) {
 	h.exec(`ALTER TABLE weir_data.twin_seconds DROP CONSTRAINT refuses`)
 	h.raiseInto(catalog)
 }
+
+// What one aggregation's backfill had to leave out is not hidden from another's.
+func TestBackfill_TakesWhatOnlyAnotherAggregationLacks(t *testing.T) {
+	t.Parallel()
+	h := newBackfillHarness(t)
+	old := h.idle("w1")
+	for n := 1; n <= 6; n++ {
+		h.publishTicks(fmt.Sprintf("gw/e/%d", n), n, n)
+	}
+	h.process(old, h.take(old, 6)...)
+	if err := old.lease.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first := h.twin("Twin")
+	h.exec(`ALTER TABLE weir_data.twin_seconds ADD CHECK (1 / (CASE WHEN 4 = ANY (total) THEN 0 ELSE 1 END) = 1)`)
+	h.mustBackfill(first, "Twin")
+	h.catalog = first
+	second := h.twin("Other")
+	h.mustBackfill(second, "Other")
+	h.wantTwin("the second", second, "Other", 6)
+}
