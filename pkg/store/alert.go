@@ -87,20 +87,21 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, e
 	return a, json.Unmarshal(key, &a.Key)
 }
 
-// relayHold is how long one call of Relay goes on publishing: its transaction
-// must end before Postgres ends it for being idle (Config.IdleInTx, and publish
-// may take some seconds more), or nothing would ever leave the outbox while
-// publishing is slow.
-const relayHold = time.Second
+// relayTimes are how long one call of Relay begins to publish further alerts,
+// and when publishing is cut off: its transaction must end before Postgres ends
+// it for being idle (Config.IdleInTx), or what was published would be published
+// again, and nothing would ever leave the outbox while publishing is slow.
+func (db *DB) relayTimes() (hold, most time.Duration) { return db.idleInTx / 4, db.idleInTx / 4 * 3 }
 
 // Relay hands up to limit alerts of the outbox to publish, oldest first, and
-// takes those off it that publish accepted. Rows that another relay has in
+// takes those off it that publish accepted. The context of publish ends early
+// enough for that. Rows that another relay has in
 // hand are passed over. A crash between publish and commit publishes again:
 // subscribers tell by the alert's id. It returns how many were published.
 func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context, alert.Alert) error) (int, error) {
 	var done []int64
 	var failed error
-	begin := time.Now()
+	hold, most := db.relayTimes()
 	err := db.InTx(ctx, func(tx *Tx) error {
 		outbox, ids, err := tx.readOutbox(ctx, limit)
 		if err != nil || len(outbox) == 0 {
@@ -109,12 +110,15 @@ func (db *DB) Relay(ctx context.Context, limit int, publish func(context.Context
 		if err := db.failpoints.Hit(failpoint.OutboxRead); err != nil {
 			return err
 		}
+		begin := time.Now()
+		publishing, cancel := context.WithDeadline(ctx, begin.Add(most))
+		defer cancel()
 		for i, a := range outbox {
-			if failed = publish(ctx, a); failed != nil {
+			if failed = publish(publishing, a); failed != nil {
 				break // the rest stays in the outbox, in order
 			}
 			done = append(done, ids[i])
-			if time.Since(begin) > relayHold {
+			if time.Since(begin) > hold {
 				break
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"weir/pkg/alert"
+	"weir/pkg/embedded/embeddedtest"
 )
 
 func slowAlert(n int) alert.Alert {
@@ -166,5 +167,39 @@ func TestRelay_AlertThatIsNotCommittedIsNotSeen(t *testing.T) {
 	<-flush.done //nolint:errcheck // that it has ended is enough here
 	if n, err := db.Relay(t.Context(), 10, p.publish); n != 1 || err != nil {
 		t.Errorf("after it: %d, %v", n, err)
+	}
+}
+
+// However slow the stream is, an alert that it has taken leaves the outbox in the
+// transaction that read it.
+func TestRelay_EndsBeforePostgresEndsItsTransaction(t *testing.T) {
+	t.Parallel()
+	address := embeddedtest.Postgres(t)
+	db, err := Open(t.Context(), Config{URL: address, IdleInTx: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	writeAlerts(t, db, slowAlerts(4)...)
+	var taken []string
+	publish := func(ctx context.Context, a alert.Alert) error {
+		if len(taken) > 0 { // the stream does not answer any more
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Second):
+			}
+			return ctx.Err()
+		}
+		taken = append(taken, a.ID)
+		return nil
+	}
+	if _, err := db.Relay(t.Context(), 10, publish); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that publishing was cut off", err)
+	}
+	if n := ask[int](t, db, `SELECT count(*) FROM weir.alert_outbox`); n != 3 {
+		t.Errorf("%d alerts are left in the outbox, want all but the one that the stream has", n)
 	}
 }

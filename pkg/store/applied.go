@@ -61,7 +61,8 @@ func present(ctx context.Context, q querier, defs []*aggregation.Definition) ([]
 }
 
 // steady runs f in a transaction during which apply changes nothing, on the
-// aggregation as the database has it; errDropped if it has not that level. Such
+// aggregation as the database has it; errDropped if it has not that level, an
+// [ErrProtocol] if this release may not write any more. Such
 // a transaction may take long: it holds nothing that a flush or a question
 // waits for.
 func (db *DB) steady(ctx context.Context, def *aggregation.Definition, level aggregation.Granularity, f func(*Tx, *aggregation.Definition) error) error {
@@ -71,6 +72,9 @@ func (db *DB) steady(ctx context.Context, def *aggregation.Definition, level agg
 			return err
 		}
 		whole, err := tx.whole(ctx, def)
+		if err == nil {
+			err = db.outdated(ctx, tx.tx)
+		}
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,7 +162,7 @@ func TestUpkeep_LeavesOutWhatWasDropped(t *testing.T) {
 	kept := append(bound[:1:1], earlier...)
 	writeShard(t, db, "w", bound[0], 1)
 	mustApply(t, db, PlanOptions{Destroy: []string{"Calls@1"}}, second)
-	if _, err := db.LoadCascade(t.Context(), "w", kept, nil); err != nil {
+	if _, _, err := db.LoadCascade(t.Context(), "w", kept, nil); err != nil {
 		t.Error(err)
 	}
 	if _, err := db.Purge(t.Context(), time.Now(), kept); err != nil {
@@ -320,5 +321,24 @@ func TestMerge_LeavesUnknownMomentsUnknown(t *testing.T) {
 		if !ask[bool](t, db, `SELECT `+at+` IS NULL`) {
 			t.Errorf("%s is known", at)
 		}
+	}
+}
+
+// A worker that the database does not take any more neither compacts nor purges
+// with its older code.
+func TestMaintenance_OfAnOlderReleaseEndsWithTheProtocol(t *testing.T) {
+	t.Parallel()
+	def := growing("Calls", 0, false)
+	db := migrated(t, def)
+	steady := func() error {
+		return db.steady(t.Context(), def, def.Finest(), func(*Tx, *aggregation.Definition) error { return nil })
+	}
+	if err := steady(); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, db, `SELECT weir.require_protocol(`+strconv.Itoa(Protocol+1)+`)`)
+	var outdated ErrProtocol
+	if err := steady(); !errors.As(err, &outdated) {
+		t.Errorf("got %v, want an ErrProtocol", err)
 	}
 }

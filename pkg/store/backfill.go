@@ -138,11 +138,14 @@ const (
 )
 
 // FinishBackfill says that the aggregation has everything, unless a shard was
-// leased since leases was read: then it is false, and nothing is changed.
-func (db *DB) FinishBackfill(ctx context.Context, aggregationName string, leases Leases) (bool, error) {
+// leased since leases was read, or the backfill's own shard is not under its
+// lease, or does not have what it wrote, up to its last batch: then it is false,
+// and nothing is changed.
+func (db *DB) FinishBackfill(ctx context.Context, aggregationName string, leases Leases, own *Lease, last int64) (bool, error) {
 	result, err := db.sql.ExecContext(ctx, `UPDATE weir.aggregation SET backfill = 'done' WHERE id = $1 AND backfill = 'running'
-		AND (SELECT `+generation+` = $2 AND `+noneWithout+` FROM weir.shard)`,
-		aggregationName, leases.generation)
+		AND (SELECT `+generation+` = $2 AND `+noneWithout+` FROM weir.shard)
+		AND EXISTS (SELECT FROM weir.shard WHERE shard_id = $3 AND epoch = $4 AND number = $5 AND last_batch = $6)`,
+		aggregationName, leases.generation, own.ShardID, own.epoch, own.number, last)
 	if err != nil {
 		return false, fmt.Errorf("finish the backfill of %s: %w", aggregationName, err)
 	}
@@ -151,9 +154,10 @@ func (db *DB) FinishBackfill(ctx context.Context, aggregationName string, leases
 }
 
 // Buried tells which events of the messages from … through a stream sequence
-// are dead letters, whatever they decode to now.
+// are dead letters, whatever they decode to now. What only one aggregation lacks
+// is none: the others have it.
 func (db *DB) Buried(ctx context.Context, from, through uint64) (*Graves, error) {
-	rows, err := db.sql.QueryContext(ctx, `SELECT sequence, event_offset, stored_at FROM weir.dead_letter WHERE sequence BETWEEN $1 AND $2`,
+	rows, err := db.sql.QueryContext(ctx, `SELECT sequence, event_offset, stored_at FROM weir.dead_letter WHERE aggregation = '' AND sequence BETWEEN $1 AND $2`,
 		int64(from), int64(through)) //nolint:gosec // sequences stay far below 2^63
 	if err != nil {
 		return nil, fmt.Errorf("look for dead letters: %w", err)

@@ -139,6 +139,7 @@ func TestLeasesWithout_FencesTheDeadAndNamesTheLiving(t *testing.T) {
 	defs := callsOf("A", "B")
 	db := migrated(t, defs...)
 	mustExec(t, db, `UPDATE weir.aggregation SET backfill = 'running' WHERE name = 'B'`)
+	own := mustLease(t, db, BackfillShard, defs[1])
 	dead, live, knows := mustLease(t, db, "dead", defs[0]), mustLease(t, db, "live", defs[0]), mustLease(t, db, "knows", defs...)
 	if err := dead.unlock(); err != nil {
 		t.Fatal(err)
@@ -154,7 +155,7 @@ func TestLeasesWithout_FencesTheDeadAndNamesTheLiving(t *testing.T) {
 	if err := errors.Join(flushes(live), flushes(knows)); err != nil {
 		t.Error(err)
 	}
-	if done, err := db.FinishBackfill(t.Context(), "B", l); done || err != nil {
+	if done, err := db.FinishBackfill(t.Context(), "B", l, own, 0); done || err != nil {
 		t.Errorf("finished beside a live one without it: %v, %v", done, err)
 	}
 	if err := live.Close(); err != nil {
@@ -166,13 +167,13 @@ func TestLeasesWithout_FencesTheDeadAndNamesTheLiving(t *testing.T) {
 	if err := mustLease(t, db, "comes-and-goes", defs...).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := db.FinishBackfill(t.Context(), "B", l); done || err != nil {
+	if done, err := db.FinishBackfill(t.Context(), "B", l, own, 0); done || err != nil {
 		t.Errorf("finished although a shard was leased since: %v, %v", done, err)
 	}
 	if l, err = db.LeasesWithout(t.Context(), "B"); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := db.FinishBackfill(t.Context(), "B", l); !done || err != nil {
+	if done, err := db.FinishBackfill(t.Context(), "B", l, own, 0); !done || err != nil {
 		t.Errorf("not finished: %v, %v", done, err)
 	}
 }

@@ -154,7 +154,7 @@ func (tx *Tx) writeDeadLetters(ctx context.Context, shardID string, letters []De
 		}),
 		text(func(l *DeadLetter) string { return l.Aggregation }),
 		pq.Array(payloads),
-		number(func(l *DeadLetter) int64 { return int64(len(l.Payload)) }),
+		number(func(l *DeadLetter) int64 { return int64(max(l.Size, len(l.Payload))) }), // less is known of one that was read from here
 		number(func(l *DeadLetter) int64 { return l.SplitFrom }))
 	return err
 }

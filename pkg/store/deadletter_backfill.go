@@ -27,7 +27,7 @@ func (db *DB) ReplayedWithout(ctx context.Context, aggregation, incarnation stri
 	for i := range letters {
 		ids[i] = letters[i].ID
 	}
-	rows, err = db.sql.QueryContext(ctx, `SELECT split_from, event_offset FROM weir.dead_letter WHERE split_from = ANY ($1)`, pq.Array(ids))
+	rows, err = db.sql.QueryContext(ctx, `SELECT split_from, event_offset FROM weir.dead_letter WHERE split_from = ANY ($1) AND aggregation = ''`, pq.Array(ids))
 	if err != nil {
 		return nil, nil, fmt.Errorf("list events of replayed dead letters: %w", err)
 	}

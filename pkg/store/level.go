@@ -44,19 +44,23 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 }
 
 // LoadCascade reads what the coarser levels of a shard lack: the rows of each
-// level's parent past the level's watermark. Call it under the shard's lease,
+// level's parent past the level's watermark; and the number of the shard's last
+// batch, in the same snapshot: the cascade is good for the flush of the next
+// number and no other. Call it under the shard's lease,
 // before the first flush and after one whose outcome is not known. The guard is
 // the shard's; nil is one that has seen nothing. Aggregations that were dropped
 // are left out.
-func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (*aggregation.Cascade, error) {
-	defs, err := present(ctx, db.sql, defs)
-	if err != nil {
-		return nil, err
+func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (cascade *aggregation.Cascade, last int64, err error) {
+	if defs, err = present(ctx, db.sql, defs); err != nil {
+		return nil, 0, err
 	}
-	cascade := aggregation.NewCascade(defs, guard)
+	cascade = aggregation.NewCascade(defs, guard)
 	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
 	// take what is read here.
 	err = db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(last_batch), 0) FROM weir.shard WHERE shard_id = $1`, shardID).Scan(&last); err != nil {
+			return err
+		}
 		for _, def := range defs {
 			for _, level := range def.Granularities[1:] {
 				tail, err := loadTail(ctx, tx, shardID, def, level)
@@ -71,9 +75,9 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("load what the coarser levels of shard %s lack: %w", shardID, err)
+		return nil, 0, fmt.Errorf("load what the coarser levels of shard %s lack: %w", shardID, err)
 	}
-	return cascade, nil
+	return cascade, last, nil
 }
 
 // Abandoned lists the shards that have had no flush for a while, by Postgres's

@@ -258,7 +258,7 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
+		if s.cascade, _, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
 			return err
 		}
 	}
@@ -308,13 +308,13 @@ func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.LoadCascade(t.Context(), "a", defs, nil); err != nil {
+	if _, _, err := db.LoadCascade(t.Context(), "a", defs, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.LoadCascade(t.Context(), "a", defs, nil)
+	_, _, err = db.LoadCascade(t.Context(), "a", defs, nil)
 	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
 		t.Errorf("got error %v, want one about a corrupted sketch", err)
 	}

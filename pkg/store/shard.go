@@ -195,9 +195,16 @@ func (l *Lease) tryLock(ctx context.Context) (ok bool, err error) {
 	return ok, err
 }
 
-// Check reports whether the connection that holds the lease is still there;
-// after an error the lease is gone and the shard must be leased anew.
+// checkWait is how long Postgres may take to answer that a lease is there: one
+// that is cut off does not answer at all.
+const checkWait = 5 * time.Second
+
+// Check reports whether the connection that holds the lease is still there,
+// within 5 seconds; after an error the lease is gone and the shard must be leased
+// anew, or ctx has ended.
 func (l *Lease) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkWait)
+	defer cancel()
 	if err := l.conn.PingContext(ctx); err != nil {
 		return fmt.Errorf("lease of shard %s: %w", l.ShardID, err)
 	}

@@ -32,7 +32,7 @@ func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Du
 // RollUp gives the coarser levels of a shard all that they lack, and returns
 // how many groups that was.
 func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Definition) (groups int, err error) {
-	cascade, err := db.LoadCascade(ctx, lease.ShardID, defs, nil)
+	cascade, last, err := db.LoadCascade(ctx, lease.ShardID, defs, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -41,6 +41,9 @@ func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Defi
 		number, err := tx.NextBatch(ctx, lease, Totals{OtherEvents: OtherEvents(levels.Delta)})
 		if err != nil {
 			return err
+		}
+		if number != last+1 {
+			return fmt.Errorf("batch %d of it comes after %d: Postgres has lost commits meanwhile, try again", number, last)
 		}
 		return tx.WriteLevels(ctx, lease.ShardID, number, levels)
 	})

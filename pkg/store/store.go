@@ -81,6 +81,7 @@ type DB struct {
 	sql        *sql.DB
 	protocol   int
 	lockWait   time.Duration // of a flush
+	idleInTx   time.Duration // Config.IdleInTx
 	failpoints *failpoint.Set
 }
 
@@ -105,7 +106,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
 	}
-	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, failpoints: cfg.Failpoints}, nil
+	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints}, nil
 }
 
 // dsn adds the settings every connection of Weir has to the URL; what the URL

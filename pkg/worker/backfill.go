@@ -122,9 +122,23 @@ func (j *backfill) start(ctx context.Context, conn *stream.Conn) (err error) {
 	return err
 }
 
-// run reads on until nothing is left that a worker without the aggregation can
-// have folded.
+// run begins again where Postgres has lost what the backfill had committed: what
+// is still in the ledger it passes over.
 func (j *backfill) run(ctx context.Context) error {
+	for {
+		err := j.readOn(ctx)
+		if !errors.Is(err, errLost) {
+			return err
+		}
+		j.worker.log.Warn("backfill begins again", zap.Error(err))
+		j.next, j.final, j.skipped, j.leases = 1, math.MaxUint64, math.MaxUint64, store.Leases{}
+		j.progress = BackfillProgress{Extent: j.progress.Extent}
+	}
+}
+
+// readOn reads on until nothing is left that a worker without the aggregation
+// can have folded.
+func (j *backfill) readOn(ctx context.Context) error {
 	for {
 		messages, err := j.history.Read(ctx, j.next, stream.Limits{Messages: cmp.Or(j.Messages, backfillMessages), Bytes: backfillBytes}, j.types)
 		if err != nil {
@@ -161,15 +175,19 @@ func (j *backfill) finish(ctx context.Context) (done bool, err error) {
 		if err := j.letters(ctx); err != nil {
 			return false, err
 		}
-		if err := j.worker.rollUp(ctx, true); err != nil {
+		if err := j.worker.rollUpNow(ctx, true); err != nil {
 			return false, err
 		}
 		if err := j.worker.cfg.Failpoints.Hit(failpoint.BackfillEnding); err != nil {
 			return false, err
 		}
-		if done, err = j.db.FinishBackfill(ctx, j.Aggregation, j.leases); done || err != nil {
+		if done, err = j.db.FinishBackfill(ctx, j.Aggregation, j.leases, j.worker.lease, j.worker.last); done || err != nil {
 			j.report()
 			return done, err
+		}
+		// If that is because of its own shard, a batch with nothing in it says so.
+		if err := j.worker.flush(ctx, newBatch(0, store.NewClaims())); err != nil {
+			return false, err
 		}
 		// What was left to workers may have been folded by one without the aggregation.
 		j.next = min(j.next, j.skipped)
@@ -325,9 +343,9 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}
+	var number int64
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		number, err := tx.NextBatch(ctx, w.lease, store.Totals{DeadLetters: int64(len(b.dead))}) // fenced
-		if err != nil {
+		if number, err = w.nextBatch(ctx, tx, store.Totals{DeadLetters: int64(len(b.dead))}); err != nil { // fenced
 			return err
 		}
 		if err := tx.WriteDelta(ctx, store.BackfillShard, number, out.delta); err != nil {
@@ -347,7 +365,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last
 	})
-	return w.settle(err, levels, out.delta)
+	return w.settle(err, number, levels, out.delta)
 }
 
 // isolate finds, by halving, the message that Postgres cannot store in this
@@ -363,27 +381,4 @@ func (j *backfill) isolate(ctx context.Context, messages []stream.Message, cause
 	j.worker.unstorable[sequence] = fmt.Sprintf("backfill of %s: %s", j.Aggregation, why(cause))
 	defer delete(j.worker.unstorable, sequence)
 	return j.take(ctx, messages)
-}
-
-// learnBackfills asks which aggregations are being backfilled. One that the
-// worker knows it claims for: its tables were made before the worker started,
-// and marked in that transaction. One that it does not know will lack what the
-// worker folds, which is worth a word.
-func (w *Worker) learnBackfills(ctx context.Context) error {
-	all, err := w.db.Backfills(ctx)
-	if err != nil {
-		return err
-	}
-	w.backfills = nil
-	for _, b := range all {
-		switch known := w.catalog.Stored(b.Aggregation) != nil; {
-		case known && b.Running:
-			w.backfills = append(w.backfills, b.Aggregation)
-		case !known && b.Running:
-			w.log.Warn("an aggregation is being backfilled that these definitions lack: the backfill waits for this worker to end", zap.String("aggregation", b.Aggregation))
-		case !known:
-			w.log.Warn("an aggregation was backfilled that these definitions lack: it will not have what this worker folds", zap.String("aggregation", b.Aggregation))
-		}
-	}
-	return nil
 }

@@ -30,6 +30,7 @@ type origin struct {
 	incarnation string
 	sequence    uint64
 	stored      int64
+	events      int // of the message, where it is that of a dead letter and was decoded
 }
 
 // newBatch returns a batch of n messages with nothing decoded.

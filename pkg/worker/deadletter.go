@@ -209,6 +209,7 @@ func (w *Worker) decodeBody(b *batch, i int, l *store.DeadLetter, body event.Bod
 	if err != nil {
 		return err.Error()
 	}
+	b.origins[i].events = events
 	rejects = slices.DeleteFunc(rejects, func(r event.Reject) bool { return !standsFor(l, r.Offset) })
 	folded := 0
 	for row := before; row < columns.Len(); row++ {
@@ -228,7 +229,7 @@ func (w *Worker) decodeBody(b *batch, i int, l *store.DeadLetter, body event.Bod
 	for _, reject := range rejects {
 		split := *l
 		split.SplitFrom, split.Reason, split.Offset, split.Payload = l.ID, reject.Reason, reject.Offset, reject.Payload
-		split.Events, split.ContentType, split.ContentEncoding = nil, "", ""
+		split.Size, split.Events, split.ContentType, split.ContentEncoding = len(reject.Payload), nil, "", ""
 		b.dead, b.deadOf = append(b.dead, split), append(b.deadOf, i)
 	}
 	return ""

@@ -127,11 +127,12 @@ func TestWorker_WhoseShardIsTakenOverStops(t *testing.T) {
 	_, ended := h.start("w1")
 	h.publishCalls("gw", 1, 20)
 	h.drain()
-	h.terminate(holdsALease)
-	thief, err := h.db.LeaseShard(t.Context(), "w1", "thief", 10*time.Second, h.catalog.Aggregations)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var thief *store.Lease
+	h.until("the thief is faster than the worker", func() (ok bool, err error) {
+		h.terminate(holdsALease)
+		thief, err = h.db.LeaseShard(t.Context(), "w1", "thief", 100*time.Millisecond, h.catalog.Aggregations)
+		return err == nil, err
+	})
 	t.Cleanup(func() { _ = thief.Close() })
 	h.publishCalls("gw", 21, 300)
 	if err := h.end(ended); !errors.Is(err, store.ErrFenced) || !strings.Contains(err.Error(), "w1") {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/alert"
 	"weir/pkg/failpoint"
 	"weir/pkg/store"
 )
@@ -28,12 +29,15 @@ func (w *Worker) loadCascade(ctx context.Context) error {
 	if w.cascade != nil {
 		return nil
 	}
-	cascade, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
+	cascade, last, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
 	if err == nil {
 		err = w.cfg.Failpoints.Hit(failpoint.CascadeLoaded)
 	}
+	if err == nil && last < w.last {
+		err = w.lost()
+	}
 	if err == nil {
-		w.cascade = cascade
+		w.cascade, w.last = cascade, last
 	}
 	return err
 }
@@ -59,8 +63,32 @@ func before(number int64, delta aggregation.Delta) int64 {
 	return number - 1
 }
 
+// errLost means that the shard's batches are not those that the worker knows of:
+// Postgres came back without its last commits, as after a failover, or one whose
+// outcome was not known has come through after all.
+var errLost = errors.New("the batches in Postgres are not those that this worker knows of: it has lost commits, or has one more; what the worker remembers is read again")
+
+// nextBatch is the number of the flush. What the worker remembers is that of
+// the batches before and of no others, or it is forgotten: else it would count
+// twice what was lost and is folded again.
+func (w *Worker) nextBatch(ctx context.Context, tx *store.Tx, totals store.Totals) (int64, error) {
+	number, err := tx.NextBatch(ctx, w.lease, totals)
+	if err == nil && number != w.last+1 {
+		err = w.lost()
+	}
+	return number, err
+}
+
+// lost forgets what the worker remembers of batches: what the levels lack, and
+// which alerts were raised. The next try begins with what Postgres has.
+func (w *Worker) lost() error {
+	w.cascade, w.last = nil, 0
+	w.local = alert.NewLocal(w.catalog.Rules, w.cfg.ShardID)
+	return errLost
+}
+
 // settle takes what a flush did into the worker's own state.
-func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.Delta) error {
+func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delta aggregation.Delta) error {
 	if errors.Is(err, store.ErrClaimed) {
 		return err // rolled back, and nothing is lost
 	}
@@ -69,7 +97,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
 	}
-	w.committed = true
+	w.committed, w.last = true, number
 	w.local.Commit()
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)

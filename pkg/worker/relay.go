@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	relayBatch   = 100
-	relayEvery   = time.Second     // also looks without being woken: another worker may have died before its relay ran
-	relayTimeout = 3 * time.Second // for one alert, inside the transaction that holds it
+	relayBatch = 100
+	relayEvery = time.Second // also looks without being woken: another worker may have died before its relay ran
 )
 
 // relay publishes the outbox. Whatever worker's alerts they are, any relay
@@ -43,13 +42,13 @@ func (w *Worker) relay(ctx context.Context) error {
 	}
 }
 
+// publishAlert publishes one alert; ctx says until when, inside the transaction
+// that holds it.
 func (w *Worker) publishAlert(ctx context.Context, a alert.Alert) error {
 	body, err := json.Marshal(a)
 	if err != nil {
 		return fmt.Errorf("encode alert %s: %w", a.ID, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
-	defer cancel()
 	_, _, err = w.conn.Publish(ctx, stream.Outgoing{
 		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: "application/json", Data: body,
 	})

@@ -78,6 +78,7 @@ type Worker struct {
 	lease    *store.Lease
 	local    *alert.Local
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
+	last     int64                // number of the last batch that is in the cascade, or was when there was one
 	guard    *aggregation.Guard
 	others   otherLog
 	flushed  map[aggregation.Granularity]time.Time
@@ -295,6 +296,9 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stop
 	for {
 		select {
 		case <-idle.C:
+			if failed == nil && ctx.Err() == nil {
+				failed = w.keepLease(ctx) // before somebody else takes the shard
+			}
 			if failed == nil {
 				failed = w.rollUp(work, false)
 			}
@@ -338,9 +342,12 @@ func (w *Worker) keepLease(ctx context.Context) error {
 	if w.lease.Check(ctx) == nil {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	_ = w.lease.Close() // its connection is broken
 	for {
-		err := w.leaseShard(ctx)
+		err := w.caught(func() error { return w.leaseShard(ctx) })
 		var taken store.ErrShardTaken
 		var closed store.ErrShardClosed
 		switch {
