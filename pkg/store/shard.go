@@ -242,6 +242,16 @@ func OtherEvents(deltas ...aggregation.Delta) (n int64) {
 	return n
 }
 
+// LastBatch is the number of the shard's last batch. Ask before
+// [DB.LoadCascade], under the shard's lease.
+func (db *DB) LastBatch(ctx context.Context, shardID string) (batch int64, err error) {
+	err = db.sql.QueryRowContext(ctx, `SELECT last_batch FROM weir.shard WHERE shard_id = $1`, shardID).Scan(&batch)
+	if err != nil {
+		return 0, fmt.Errorf("read the last batch of shard %s: %w", shardID, err)
+	}
+	return batch, nil
+}
+
 // NextBatch is the first statement of every flush: it proves that the lease
 // still holds and that this release may still write, takes the next batch
 // number, and adds to the control totals. The shard's row stays locked until the

@@ -325,9 +325,10 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}
+	var number int64
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		number, err := tx.NextBatch(ctx, w.lease, store.Totals{DeadLetters: int64(len(b.dead))}) // fenced
-		if err != nil {
+		var err error
+		if number, err = w.nextBatch(ctx, tx, store.Totals{DeadLetters: int64(len(b.dead))}); err != nil { // fenced
 			return err
 		}
 		if err := tx.WriteDelta(ctx, store.BackfillShard, number, out.delta); err != nil {
@@ -347,7 +348,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last
 	})
-	return w.settle(err, levels, out.delta)
+	return w.settle(err, number, levels, out.delta)
 }
 
 // isolate finds, by halving, the message that Postgres cannot store in this

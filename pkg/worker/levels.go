@@ -28,14 +28,37 @@ func (w *Worker) loadCascade(ctx context.Context) error {
 	if w.cascade != nil {
 		return nil
 	}
+	last, err := w.db.LastBatch(ctx, w.cfg.ShardID)
+	if err != nil {
+		return err
+	}
 	cascade, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
 	if err == nil {
 		err = w.cfg.Failpoints.Hit(failpoint.CascadeLoaded)
 	}
 	if err == nil {
-		w.cascade = cascade
+		w.cascade, w.lastBatch = cascade, last
 	}
 	return err
+}
+
+// errRewound means that Postgres is not where this worker's memory of the coarser
+// levels was: it has failed over to one that lacks the last commits, or an older
+// backup was restored, and no connection told of it. The memory is of no use.
+type errRewound struct{ have, want int64 }
+
+func (e errRewound) Error() string {
+	return fmt.Sprintf("the shard's last batch is %d and was %d: Postgres has lost commits, what the levels lack is read again", e.have, e.want)
+}
+
+// nextBatch begins a flush. It refuses to where the last batch is not the one
+// that the cascade was left with.
+func (w *Worker) nextBatch(ctx context.Context, tx *store.Tx, totals store.Totals) (int64, error) {
+	number, err := tx.NextBatch(ctx, w.lease, totals)
+	if err == nil && number != w.lastBatch+1 {
+		err = errRewound{number - 1, w.lastBatch}
+	}
+	return number, err
 }
 
 // due reports whether it is time to give the levels of a granularity what they
@@ -60,7 +83,7 @@ func before(number int64, delta aggregation.Delta) int64 {
 }
 
 // settle takes what a flush did into the worker's own state.
-func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.Delta) error {
+func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delta aggregation.Delta) error {
 	if errors.Is(err, store.ErrClaimed) {
 		return err // rolled back, and nothing is lost
 	}
@@ -69,7 +92,7 @@ func (w *Worker) settle(err error, levels *aggregation.Flush, delta aggregation.
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
 	}
-	w.committed = true
+	w.committed, w.lastBatch = true, number
 	w.local.Commit()
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)

@@ -55,9 +55,10 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	levels := w.cascade.Prepare(w.due) // what was committed before this batch
 	shard, totals := w.cfg.ShardID, b.totals()
 	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
+	var number int64
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
-		number, err := tx.NextBatch(ctx, w.lease, totals) // fenced
-		if err != nil {
+		var err error
+		if number, err = w.nextBatch(ctx, tx, totals); err != nil { // fenced
 			return err
 		}
 		return inOrder(
@@ -71,5 +72,5 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			func() error { return tx.Claim(ctx, b.claims) }, // last: it locks what other workers want too
 		)
 	})
-	return w.settle(err, levels, out.delta)
+	return w.settle(err, number, levels, out.delta)
 }

@@ -74,14 +74,15 @@ type Worker struct {
 	conn    *stream.Conn // shared
 	log     *zap.Logger
 
-	consumer *stream.Consumer
-	lease    *store.Lease
-	local    *alert.Local
-	cascade  *aggregation.Cascade // nil: to be loaded from the tables
-	guard    *aggregation.Guard
-	others   otherLog
-	flushed  map[aggregation.Granularity]time.Time
-	decoder  event.Decoder
+	consumer  *stream.Consumer
+	lease     *store.Lease
+	local     *alert.Local
+	cascade   *aggregation.Cascade // nil: to be loaded from the tables
+	lastBatch int64                // of the shard, as the cascade is
+	guard     *aggregation.Guard
+	others    otherLog
+	flushed   map[aggregation.Granularity]time.Time
+	decoder   event.Decoder
 
 	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
