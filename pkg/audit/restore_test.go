@@ -79,7 +79,9 @@ func TestAudit_RepairsWhatAnOlderDataDirectoryLacks(t *testing.T) {
 	h.publish("gw-2", 1, 30) // workers go on meanwhile
 	h.drain()
 	var r *Report
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
 		clear(h.turn)
 		var err error
 		if r, err = h.Full(t.Context()); err != nil {
@@ -99,11 +101,13 @@ func TestAudit_RepairsWhatAnOlderDataDirectoryLacks(t *testing.T) {
 func restored(t *testing.T, db *sql.DB) (n int64) {
 	t.Helper()
 	var err error
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for range 50 {
 		if err = db.QueryRowContext(t.Context(), `SELECT sum(events) FROM weir.shard`).Scan(&n); err == nil {
 			return n
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-tick.C
 	}
 	t.Fatal(err)
 	return 0
