@@ -39,13 +39,20 @@ func newHarness(t *testing.T) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &harness{t: t, catalog: catalog, nats: embeddedtest.NATS(t), postgres: embeddedtest.Postgres(t)}
+	return provisioned(&harness{t: t, catalog: catalog, nats: embeddedtest.NATS(t), postgres: embeddedtest.Postgres(t)})
+}
+
+// provisioned connects the harness to its servers, and provisions these.
+func provisioned(h *harness) *harness {
+	t := h.t
+	t.Helper()
+	var err error
 	if h.store, err = store.Open(t.Context(), store.Config{URL: h.postgres, MaxOpen: 20}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.store.Close() })
 	h.stream = h.connect()
-	if err := h.store.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
+	if err := h.store.Apply(t.Context(), h.catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.stream.Provision(t.Context(), stream.Provision{AckWait: 5 * time.Second}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/pkg/event"
 	"weir/pkg/stream"
 )
 
@@ -23,6 +24,7 @@ type message struct {
 	broken bool // cannot be read at all: one dead letter
 	out    stream.Outgoing
 	sum    [32]byte // of the body, which need not be kept
+	beat   bool     // it is a heartbeat: claimed, and no event
 	copyOf bool     // all its events are those of another message, cut anew
 }
 
@@ -42,6 +44,7 @@ type generator struct {
 	serial int
 	epoch  string
 	next   uint64
+	beats  uint64   // heartbeats of the epoch
 	before *message // the last one that can be cut anew
 }
 
@@ -58,6 +61,7 @@ func newGenerator(seed uint64, number int, origin int64) *generator {
 // newEpoch is what a source that starts anew does.
 func (g *generator) newEpoch() {
 	g.epoch, g.next, g.before = fmt.Sprintf("%016x%016x", g.random.Uint64(), g.random.Uint64()), 1, nil
+	g.beats = 0
 }
 
 // message draws the next one, of at most so many events, of about now.
@@ -101,6 +105,25 @@ func (g *generator) message(now int64, most int) *message {
 		g.before = m
 	}
 	return m
+}
+
+// heartbeat is a message of what is acknowledged of the epoch.
+func (g *generator) heartbeat(acked uint64, closed bool) *message {
+	g.beats++
+	m := &message{source: g.source, epoch: g.epoch + event.HeartbeatSuffix, first: g.beats, own: true, beat: true}
+	m.out.Subject, m.out.ContentType = stream.EventSubject(event.HeartbeatType, g.source), "application/json"
+	m.out.MsgID = fmt.Sprintf("%s/%s/%d", m.source, m.epoch, m.first)
+	m.out.Data = event.Heartbeat{Source: g.source, Epoch: g.epoch, Next: g.next, Acked: acked, Closed: closed}.Body()
+	m.sum = sha256.Sum256(m.out.Data)
+	return m
+}
+
+// last is the last number of the message.
+func (m *message) last() uint64 {
+	if m.ranged {
+		return m.first + uint64(len(m.events)) - 1
+	}
+	return m.first
 }
 
 // cutAnew publishes the last part of the message before as another message: the same events, another cut.

@@ -15,13 +15,48 @@ type history struct {
 	byID      map[string]*message
 	foreign   map[[32]byte]*message
 	acked     map[*message]bool
-	attempted int // events
-	confirmed int // events of acknowledged messages, each once
-	trouble   int // publishes whose outcome is unknown
+	attempted int                  // events
+	confirmed int                  // events of acknowledged messages, each once
+	trouble   int                  // publishes whose outcome is unknown
+	floors    map[[2]string]*floor // by source and epoch
+}
+
+// floor is up to which number everything of an epoch is acknowledged.
+type floor struct {
+	acked uint64
+	ahead map[uint64]uint64 // last numbers of acknowledged messages, by their first
+}
+
+// raise notes that a message is acknowledged.
+func (h *history) raise(m *message) {
+	if !m.own || m.copyOf || m.beat {
+		return
+	}
+	key := [2]string{m.source, m.epoch}
+	f := h.floors[key]
+	if f == nil {
+		f = &floor{ahead: map[uint64]uint64{}}
+		h.floors[key] = f
+	}
+	f.ahead[m.first] = m.last()
+	for last, ok := f.ahead[f.acked+1]; ok; last, ok = f.ahead[f.acked+1] {
+		delete(f.ahead, f.acked+1)
+		f.acked = last
+	}
+}
+
+// floor is what a source may say of its epoch in a heartbeat.
+func (h *history) floor(source, epoch string) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.floors[[2]string{source, epoch}]; f != nil {
+		return f.acked
+	}
+	return 0
 }
 
 func newHistory() *history {
-	return &history{byID: map[string]*message{}, foreign: map[[32]byte]*message{}, acked: map[*message]bool{}}
+	return &history{byID: map[string]*message{}, foreign: map[[32]byte]*message{}, acked: map[*message]bool{}, floors: map[[2]string]*floor{}}
 }
 
 func (h *history) attempt(m *message) {
@@ -44,6 +79,7 @@ func (h *history) done(m *message, err error) {
 		h.trouble++
 	} else if !h.acked[m] {
 		h.acked[m] = true
+		h.raise(m)
 		if !m.copyOf {
 			h.confirmed += len(m.events)
 		}
@@ -76,6 +112,7 @@ type source struct {
 
 const (
 	inFlight   = 256              // messages of one source under way
+	beatEvery  = time.Second      // a gateway's are every ten seconds
 	settleTime = 60 * time.Second // to get the last messages acknowledged after all is healed
 )
 
@@ -129,8 +166,13 @@ func (s *source) live(ctx context.Context, begin time.Time, made *int) (done boo
 			s.publish(life, conn, m)
 		}
 	}
+	beaten := time.Now()
 	for *made < s.events && life.Err() == nil {
 		s.repeat(life, conn, false)
+		if time.Since(beaten) >= beatEvery {
+			beaten = time.Now()
+			s.beat(life, conn, false)
+		}
 		due := begin.Add(time.Duration(float64(*made) / s.rate * float64(time.Second)))
 		if wait := time.Until(due); wait > 0 {
 			pause(life, wait)
@@ -145,7 +187,18 @@ func (s *source) live(ctx context.Context, begin time.Time, made *int) (done boo
 		s.planRepeat(m)
 	}
 	s.repeat(life, conn, true)
-	return s.settle(life) || ctx.Err() != nil
+	if s.settle(life) { // it ends in good order
+		s.beat(life, conn, true)
+		return s.settle(life) || ctx.Err() != nil
+	}
+	return ctx.Err() != nil
+}
+
+// beat says of the epoch what is acknowledged: the audit holds the stream to it.
+func (s *source) beat(life context.Context, conn *stream.Conn, closed bool) {
+	m := s.gen.heartbeat(s.history.floor(s.name, s.gen.epoch), closed)
+	s.history.attempt(m)
+	s.publish(life, conn, m)
 }
 
 func (s *source) connect(ctx context.Context) *stream.Conn {

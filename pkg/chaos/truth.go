@@ -68,7 +68,7 @@ func (t *truth) add(m *message, sequence int64, stored time.Time, seen map[ident
 	claimed := ledgerKey{"", "", uint64(sequence)} //nolint:gosec // a sequence
 	if m.own {
 		claimed = m.claim(0)
-		for i := range m.events {
+		for i := range max(1, len(m.events)) { // a heartbeat has none
 			t.own[m.claim(i)] = true
 		}
 	} else {

@@ -110,6 +110,27 @@ func TestAlert_OfABatchThatIsRolledBackIsRaisedWhenItIsFolded(t *testing.T) {
 	h.wantCalls("both", 2)
 }
 
+func TestAlert_OfABatchThatIsNotCommittedIsNotPublished(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := h.idle("w1")
+	h.publish("events.request.gw", "gw/e/1", "", call(1, `,"responseTime":6000`))
+	messages := h.take(w, 1)
+	release := h.holdLedger()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { _, err := w.process(ctx, messages); ended <- err }()
+	h.waitForFlush() // all is written but the claim
+	cancel()
+	if err := <-ended; err == nil {
+		t.Fatal("the batch is committed")
+	}
+	release()
+	if got := h.published("abnormal-response-time"); len(got) != 0 {
+		t.Errorf("published %+v", got)
+	}
+}
+
 // However large what an event holds is: its alert can be published, and those
 // behind it too.
 func TestAlert_OfAHugeEventDoesNotBlockTheOutbox(t *testing.T) {
