@@ -46,6 +46,7 @@ type Auditor struct {
 
 	turn    map[string]time.Time // when a part was looked at last,
 	through map[string]time.Time // what was changed by then is verified, by the clock of the database
+	seen    map[string]recent    // what had changed last when a part was verified
 	rotated map[string]time.Time // and when old periods of it were added up again
 	smaller map[string]int       // how often its pieces have been halved, because they failed
 	open    map[string]bool      // the parts in which something did not add up when the pass began
@@ -67,7 +68,7 @@ func New(db *sql.DB, conn *stream.Conn, cfg Config) *Auditor {
 	if cfg.Drill == 0 {
 		cfg.Drill = 24 * time.Hour
 	}
-	return &Auditor{db: db, conn: conn, cfg: cfg, turn: map[string]time.Time{}, through: map[string]time.Time{}, rotated: map[string]time.Time{}, smaller: map[string]int{}}
+	return &Auditor{db: db, conn: conn, cfg: cfg, turn: map[string]time.Time{}, through: map[string]time.Time{}, seen: map[string]recent{}, rotated: map[string]time.Time{}, smaller: map[string]int{}}
 }
 
 // ErrBusy means that another auditor is at work.

@@ -87,19 +87,38 @@ func until(t sql.NullInt64) int64 {
 	return never
 }
 
-// newest tells when flushes have changed the control totals of each aggregation
-// last: of those that were changed after what is verified of some part.
-func (a *Auditor) newest(ctx context.Context, all []*aggregate) (map[string]int64, error) {
-	newest := map[string]int64{}
+// recent tells two states of the control totals of an aggregation apart: in both,
+// the same was changed last, and in the time before.
+type recent struct{ newest, periods, events, checksum int64 }
+
+// recents reads what has changed last of each aggregation.
+func (a *Auditor) recents(ctx context.Context, all []*aggregate) (map[string]recent, error) {
+	found := map[string]recent{}
 	for _, agg := range all {
-		var at sql.NullInt64
-		err := a.db.QueryRowContext(ctx, `SELECT `+micros("max(changed_at)")+` FROM weir.control WHERE aggregation = $1`, agg.id).Scan(&at)
+		var r recent
+		var newest sql.NullInt64
+		err := a.db.QueryRowContext(ctx, `
+			WITH n AS (SELECT max(changed_at) AS at FROM weir.control WHERE aggregation = $1)
+			SELECT `+micros("max(n.at)")+`, count(*), coalesce(sum(events) % 4294967296, 0)::bigint, coalesce(sum(checksum) % 4294967296, 0)::bigint
+			FROM n JOIN weir.control c ON c.aggregation = $1 AND c.changed_at > n.at - $2 * interval '1 second'`, agg.id, lateCommits.Seconds()).
+			Scan(&newest, &r.periods, &r.events, &r.checksum)
 		if err != nil {
 			return nil, wrap(err, "look for what has changed of "+agg.id)
 		}
-		newest[agg.id] = from(at)
+		r.newest = from(newest)
+		found[agg.id] = r
 	}
-	return newest, nil
+	return found, nil
+}
+
+// due reports whether there is anything to verify of a part: control totals that
+// were changed since, or while, it was verified, or that did not add up.
+func (a *Auditor) due(p part, c cursor, r recent) bool {
+	if c.round != always || a.open[p.key()] {
+		return true
+	}
+	changed := r.newest != always && (c.changed == always || r.newest > c.changed-lateCommits.Microseconds())
+	return changed && a.seen[p.key()] != r
 }
 
 // verifyChanged is the third link, ledger to aggregates, in a continuous pass:
@@ -111,7 +130,7 @@ func (a *Auditor) verifyChanged(ctx context.Context, all []*aggregate, deadline 
 	if err != nil {
 		return false, err
 	}
-	newest, err := a.newest(ctx, all)
+	recents, err := a.recents(ctx, all)
 	if err != nil {
 		return false, err
 	}
@@ -125,8 +144,7 @@ func (a *Auditor) verifyChanged(ctx context.Context, all []*aggregate, deadline 
 			c = cursor{always, always, always, always}
 		}
 		rotate := time.Since(a.rotated[key]) >= rotationEvery
-		changed := newest[p.agg.id] != always && (c.changed == always || newest[p.agg.id] > c.changed-lateCommits.Microseconds())
-		if known && c.round == always && !changed && !a.open[key] && !rotate {
+		if known && !rotate && !a.due(p, c, recents[p.agg.id]) {
 			a.turn[key], a.through[key] = time.Now(), now
 			continue
 		}
@@ -150,6 +168,7 @@ func (a *Auditor) verifyChanged(ctx context.Context, all []*aggregate, deadline 
 		case finished:
 			a.through[key] = time.UnixMicro(c.changed).UTC()
 			a.smaller[key] = max(0, a.smaller[key]-1)
+			a.seen[key] = recents[p.agg.id]
 			if rotate {
 				a.rotated[key] = time.Now()
 			}
