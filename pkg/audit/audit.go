@@ -54,7 +54,7 @@ type Auditor struct {
 	reached time.Time            // and since when the stream is verified up to it
 
 	balance Balance
-	counted time.Time     // when balance was
+	counted time.Time     // when balance was; zero: it is due
 	cost    time.Duration // and how long it took
 	drilled bool          // since this auditor began
 }
@@ -122,7 +122,7 @@ func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 	if r.Sources, err = a.verifySources(ctx, r.Stream.Incarnation, everything); err != nil {
 		return nil, err
 	}
-	if err := a.verifyBalance(ctx, everything || r.Stream.found > 0); err != nil {
+	if err := a.verifyBalance(ctx, everything); err != nil {
 		return nil, err
 	}
 	if err := a.repair(ctx, a.balance); err != nil {

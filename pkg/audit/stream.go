@@ -33,7 +33,6 @@ type Stream struct {
 	Holes       int64  `json:"holes"`    // acknowledged, and not in the ledger
 	Repaired    int64  `json:"repaired"` // that were holes once
 
-	found  int   // holes, in this pass
 	stored int64 // of the last verified message
 	// Everything that was stored until then is verified, or a hole.
 	Through time.Time `json:"verified_through"`
@@ -192,7 +191,6 @@ func (a *Auditor) advance(ctx context.Context, history *stream.History, s *Strea
 	} else {
 		s.stored = 0 // nothing to recognise it by
 	}
-	s.found += len(lacking)
 	s.highest, s.Unverified = max(s.highest, s.Verified), s.Unverified+gone
 	return a.progress(ctx, s, lacking, gone)
 }
@@ -261,6 +259,7 @@ func (a *Auditor) progress(ctx context.Context, s *Stream, holes []message, gone
 	}
 	defer func() { _ = tx.Rollback() }() // of no effect after the commit
 	for _, m := range holes {
+		a.counted = time.Time{} // whether it may be repaired, the ledger is counted anew for
 		_, err := tx.ExecContext(ctx, `
 			INSERT INTO weir.audit_hole AS h (incarnation, sequence, stored, source, epoch, first_number, last_number)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (incarnation, sequence, stored) DO UPDATE
