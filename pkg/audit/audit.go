@@ -113,7 +113,7 @@ func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 	deadline := time.Now().Add(a.cfg.Budget)
 	r := &Report{Full: everything}
 	var err, lagging error
-	if r.Stream, lagging = a.verifyStream(ctx, everything, deadline); lagging != nil && !errors.Is(lagging, errUnread) {
+	if r.Stream, lagging = a.verifyStream(ctx, everything, deadline); lagging != nil && !errors.Is(lagging, ErrUnread) {
 		return nil, lagging
 	}
 	if err := a.reach(ctx, r.Stream.Through); err != nil {

@@ -153,7 +153,7 @@ func TestStream_IsNotBelievedToLackWhatItHas(t *testing.T) {
 		q := inquiry{history: history, first: first, left: 10}
 		return q.gone(t.Context(), from, until)
 	}
-	if err := ask(1, 3, 6); !errors.Is(err, errUnread) {
+	if err := ask(1, 3, 6); !errors.Is(err, ErrUnread) {
 		t.Errorf("messages that are there: %v", err)
 	}
 	if err := ask(1, 6, 1000); err != nil {

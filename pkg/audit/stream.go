@@ -66,7 +66,7 @@ func (a *Auditor) verifyStream(ctx context.Context, everything bool, deadline ti
 	for some := false; unread == nil && s.Verified < s.AckFloor && (everything || !some || time.Now().Before(deadline)); some = true {
 		unread = a.advance(ctx, history, &s)
 	}
-	if unread != nil && !errors.Is(unread, errUnread) {
+	if unread != nil && !errors.Is(unread, ErrUnread) {
 		return s, unread
 	}
 	if err := a.look(ctx, &s); err != nil {
@@ -79,9 +79,9 @@ func (a *Auditor) verifyStream(ctx context.Context, everything bool, deadline ti
 	return s, unread
 }
 
-// errUnread means that messages could not be read, or not all that the stream
+// ErrUnread means that messages could not be read, or not all that the stream
 // has, as from a replica that lags: the next pass tries again.
-var errUnread = errors.New("the stream cannot be read for now")
+var ErrUnread = errors.New("the stream cannot be read for now")
 
 // load reads how far the stream is verified. A stream that the auditor has
 // never seen is begun with the first message that it holds: what limits removed
@@ -132,7 +132,7 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 	case s.stored != 0 && s.Verified >= s.First:
 		there, err := history.Identities(ctx, s.Verified, 1)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errUnread, err)
+			return fmt.Errorf("%w: %w", ErrUnread, err)
 		}
 		if len(there) > 0 && there[0].Sequence == s.Verified && there[0].Stored.UnixMicro() != s.stored {
 			detail = fmt.Sprintf("message %d is another than the one that was verified (stored %s, was %s): the stream had lost its end",
@@ -154,7 +154,7 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 func (a *Auditor) advance(ctx context.Context, history *stream.History, s *Stream) error {
 	stored, err := history.Identities(ctx, s.Verified+1, readAhead)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUnread, err)
+		return fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	messages, gone := make([]message, 0, len(stored)), int64(0)
 	ask := inquiry{history: history, first: s.First, left: mostInquiries}
@@ -218,10 +218,10 @@ func (q *inquiry) gone(ctx context.Context, from, until uint64) error {
 		q.left--
 		_, err := q.history.Get(ctx, sequence)
 		if err == nil {
-			return fmt.Errorf("%w: message %d was left out when it was read", errUnread, sequence)
+			return fmt.Errorf("%w: message %d was left out when it was read", ErrUnread, sequence)
 		}
 		if !errors.Is(err, stream.ErrNoMessage) {
-			return fmt.Errorf("%w: %w", errUnread, err)
+			return fmt.Errorf("%w: %w", ErrUnread, err)
 		}
 		if sequence == last {
 			return nil

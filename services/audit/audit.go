@@ -110,14 +110,15 @@ const (
 )
 
 // Full verifies everything; with wait, again until nothing is in flight and
-// nothing is left to repair. Another auditor at work is waited for.
+// nothing is left to repair. Another auditor at work is waited for, and a
+// replica of the stream that lags.
 func Full(ctx context.Context, auditor *audit.Auditor, wait bool) (*audit.Report, error) {
 	started := time.Now()
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
 	for {
 		report, err := auditor.Full(ctx)
-		busy := errors.Is(err, audit.ErrBusy)
+		busy := errors.Is(err, audit.ErrBusy) || errors.Is(err, audit.ErrUnread)
 		settled := err == nil && (!wait || report.Stream.InFlight == 0 && report.Stream.Holes == 0)
 		switch late := time.Since(started); {
 		case settled, err != nil && !busy, busy && late > busyTimeout, !busy && late > waitTimeout:
