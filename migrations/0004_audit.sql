@@ -16,6 +16,7 @@ CREATE TABLE weir.control (
     changed_at  timestamptz NOT NULL DEFAULT now(), -- by the last flush that added to it
     PRIMARY KEY (aggregation, period, shard_id)
 ) WITH (fillfactor = 50);
+CREATE INDEX control_changed ON weir.control (aggregation, changed_at); -- what the auditor has not seen yet
 
 -- Up to which bucket the rows of a level may have been purged: below it, they
 -- add up to no control totals any more.
@@ -88,16 +89,20 @@ CREATE TABLE weir.audit_source (
     source  text COLLATE "C" NOT NULL,
     epoch   text COLLATE "C" NOT NULL,
     checked bigint NOT NULL,
+    looked_at timestamptz NOT NULL DEFAULT now(), -- when it was looked at last
     PRIMARY KEY (source, epoch)
 );
 
--- How far the rows of an aggregation have been added up.
+-- How far the rows of a level have been added up. What has changed is added up in
+-- rounds, piece by piece, from the oldest bucket on.
 CREATE TABLE weir.audit_aggregation (
     aggregation text COLLATE "C" NOT NULL,
-    coarse      boolean NOT NULL,     -- the levels from days on, which are added up less often
+    level       text COLLATE "C" NOT NULL,
     changed_at  timestamptz NOT NULL, -- what was changed before is verified
-    rotated_to  timestamptz NOT NULL, -- the old periods before have been added up again in this round
-    PRIMARY KEY (aggregation, coarse)
+    round_at    timestamptz,          -- when the round that is under way began
+    done_to     timestamptz NOT NULL, -- up to where it has come
+    rotated_to  timestamptz NOT NULL, -- the old periods before have been added up again in this turn
+    PRIMARY KEY (aggregation, level)
 );
 
 -- What does not add up, or did not. One row per thing that is wrong.

@@ -44,10 +44,17 @@ type Auditor struct {
 	conn *stream.Conn
 	cfg  Config
 
-	turn    map[string]time.Time // when a part was verified last
-	open    map[string]bool      // the aggregations in which something did not add up when the pass began
+	turn    map[string]time.Time // when a part was looked at last,
+	through map[string]time.Time // what was changed by then is verified, by the clock of the database
+	seen    map[string]recent    // what had changed last when a part was verified
+	rotated map[string]time.Time // and when old periods of it were added up again
+	smaller map[string]int       // how often its pieces have been halved, because they failed
+	open    map[string]bool      // the parts in which something did not add up when the pass began
+	hour    time.Time            // the end of the hour that is to be certified; zero: none is
+	reached time.Time            // and since when the stream is verified up to it
+
 	balance Balance
-	counted time.Time     // when balance was
+	counted time.Time     // when balance was; zero: it is due
 	cost    time.Duration // and how long it took
 	chained time.Time     // when the certificates were verified
 	drilled bool          // since this auditor began
@@ -62,7 +69,7 @@ func New(db *sql.DB, conn *stream.Conn, cfg Config) *Auditor {
 	if cfg.Drill == 0 {
 		cfg.Drill = 24 * time.Hour
 	}
-	return &Auditor{db: db, conn: conn, cfg: cfg, turn: map[string]time.Time{}}
+	return &Auditor{db: db, conn: conn, cfg: cfg, turn: map[string]time.Time{}, through: map[string]time.Time{}, seen: map[string]recent{}, rotated: map[string]time.Time{}, smaller: map[string]int{}}
 }
 
 // ErrBusy means that another auditor is at work.
@@ -101,17 +108,22 @@ func (a *Auditor) alone(ctx context.Context, f func() (*Report, error)) (*Report
 	return report, wrap(err, "audit")
 }
 
+// pass fails at once if nothing can be read. What only keeps a part from being
+// verified comes with the report, when the others are.
 func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 	deadline := time.Now().Add(a.cfg.Budget)
 	r := &Report{Full: everything}
-	var err error
-	if r.Stream, err = a.verifyStream(ctx, everything, deadline); err != nil {
+	var err, lagging error
+	if r.Stream, lagging = a.verifyStream(ctx, everything, deadline); lagging != nil && !errors.Is(lagging, ErrUnread) {
+		return nil, lagging
+	}
+	if err := a.reach(ctx, r.Stream.Through); err != nil {
 		return nil, err
 	}
-	if r.Sources, err = a.verifySources(ctx, everything); err != nil {
+	if r.Sources, err = a.verifySources(ctx, r.Stream.Incarnation, everything); err != nil {
 		return nil, err
 	}
-	if err := a.verifyBalance(ctx, everything || r.Stream.Holes > 0); err != nil {
+	if err := a.verifyBalance(ctx, everything); err != nil {
 		return nil, err
 	}
 	if err := a.repair(ctx, a.balance); err != nil {
@@ -124,17 +136,9 @@ func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 	if err := a.forget(ctx, all); err != nil {
 		return nil, err
 	}
-	if everything {
-		for _, agg := range all {
-			levels, err := a.verifyAll(ctx, agg)
-			if err != nil && !errors.Is(err, errChanged) {
-				return nil, err
-			}
-			r.Levels = append(r.Levels, levels...)
-		}
-		r.CaughtUp = true
-	} else if r.CaughtUp, err = a.verifyChanged(ctx, all, deadline); err != nil {
-		return nil, err
+	failed := a.verifyAggregates(ctx, r, all, deadline)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	r.CaughtUp = r.CaughtUp && r.Stream.Verified >= r.Stream.AckFloor
 	if err := a.verifyPurged(ctx, all); err != nil {
@@ -148,10 +152,46 @@ func (a *Auditor) pass(ctx context.Context, everything bool) (*Report, error) {
 	if err := a.drillIfDue(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.certify(ctx, r); err != nil {
+	if err := a.certify(ctx, r, all); err != nil {
 		return nil, err
 	}
-	return r, a.finish(ctx, r)
+	if err := a.finish(ctx, r); err != nil {
+		return nil, err
+	}
+	return r, errors.Join(lagging, failed)
+}
+
+// verifyAggregates is the third link, for all aggregations.
+func (a *Auditor) verifyAggregates(ctx context.Context, r *Report, all []*aggregate, deadline time.Time) (err error) {
+	if !r.Full {
+		r.CaughtUp, err = a.verifyChanged(ctx, all, deadline)
+		return err
+	}
+	for _, agg := range all {
+		now, err := a.now(ctx)
+		if err != nil {
+			return err
+		}
+		levels, err := a.verifyAll(ctx, agg)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for level := range agg.levels {
+			a.through[part{agg, level}.key()] = now
+		}
+		r.Levels = append(r.Levels, levels...)
+	}
+	r.CaughtUp = true
+	return nil
+}
+
+// now is the time by the clock of the database.
+func (a *Auditor) now(ctx context.Context) (now time.Time, err error) {
+	err = a.db.QueryRowContext(ctx, `SELECT now()`).Scan(&now)
+	return now, wrap(err, "read the time")
 }
 
 const (
@@ -224,7 +264,7 @@ func (a *Auditor) forget(ctx context.Context, all []*aggregate) error {
 		if f.Kind != kindAggregate {
 			continue
 		}
-		a.open[f.Aggregation] = true
+		a.open[f.Aggregation+" "+f.Level] = true
 		if kept[[2]string{f.Aggregation, f.Level}] {
 			continue
 		}

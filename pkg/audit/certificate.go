@@ -18,6 +18,7 @@ const kindCertificate = "certificate"
 type Certificate struct {
 	Number   int64           `json:"number"` // from 1, without gaps
 	Hour     time.Time       `json:"hour"`   // its start
+	Since    time.Time       `json:"since"`  // Hour, or an earlier one, if those from there on have no certificate of their own
 	At       time.Time       `json:"at"`     // when it was written
 	Weir     string          `json:"weir"`   // version of the program
 	Stream   string          `json:"stream"` // its incarnation,
@@ -45,28 +46,62 @@ func (a *Auditor) chain(ctx context.Context) (c Chain, err error) {
 	return c, wrap(err, "read the certificates")
 }
 
-// certify writes the certificate of the last full hour, once everything up to
-// its end is verified.
-func (a *Auditor) certify(ctx context.Context, r *Report) error {
-	chain, err := a.chain(ctx)
+// reach notes when the stream was first verified up to the end of an hour, which
+// is then to be certified. While one is, no later one is begun with: the next
+// certificate says that it is of several hours.
+func (a *Auditor) reach(ctx context.Context, through time.Time) error {
+	if !a.hour.IsZero() {
+		return nil
+	}
+	now, err := a.now(ctx)
 	if err != nil {
 		return err
 	}
-	var now time.Time
-	if err := a.db.QueryRowContext(ctx, `SELECT now()`).Scan(&now); err != nil {
-		return wrap(err, "certify")
+	if end := now.UTC().Truncate(time.Hour); !through.Before(end) {
+		a.hour, a.reached = end, now
 	}
-	end := now.UTC().Truncate(time.Hour)
-	hour := end.Add(-time.Hour)
-	if !r.CaughtUp || r.Stream.Through.Before(end) || chain.Hour >= hour.Format(time.RFC3339) {
+	return nil
+}
+
+// certify writes the certificate of an hour once every level was verified after
+// the stream was up to its end: not all in the same pass, for under load a pass
+// hardly gets through.
+func (a *Auditor) certify(ctx context.Context, r *Report, all []*aggregate) error {
+	if a.hour.IsZero() {
 		return nil
 	}
-	if early, err := a.beforeWeir(ctx, chain, end); err != nil || early {
+	for _, agg := range all {
+		for level := range agg.levels {
+			if a.through[part{agg, level}.key()].Before(a.reached) {
+				return nil
+			}
+		}
+	}
+	hour := a.hour.Add(-time.Hour)
+	a.hour = time.Time{}
+	chain, err := a.chain(ctx)
+	if err != nil || chain.Hour >= hour.Format(time.RFC3339) {
+		return err
+	}
+	if early, err := a.beforeWeir(ctx, chain, hour.Add(time.Hour)); err != nil || early {
+		return err
+	}
+	if err := a.verifyBalance(ctx, true); err != nil {
 		return err
 	}
 	c := Certificate{
-		Number: chain.Count + 1, Hour: hour, At: now.UTC(), Weir: a.cfg.Version, Stream: r.Stream.Incarnation, Verified: r.Stream.Verified,
-		Balance: a.balance, Sources: len(r.Sources), Totals: map[string]sums{}, Residue: []string{}, Previous: chain.Head,
+		Number: chain.Count + 1, Hour: hour, Since: hour, Weir: a.cfg.Version, Stream: r.Stream.Incarnation, Verified: r.Stream.Verified,
+		Balance: a.balance, Totals: map[string]sums{}, Residue: []string{}, Previous: chain.Head,
+	}
+	if c.At, err = a.now(ctx); err != nil {
+		return err
+	}
+	c.At = c.At.UTC()
+	if before, err := time.Parse(time.RFC3339, chain.Hour); err == nil {
+		c.Since = before.Add(time.Hour)
+	}
+	if err := a.db.QueryRowContext(ctx, `SELECT count(*) FROM weir.source`).Scan(&c.Sources); err != nil {
+		return wrap(err, "count the sources")
 	}
 	open, err := a.findings(ctx)
 	if err != nil {

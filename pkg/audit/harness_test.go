@@ -142,6 +142,36 @@ func (h *harness) drain() {
 	}
 }
 
+// acknowledge takes n messages, and folds none.
+func (h *harness) acknowledge(n int) {
+	h.t.Helper()
+	consumer, err := h.stream.Consumer(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer consumer.Close()
+	for taken := 0; taken < n; {
+		messages, err := consumer.Fetch(h.t.Context(), limits(n-taken))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, m := range messages {
+			if err := m.Ack(); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		taken += len(messages)
+	}
+	h.drain()
+}
+
+func (h *harness) ddl(query string) {
+	h.t.Helper()
+	if _, err := h.db.ExecContext(h.t.Context(), query); err != nil {
+		h.t.Fatalf("%s: %v", query, err)
+	}
+}
+
 func (h *harness) exec(query string, args ...any) {
 	h.t.Helper()
 	result, err := h.db.ExecContext(h.t.Context(), query, args...)

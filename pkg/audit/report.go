@@ -16,7 +16,7 @@ type Report struct {
 	CaughtUp bool      `json:"caught_up"` // nothing that was there when the pass began is left for the next one
 	Passes   int64     `json:"passes"`    // that there were, also of other auditors
 
-	Sources  []Source  `json:"sources"`
+	Sources  []Source  `json:"sources"` // of Pass: some of those that are not verified up to what they said last
 	Stream   Stream    `json:"stream"`
 	Balance  Balance   `json:"balance"`
 	Levels   []Level   `json:"levels,omitempty"` // of Full
@@ -154,12 +154,11 @@ func (a *Auditor) Repairs(ctx context.Context) (open int64, err error) {
 // Report is how things stood after the last pass, whoever made it.
 func (a *Auditor) Report(ctx context.Context) (*Report, error) {
 	r := &Report{}
-	var err error
-	if r.Sources, err = a.sources(ctx); err != nil {
-		return nil, wrap(err, "audit")
-	}
 	state, err := a.conn.State(ctx)
 	if err != nil {
+		return nil, wrap(err, "audit")
+	}
+	if r.Sources, err = a.sources(ctx, state.Incarnation, ``, ``); err != nil {
 		return nil, wrap(err, "audit")
 	}
 	r.Stream = Stream{

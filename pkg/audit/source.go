@@ -1,9 +1,8 @@
 package audit
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,59 +118,93 @@ type Source struct {
 	Lost    uint64 `json:"lost"`             // numbers that the stream acknowledged and has not
 	Ranges  string `json:"ranges,omitempty"` // which
 	ToldAt  string `json:"told_at"`          // when the stream stored its newest word
+
+	checked uint64 // what is verified up to now
 }
 
 const kindStream = "lost by the stream"
 
+// mostSources is how many sources a continuous pass verifies.
+const mostSources = 200
+
 // verifySources is the first link, source to stream: what the stream has
 // acknowledged must be in the ledger, or at least be known to be in the stream.
 // A heartbeat speaks of messages that were stored before it, so it counts once
-// the stream is verified up to it.
-func (a *Auditor) verifySources(ctx context.Context, everything bool) ([]Source, error) {
-	sources, err := a.sources(ctx)
+// the stream is verified up to it. A continuous pass takes only sources that
+// are not verified up to what they say, and of many those that had no turn for
+// the longest.
+func (a *Auditor) verifySources(ctx context.Context, incarnation string, everything bool) ([]Source, error) {
+	var sources []Source
+	var err error
+	if everything {
+		sources, err = a.sources(ctx, incarnation, ``, ``)
+	} else {
+		sources, err = a.sources(ctx, incarnation, `WHERE s.acked > coalesce(c.checked, 0)`, fmt.Sprintf(`c.looked_at NULLS FIRST, %s LIMIT %d`, sourceOrder, mostSources))
+	}
 	if err != nil {
 		return nil, err
 	}
 	for i := range sources {
-		if src := &sources[i]; !src.Waiting {
-			if err := a.verifySource(ctx, src, everything); err != nil {
-				return nil, err
-			}
+		src := &sources[i]
+		if everything {
+			src.checked = 0
+		}
+		if !src.Waiting {
+			err = a.verifySource(ctx, src)
+		} else if !everything {
+			err = a.noteChecked(ctx, src, src.checked) // it had its turn
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
+	slices.SortStableFunc(sources, func(x, y Source) int { return cmp.Compare(x.Source, y.Source) })
 	return sources, nil
 }
 
-func (a *Auditor) sources(ctx context.Context) (all []Source, err error) {
+const sourceOrder = `s.source, s.told_at, s.epoch`
+
+// sources reads what sources have said last. What they said in another stream
+// than the one with this incarnation waits for nothing: no more of it will be
+// verified or folded.
+func (a *Auditor) sources(ctx context.Context, incarnation, which, order string) (all []Source, err error) {
+	if order == "" {
+		order = sourceOrder
+	}
 	err = each(ctx, a.db, func(scan func(...any) error) error {
 		var s Source
-		err := scan(&s.Source, &s.Epoch, &s.Acked, &s.Dropped, &s.Closed, &s.ToldAt, &s.Waiting)
+		err := scan(&s.Source, &s.Epoch, &s.Acked, &s.Dropped, &s.Closed, &s.ToldAt, &s.Waiting, &s.checked)
 		all = append(all, s)
 		return err
 	}, `
-		SELECT s.source, s.epoch, greatest(s.acked, 0), s.dropped, s.closed, to_char(s.told_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), s.sequence > coalesce(t.sequence, 0)
-		FROM weir.source s LEFT JOIN weir.audit_stream t USING (incarnation) ORDER BY s.source, s.told_at, s.epoch`)
+		SELECT s.source, s.epoch, greatest(s.acked, 0), s.dropped, s.closed, to_char(s.told_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+			s.incarnation = $1 AND s.sequence > coalesce(t.sequence, 0), coalesce(c.checked, 0)
+		FROM weir.source s LEFT JOIN weir.audit_stream t USING (incarnation) LEFT JOIN weir.audit_source c ON c.source = s.source AND c.epoch = s.epoch
+		`+which+` ORDER BY `+order, incarnation)
 	if err != nil {
 		return nil, fmt.Errorf("read what the sources say: %w", err)
 	}
 	return all, nil
 }
 
-func (a *Auditor) verifySource(ctx context.Context, src *Source, everything bool) error {
-	var checked uint64
-	err := a.db.QueryRowContext(ctx, `SELECT checked FROM weir.audit_source WHERE source = $1 AND epoch = $2`, src.Source, src.Epoch).Scan(&checked)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("read how far %s/%s is verified: %w", src.Source, src.Epoch, err)
+// noteChecked writes up to which number the ledger has all of a source.
+func (a *Auditor) noteChecked(ctx context.Context, src *Source, checked uint64) error {
+	_, err := a.db.ExecContext(ctx, `
+		INSERT INTO weir.audit_source (source, epoch, checked) VALUES ($1, $2, $3)
+		ON CONFLICT (source, epoch) DO UPDATE SET checked = excluded.checked, looked_at = now()`, src.Source, src.Epoch, checked)
+	if err != nil {
+		return fmt.Errorf("note how far %s/%s is verified: %w", src.Source, src.Epoch, err)
 	}
-	if everything {
-		checked = 0
-	}
-	if src.Acked <= checked {
+	return nil
+}
+
+func (a *Auditor) verifySource(ctx context.Context, src *Source) error {
+	if src.Acked <= src.checked {
 		return nil
 	}
 	var found gaps
-	err = inSnapshot(ctx, a.db, nil, func(s snapshot) (err error) {
-		found, err = s.missing(ctx, src.Source, src.Epoch, checked, src.Acked)
+	err := inSnapshot(ctx, a.db, nil, func(s snapshot) (err error) {
+		found, err = s.missing(ctx, src.Source, src.Epoch, src.checked, src.Acked)
 		return err
 	})
 	if err != nil {
@@ -187,11 +220,8 @@ func (a *Auditor) verifySource(ctx context.Context, src *Source, everything bool
 		found = found.without(holes)
 	}
 	src.Lost, src.Ranges = found.count, found.String()
-	_, err = a.db.ExecContext(ctx, `
-		INSERT INTO weir.audit_source (source, epoch, checked) VALUES ($1, $2, $3)
-		ON CONFLICT (source, epoch) DO UPDATE SET checked = excluded.checked`, src.Source, src.Epoch, complete)
-	if err != nil {
-		return fmt.Errorf("note how far %s/%s is verified: %w", src.Source, src.Epoch, err)
+	if err := a.noteChecked(ctx, src, complete); err != nil {
+		return err
 	}
 	f := Finding{Kind: kindStream, Subject: src.Source + "/" + src.Epoch, Lost: int64(src.Lost)} //nolint:gosec // numbers end at 2^62
 	if src.Lost == 0 {

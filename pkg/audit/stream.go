@@ -59,16 +59,15 @@ func (a *Auditor) verifyStream(ctx context.Context, everything bool, deadline ti
 	if err := a.load(ctx, &s); err != nil {
 		return s, err
 	}
-	if err := a.checkpoint(ctx, history, &s); err != nil {
-		return s, err
-	}
-	if everything {
+	unread := a.checkpoint(ctx, history, &s)
+	if everything && unread == nil {
 		s.Verified = max(s.First, 1) - 1
 	}
-	for s.Verified < s.AckFloor && (everything || time.Now().Before(deadline)) {
-		if err := a.advance(ctx, history, &s); err != nil {
-			return s, err
-		}
+	for some := false; unread == nil && s.Verified < s.AckFloor && (everything || !some || time.Now().Before(deadline)); some = true {
+		unread = a.advance(ctx, history, &s)
+	}
+	if unread != nil && !errors.Is(unread, ErrUnread) {
+		return s, unread
 	}
 	if err := a.look(ctx, &s); err != nil {
 		return s, err
@@ -77,8 +76,12 @@ func (a *Auditor) verifyStream(ctx context.Context, everything bool, deadline ti
 	if s.Verified >= s.AckFloor && state.CompleteThrough.After(s.Through) {
 		s.Through = state.CompleteThrough
 	}
-	return s, nil
+	return s, unread
 }
+
+// ErrUnread means that messages could not be read, or not all that the stream
+// has, as from a replica that lags: the next pass tries again.
+var ErrUnread = errors.New("the stream cannot be read for now")
 
 // load reads how far the stream is verified. A stream that the auditor has
 // never seen is begun with the first message that it holds: what limits removed
@@ -129,7 +132,7 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 	case s.stored != 0 && s.Verified >= s.First:
 		there, err := history.Identities(ctx, s.Verified, 1)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrUnread, err)
 		}
 		if len(there) > 0 && there[0].Sequence == s.Verified && there[0].Stored.UnixMicro() != s.stored {
 			detail = fmt.Sprintf("message %s is another than the one that was verified (stored %s, was %s): the stream had lost its end",
@@ -151,19 +154,26 @@ func (a *Auditor) checkpoint(ctx context.Context, history *stream.History, s *St
 func (a *Auditor) advance(ctx context.Context, history *stream.History, s *Stream) error {
 	stored, err := history.Identities(ctx, s.Verified+1, readAhead)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	messages, gone := make([]message, 0, len(stored)), int64(0)
+	ask := inquiry{history: history, first: s.First, left: mostInquiries}
 	next := s.Verified + 1
 	for _, m := range stored {
 		if m.Sequence > s.AckFloor {
 			break
+		}
+		if err := ask.gone(ctx, next, m.Sequence); err != nil {
+			return err
 		}
 		gone += absent(next, m.Sequence, s.highest)
 		next = m.Sequence + 1
 		messages = append(messages, known(m))
 	}
 	if len(messages) < len(stored) || len(stored) == 0 { // none is left up to the floor
+		if err := ask.gone(ctx, next, s.AckFloor+1); err != nil {
+			return err
+		}
 		gone += absent(next, s.AckFloor+1, s.highest)
 		next = s.AckFloor + 1
 	}
@@ -183,6 +193,42 @@ func (a *Auditor) advance(ctx context.Context, history *stream.History, s *Strea
 	}
 	s.highest, s.Unverified = max(s.highest, s.Verified), s.Unverified+gone
 	return a.progress(ctx, s, lacking, gone)
+}
+
+// inquiry asks the stream's leader about messages that were not among those that
+// were read: a replica that lags may have left them out.
+type inquiry struct {
+	history *stream.History
+	first   uint64 // the leader has nothing before
+	left    int    // how many messages are still asked about
+}
+
+// mostInquiries bounds what gaps in a stream cost, in which somebody has deleted
+// many single messages.
+const mostInquiries = 200
+
+// gone is an error if the stream does have a message in [from, until). Of a long
+// gap it asks about the first, the last and some between.
+func (q *inquiry) gone(ctx context.Context, from, until uint64) error {
+	if from = max(from, q.first); from >= until {
+		return nil
+	}
+	last := until - 1
+	for sequence := from; q.left > 0; {
+		q.left--
+		_, err := q.history.Get(ctx, sequence)
+		if err == nil {
+			return fmt.Errorf("%w: message %d was left out when it was read", ErrUnread, sequence)
+		}
+		if !errors.Is(err, stream.ErrNoMessage) {
+			return fmt.Errorf("%w: %w", ErrUnread, err)
+		}
+		if sequence == last {
+			return nil
+		}
+		sequence = min(sequence+(until-from)/20+1, last)
+	}
+	return nil
 }
 
 // absent is how many of the sequences in [from, until) were never verified,
@@ -213,9 +259,11 @@ func (a *Auditor) progress(ctx context.Context, s *Stream, holes []message, gone
 	}
 	defer func() { _ = tx.Rollback() }() // of no effect after the commit
 	for _, m := range holes {
+		a.counted = time.Time{} // whether it may be repaired, the ledger is counted anew for
 		_, err := tx.ExecContext(ctx, `
-			INSERT INTO weir.audit_hole (incarnation, sequence, stored, source, epoch, first_number, last_number)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (incarnation, sequence, stored) DO UPDATE SET repaired_at = NULL`,
+			INSERT INTO weir.audit_hole AS h (incarnation, sequence, stored, source, epoch, first_number, last_number)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (incarnation, sequence, stored) DO UPDATE
+			SET repaired_at = NULL, found_at = CASE WHEN h.repaired_at IS NULL THEN h.found_at ELSE now() END`,
 			s.Incarnation, m.sequence, m.stored, m.source, m.epoch, m.first, m.last)
 		if err != nil {
 			return wrap(err, "note a hole")
@@ -317,13 +365,19 @@ func (a *Auditor) noteHoles(ctx context.Context, incarnation string, s *Stream, 
 // repair puts the holes on the list of what workers are to fold. It does not
 // where the ledger has lost identities that flushes had put into it: then a hole
 // may be folded already, and folding it again would count it twice.
+//
+// A repair that was done before the hole was found is not of this hole: it was of
+// another message, which had the same sequence before the stream lost its end,
+// or the ledger has lost the message since. It is to be done again.
 func (a *Auditor) repair(ctx context.Context, b Balance) error {
 	if b.Ledger < b.Claims {
 		return nil
 	}
 	_, err := a.db.ExecContext(ctx, `
-		INSERT INTO weir.repair (incarnation, sequence)
-		SELECT DISTINCT incarnation, sequence FROM weir.audit_hole WHERE repaired_at IS NULL ON CONFLICT DO NOTHING`)
+		INSERT INTO weir.repair AS r (incarnation, sequence)
+		SELECT DISTINCT h.incarnation, h.sequence FROM weir.audit_hole h LEFT JOIN weir.repair d USING (incarnation, sequence)
+		WHERE h.repaired_at IS NULL AND (d.sequence IS NULL OR d.done_at < h.found_at)
+		ON CONFLICT (incarnation, sequence) DO UPDATE SET found_at = now(), taken_at = NULL, done_at = NULL, outcome = NULL WHERE r.done_at IS NOT NULL`)
 	return wrap(err, "enqueue repairs")
 }
 

@@ -80,12 +80,13 @@ func short(d time.Duration) string {
 	return d.String()
 }
 
-// full is a complete pass, once no other auditor is at work.
+// full is a complete pass, once no other auditor is at work, and no replica of
+// the stream that answers lags.
 func full(ctx context.Context, auditor *audit.Auditor) (*audit.Report, error) {
 	var report *audit.Report
 	var failed error
 	_, err := poll(ctx, time.Now().Add(busyTimeout), func() (uint64, error) {
-		if report, failed = auditor.Full(ctx); errors.Is(failed, audit.ErrBusy) {
+		if report, failed = auditor.Full(ctx); errors.Is(failed, audit.ErrBusy) || errors.Is(failed, audit.ErrUnread) {
 			return 1, nil
 		}
 		return 0, nil

@@ -109,7 +109,8 @@ func Run(ctx context.Context, auditor *audit.Auditor, every time.Duration, statu
 			return nil
 		case err != nil:
 			log.Warn("a pass of the auditor failed", zap.Error(err))
-		default:
+		}
+		if report != nil { // of what could be verified
 			said = tell(log, report, said)
 		}
 		status.set(report, err)

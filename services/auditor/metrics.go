@@ -45,8 +45,10 @@ func (s *Status) set(report *audit.Report, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed = err; err == nil {
-		s.report = report
 		s.passes++
+	}
+	if report != nil {
+		s.report = report
 	}
 }
 
