@@ -32,8 +32,12 @@ type Check struct {
 	Alerts      int      `json:"alerts"`
 	Again       int      `json:"again"` // messages that the ledger had to refuse
 	Lines       []Line   `json:"lines"`
+	Audit       string   `json:"audit,omitempty"` // what Weir's own audit says
 	Problems    []string `json:"problems,omitempty"`
 }
+
+// wrong reports whether something is not as it must be.
+func (c *Check) wrong() bool { return len(c.Problems) > 0 || c.Lost() > 0 || c.Doubled() > 0 }
 
 // Lost is the most that any aggregation and granularity has lost.
 func (c *Check) Lost() (most int64) {
@@ -63,7 +67,7 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 			return nil, fmt.Errorf("check %s: %w", when, err)
 		}
 	}
-	s.audit(ctx, t)
+	c.Audit = s.audit(ctx, t)
 	c.Problems = t.problems
 	if more := t.count - len(t.problems); more > 0 {
 		c.Problems = append(c.Problems, fmt.Sprintf("and %d more", more))
@@ -71,14 +75,22 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 	return c, nil
 }
 
-// audit lets Weir prove it all by itself, too.
-func (s *site) audit(ctx context.Context, t *truth) {
+// audit lets Weir prove it all by itself, too, and returns its last line. Where the oracle has found something already,
+// nothing is waited for that will not come.
+func (s *site) audit(ctx context.Context, t *truth) string {
 	if !s.cfg.Audit {
-		return
+		return ""
 	}
-	if _, err := s.weir(ctx, "audit", "--wait"); err != nil {
+	args := []string{"audit"}
+	if t.count == 0 {
+		args = append(args, "--wait")
+	}
+	said, err := s.weir(ctx, args...)
+	if err != nil {
 		t.problem("the audit does not agree: %v", err)
 	}
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	return lines[len(lines)-1]
 }
 
 // checkAggregates compares every group of every bucket at every level of every aggregation.

@@ -70,11 +70,16 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 	w := r.site.workers[s.Target]
 	switch s.Fault {
 	case "worker-kill":
-		// Caught at work: a worker that is killed between two batches shows nothing.
+		// Caught at work: a worker that is killed between two batches shows nothing. In the midst of a flush, if that can
+		// be had: what is acknowledged then and not committed is lost.
 		const patience = 5 * time.Second
 		for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
 			w.signal(syscall.SIGSTOP)
-			if r.site.inHand(ctx) > 0 {
+			flushing := r.site.flushStopped(ctx)
+			if flushing {
+				r.states.add("workers killed in the midst of a flush", 1)
+			}
+			if flushing || time.Until(end) < patience/2 && r.site.inHand(ctx) > 0 {
 				r.states.add("workers killed while messages were in hand", 1)
 				break
 			}
@@ -179,6 +184,16 @@ func (s *site) consumer(ctx context.Context) *jetstream.ConsumerInfo {
 		return nil
 	}
 	return c.CachedInfo()
+}
+
+// flushStopped reports whether a worker that was just stopped is in a transaction: one waits for its client, and
+// goes on waiting.
+func (s *site) flushStopped(ctx context.Context) (found bool) {
+	const waiting = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'weir worker%' AND state = 'idle in transaction'
+		AND state_change < clock_timestamp() - interval '10 ms')`
+	pause(ctx, 10*time.Millisecond)
+	err := s.sql.QueryRowContext(ctx, waiting).Scan(&found)
+	return err == nil && found
 }
 
 func (s *site) inHand(ctx context.Context) int {

@@ -38,7 +38,7 @@ func kinds() []kind {
 		return func(d *draw, _ kind) Step { return Step{For: d.between(least, most)} }
 	}
 	return []kind{
-		{name: "worker-kill", help: "kill -9 of a worker with messages in hand, started again", draw: worker(0.2, 3)},
+		{name: "worker-kill", help: "kill -9 of a worker in the midst of a flush, or at least with messages in hand; started again", draw: worker(0.2, 3)},
 		{name: "worker-stop", help: "SIGSTOP of a worker for longer than the consumer waits for acknowledgements", draw: worker(ackWait.Seconds()+0.5, 5)},
 		{name: "worker-term", help: "SIGTERM of a worker, started again", draw: worker(0.2, 2)},
 		{name: "postgres-restart", help: "immediate shutdown of Postgres, and recovery", draw: plain(0.2, 2)},

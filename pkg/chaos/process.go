@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"weir/pkg/failpoint"
 )
 
 // restartPause is what the keeper of a process waits before it starts one that ended by itself again.
@@ -78,6 +81,7 @@ type kept struct {
 	held     bool
 	starts   int
 	ownEnds  int           // that nobody asked for
+	failed   int           // of these, at a failpoint
 	poke     chan struct{} // something changed
 	finished chan struct{} // closed when keep has ended
 }
@@ -108,11 +112,14 @@ func (k *kept) keep(ctx context.Context) {
 		case <-k.poke:
 		case <-done:
 			k.mu.Lock()
-			k.current = nil
 			wanted := !k.held
 			if wanted {
 				k.ownEnds++
+				if ended := (*exec.ExitError)(nil); errors.As(k.current.err, &ended) && ended.ExitCode() == failpoint.ExitCode {
+					k.failed++
+				}
 			}
+			k.current = nil
 			k.mu.Unlock()
 			if wanted {
 				pause(ctx, restartPause)

@@ -25,7 +25,7 @@ type Report struct {
 // Failed reports whether anything was wrong, too little trouble included.
 func (r *Report) Failed() bool {
 	for _, c := range r.Checks {
-		if len(c.Problems) > 0 || c.Lost() > 0 || c.Doubled() > 0 {
+		if c.wrong() {
 			return true
 		}
 	}
@@ -259,8 +259,14 @@ func (r *run) checkNow(ctx context.Context, when string) error {
 	r.report.Checks = append(r.report.Checks, c)
 	r.say("%s: %d events, %d dead letters, %d alerts of %d messages, %d of which came twice; lost=%d doubled=%d, %d problems",
 		when, c.Events, c.DeadLetters, c.Alerts, c.Messages, c.Again, c.Lost(), c.Doubled(), len(c.Problems))
+	if c.Audit != "" {
+		r.say("weir audit: %s", c.Audit)
+	}
 	for _, p := range c.Problems {
 		r.say("  PROBLEM: %s", p)
+	}
+	if c.wrong() {
+		return errors.New("what is stored is not what was published; the run ends here, with everything as it is")
 	}
 	return nil
 }
@@ -278,6 +284,7 @@ func (r *run) finish() error {
 	r.states.add("Postgres restarts", r.site.db.starts-2) // but for the first start, and the restart of everything
 	for _, w := range r.site.workers {
 		r.states.add("workers that ended by themselves", w.ownEnds)
+		r.states.add("workers that ended at a failpoint", w.failed)
 	}
 	for _, links := range r.site.links {
 		for _, l := range links {

@@ -81,9 +81,6 @@ func (r *run) readLine(line string) {
 	if strings.Contains(line, "panic:") {
 		r.states.add("panics", 1)
 	}
-	if strings.Contains(line, "failpoint") {
-		r.states.add("failpoints hit", 1)
-	}
 	if !strings.Contains(line, "batch failed") {
 		return
 	}

@@ -11,6 +11,9 @@
 // [Parse] reads; tests use the methods of Set.
 package failpoint
 
+// ExitCode is what a process ends with at a failpoint: that of one that was killed with -9.
+const ExitCode = 137
+
 // Variable is the environment variable with the failpoints of a process.
 const Variable = "WEIR_FAILPOINTS"
 

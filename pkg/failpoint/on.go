@@ -16,9 +16,6 @@ import (
 // Enabled tells whether this build has failpoints.
 const Enabled = true
 
-// ExitCode is what a process ends with at a failpoint: that of one that was killed with -9.
-const ExitCode = 137
-
 // ErrInjected is what a step returns that was told to fail.
 var ErrInjected = errors.New("injected failure")
 

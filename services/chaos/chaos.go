@@ -164,7 +164,11 @@ func (o options) write(report *chaos.Report, dir string) error {
 
 // command runs the same plan again.
 func (o options) command() string {
-	parts := []string{"weir chaos", fmt.Sprintf("--seed %d --for %s --topology %s --workers %d", o.seed, o.length, o.topology, o.workers)}
+	name, err := os.Executable() // this build: another may lack the failpoints
+	if err != nil {
+		name = "weir"
+	}
+	parts := []string{name + " chaos", fmt.Sprintf("--seed %d --for %s --topology %s --workers %d", o.seed, o.length, o.topology, o.workers)}
 	parts = append(parts, "--faults "+strings.Join(o.faults, ","))
 	if o.events > 0 {
 		parts = append(parts, fmt.Sprintf("--events %d", o.events))
