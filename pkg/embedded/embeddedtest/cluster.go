@@ -3,6 +3,7 @@ package embeddedtest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -36,8 +37,13 @@ type sharedCluster struct {
 	database atomic.Int64 // the number of the last one
 }
 
+// propertyChecks is how many cases a property is tried with that needs a database, where -rapid.checks does not say:
+// each takes as long as hundreds without one.
+const propertyChecks = "40"
+
 // Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
 func Main(m *testing.M) {
+	_ = flag.Set("rapid.checks", propertyChecks) // an error: the package has no properties
 	code := m.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "embeddedtest:", err)
