@@ -27,8 +27,12 @@ var dependOnSources = sync.OnceFunc(func() {
 	_, _ = os.Stat("../../go.mod")
 })
 
+// atOnce is how many tests run at a time, where -parallel does not say: processes that are waited for, for the most part.
+const atOnce = "6"
+
 // buildAndRun returns the exit code, after it has cleared away what it built.
 func buildAndRun(m *testing.M) int {
+	_ = flag.Set("test.parallel", atOnce) // before the arguments are read, which may say otherwise
 	flag.Parse()
 	if testing.Short() {
 		fmt.Println("e2e: the tests with real processes need Postgres and are skipped; run without -short")
