@@ -136,9 +136,29 @@ type scan struct {
 	headersOnly bool
 }
 
+const (
+	lagTries = 20
+	lagPause = 100 * time.Millisecond
+)
+
 // scan calls each for the messages that the stream holds, in order, without
-// gaps, and at least once if there is any.
+// gaps, and at least once if there is any. A replica that lags is asked again for
+// a while; so is the stream where a message came just then.
 func (h *History) scan(ctx context.Context, s scan, each func(*nats.Msg, delivery)) error {
+	for try := 1; ; try++ {
+		err := h.scanOnce(ctx, s, each)
+		if !errors.Is(err, ErrLagging) || try == lagTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lagPause):
+		}
+	}
+}
+
+func (h *History) scanOnce(ctx context.Context, s scan, each func(*nats.Msg, delivery)) error {
 	consumer, err := h.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Description:       "Weir: reads what the stream holds, beside the workers",
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,

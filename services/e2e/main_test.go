@@ -28,7 +28,7 @@ var dependOnSources = sync.OnceFunc(func() {
 })
 
 // atOnce is how many tests run at a time, where -parallel does not say: processes that are waited for, for the most part.
-const atOnce = "6"
+const atOnce = "3"
 
 // buildAndRun returns the exit code, after it has cleared away what it built.
 func buildAndRun(m *testing.M) int {
