@@ -122,7 +122,7 @@ func (db *DB) leasesWithout(ctx context.Context, aggregationName string) (l Leas
 			l.Without = append(l.Without, shard+" ("+owners[i]+")")
 			continue
 		}
-		_, err = conn.ExecContext(ctx, `UPDATE weir.shard SET epoch = epoch + 1, aggregations = aggregations || $2::text
+		_, err = conn.ExecContext(ctx, `UPDATE weir.shard SET epoch = epoch + `+epochStep+`, aggregations = aggregations || $2::text
 			WHERE shard_id = $1 AND NOT $2 = ANY (aggregations)`, shard, aggregationName)
 		if err := errors.Join(err, lease.unlock()); err != nil {
 			return l, err

@@ -186,7 +186,7 @@ func (p *planner) drop(r *record, def *aggregation.Definition, name string) {
 	sql = append(sql,
 		fmt.Sprintf(`DELETE FROM weir.aggregation WHERE name = %s AND version = %d`, pq.QuoteLiteral(r.Name), r.Version),
 		// Whoever lost the lease and has not noticed must not flush without it.
-		fmt.Sprintf(`UPDATE weir.shard SET epoch = epoch + 1, aggregations = array_remove(aggregations, %[1]s) WHERE %[1]s = ANY (aggregations)`, id))
+		fmt.Sprintf(`UPDATE weir.shard SET epoch = epoch + %[2]s, aggregations = array_remove(aggregations, %[1]s) WHERE %[1]s = ANY (aggregations)`, id, epochStep))
 	p.remake[r.Name] = true
 	p.gone = append(p.gone, r)
 	p.changes = append(p.changes, Change{

@@ -51,7 +51,7 @@ func (p *planner) extend(def *aggregation.Definition, have, want *record) bool {
 	if e.drops {
 		p.remake[def.Name] = true
 		e.guards = append(e.guards, unusedByWorkers(e.def))
-		e.sql = append(e.sql, fmt.Sprintf(`UPDATE weir.shard SET epoch = epoch + 1 WHERE %s = ANY (aggregations)`, pq.QuoteLiteral(e.def.ID())))
+		e.sql = append(e.sql, fmt.Sprintf(`UPDATE weir.shard SET epoch = epoch + %s WHERE %s = ANY (aggregations)`, epochStep, pq.QuoteLiteral(e.def.ID())))
 	}
 	if len(e.texts) > 0 {
 		p.add(def.Name, fmt.Sprintf("change aggregation %s: %s", def.Name, strings.Join(e.texts, "; ")), append(e.sql, merged.save()...)...)

@@ -68,6 +68,11 @@ func CheckShardID(shardID string) error {
 	return nil
 }
 
+// epochStep is what the next lease's epoch is more than the last one's. At random,
+// so that no two leases have the same epoch, also when Postgres comes back without
+// its last commits, a lease among them: who had that is fenced by the next.
+const epochStep = `(1 + random() * 1000000000)::bigint`
+
 // Lease is the right to write one shard. Liveness is an advisory lock on a
 // connection of its own, which ends with the process, however it dies; safety
 // is the epoch, which every flush checks. The number makes it that of one
@@ -86,9 +91,9 @@ type Lease struct {
 // end; a shard that was retired or moved is an ErrShardClosed.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
 	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
-		INSERT INTO weir.shard AS s (shard_id, owner, aggregations)
-		SELECT $1, $2, $3 WHERE (SELECT min_version FROM weir.protocol) <= `+strconv.Itoa(db.protocol)+`
-		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, aggregations = excluded.aggregations, epoch = s.epoch + 1
+		INSERT INTO weir.shard AS s (shard_id, owner, aggregations, epoch)
+		SELECT $1, $2, $3, `+epochStep+` WHERE (SELECT min_version FROM weir.protocol) <= `+strconv.Itoa(db.protocol)+`
+		ON CONFLICT (shard_id) DO UPDATE SET owner = excluded.owner, aggregations = excluded.aggregations, epoch = s.epoch + excluded.epoch
 		WHERE s.retired_at IS NULL AND s.moved_to IS NULL
 		RETURNING number, epoch`)
 	if !errors.Is(err, sql.ErrNoRows) {

@@ -22,7 +22,7 @@ func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Du
 		defs = nil // its tables are being dropped
 	}
 	lease, err := db.lease(ctx, shardID, owner, wait, defs,
-		`UPDATE weir.shard SET owner = $2, aggregations = $3, epoch = epoch + 1 WHERE shard_id = $1 RETURNING number, epoch`)
+		`UPDATE weir.shard SET owner = $2, aggregations = $3, epoch = epoch + `+epochStep+` WHERE shard_id = $1 RETURNING number, epoch`)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNoShard{ShardID: shardID}
 	}

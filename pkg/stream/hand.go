@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,16 +49,17 @@ func (h *hands) out(nc *nats.Conn, batch []Message) {
 }
 
 const (
-	keepParts = 6           // of AckWait, between two looks of Keep
-	keepMost  = time.Minute // after which a batch is taken for stuck, and others get it
+	keepParts = 6  // of AckWait, between two looks of Keep
+	keepMost  = 12 // times AckWait, after which a batch is taken for stuck, and others get it
 )
 
 // Keep keeps what the worker has in hand from being delivered to others, for as
 // long as Keep runs and the process does: until ctx ends. It looks every sixth
 // of AckWait. What Fetch returned and is neither acknowledged nor given back at
-// two looks is kept, a minute at most. What was asked for ahead and not fetched
-// at two looks is given back instead: others get it sooner. So a batch that
-// takes less than a sixth of AckWait costs nothing, and what a killed or stopped
+// two looks is kept, but not longer than twelve times AckWait: a worker with a
+// batch that takes so long is stuck, and keeps nothing until that is settled.
+// What was asked for ahead and not fetched at two looks is given back instead:
+// others get it sooner. So a batch that takes less than a sixth of AckWait costs nothing, and what a killed or stopped
 // process has is delivered to others after AckWait.
 //
 // Six, because a message that waited ahead, was then handed out and waited
@@ -79,7 +81,7 @@ func (c *Consumer) Keep(ctx context.Context) error {
 			c.hands.forget()
 		}
 		last = now
-		c.hands.hold(now)
+		c.hands.hold(now.Add(-keepMost * c.ackWait))
 		fetches = c.tidy(fetches)
 	}
 }
@@ -109,16 +111,23 @@ func (h *hands) forget() {
 	h.all = nil
 }
 
-// hold tells the server of what is in hand for longer than a look.
-func (h *hands) hold(now time.Time) {
+// hold tells the server of what is in hand for longer than a look, unless some
+// of it was handed out before the worker is taken for stuck.
+func (h *hands) hold(stuck time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	open := h.all[:0]
 	for _, batch := range h.all {
-		if batch.open.Load() <= 0 || now.Sub(batch.since) > keepMost {
-			continue
+		if batch.open.Load() > 0 {
+			open = append(open, batch)
 		}
-		open = append(open, batch)
+	}
+	clear(h.all[len(open):])
+	h.all = open
+	if slices.ContainsFunc(open, func(batch *hand) bool { return batch.since.Before(stuck) }) {
+		return
+	}
+	for _, batch := range open {
 		if batch.looks++; batch.looks < 2 {
 			continue
 		}
@@ -126,6 +135,4 @@ func (h *hands) hold(now time.Time) {
 			_ = answer(batch.nc, reply, ackProgress) // an error: the connection is closed
 		}
 	}
-	clear(h.all[len(open):])
-	h.all = open
 }

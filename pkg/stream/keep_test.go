@@ -96,22 +96,45 @@ func TestKeep_SaysNothingOfWhatIsDoneInTime(t *testing.T) {
 	consumer := openConsumer(t, conn)
 	consumer.hands.keep(true)
 	first := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
-	consumer.hands.hold(time.Now())
+	consumer.hands.hold(time.Time{})
 	ackAll(t, first)
 	second := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
-	consumer.hands.hold(time.Now())
+	consumer.hands.hold(time.Time{})
 	if n := kept(); n != 0 {
 		t.Errorf("%d messages are kept at the first look at them, want none", n)
 	}
-	consumer.hands.hold(time.Now())
+	consumer.hands.hold(time.Time{})
 	if n := kept(); n != 3 {
 		t.Errorf("%d messages are kept at the second look, want 3", n)
 	}
-	consumer.hands.hold(time.Now().Add(2 * keepMost))
 	ackAll(t, second)
-	consumer.hands.hold(time.Now())
+	consumer.hands.hold(time.Time{})
 	if n := kept(); n != 3 || len(consumer.hands.all) != 0 {
-		t.Errorf("%d messages are kept, want none that are given up or acknowledged; %d batches left", n, len(consumer.hands.all))
+		t.Errorf("%d messages are kept, want none that are acknowledged; %d batches left", n, len(consumer.hands.all))
+	}
+}
+
+func TestKeep_KeepsNothingWhileABatchIsStuck(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t, Provision{AckWait: time.Hour})
+	kept := answers(t, conn, ackProgress)
+	publish(t, conn, 1, 6)
+	consumer := openConsumer(t, conn)
+	consumer.hands.keep(true)
+	stuck := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
+	limit := time.Now()
+	fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
+	for range 3 {
+		consumer.hands.hold(limit)
+	}
+	if n := kept(); n != 0 {
+		t.Errorf("%d messages are kept by a worker that is stuck, want none", n)
+	}
+	ackAll(t, stuck)
+	consumer.hands.hold(limit)
+	consumer.hands.hold(limit)
+	if n := kept(); n != 3 {
+		t.Errorf("%d messages are kept after it has gone on, want 3", n)
 	}
 }
 

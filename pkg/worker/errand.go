@@ -32,7 +32,7 @@ func (w *Worker) errands(ctx, work context.Context) error {
 			return errors.Join(replayErr, repairErr)
 		})
 		switch {
-		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
+		case w.final(ctx, err):
 			return err
 		case err != nil && ctx.Err() == nil:
 			w.log.Warn("dead letters or repairs not done, trying again later", zap.Error(err))

@@ -114,7 +114,7 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delt
 // or the tables are not as this worker knows them.
 func (w *Worker) rollUp(ctx context.Context, all bool) error {
 	err := w.caughtFolding(func() error { return w.rollUpNow(ctx, all) })
-	if err != nil && !errors.Is(err, store.ErrFenced) && !store.TablesChanged(err) {
+	if err != nil && !w.final(ctx, err) {
 		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
 		return nil
 	}

@@ -28,7 +28,7 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 				messages = nil // asked to stop: this was the batch in hand, the rest is given back
 			}
 			continue
-		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
+		case w.final(ctx, err):
 			return err
 		case ctx.Err() != nil: // asked to stop: no second try
 			return err

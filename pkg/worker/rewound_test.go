@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"errors"
 	"testing"
+
+	"weir/pkg/store"
 )
 
 // Postgres fails over to one that lacks the last commits, while the worker has
@@ -38,4 +41,50 @@ func TestInterleaving_FailoverThatLostCommitsUnderARunningWorker(t *testing.T) {
 	for _, def := range h.catalog.Aggregations {
 		h.wantConserved("after the failover and the repairs", def)
 	}
+}
+
+// Among the lost commits is the lease that the worker has: nobody has taken its
+// shard over, so it leases it again and goes on.
+func TestInterleaving_FailoverThatLostTheLeaseOfARunningWorker(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.publishCalls("gw", 1, 30)
+	w := h.idle("w1")
+	messages := h.take(w, 30)
+	h.process(w, messages[:10]...)
+	restore := h.tables()
+	h.terminate(holdsALease)
+	if err := w.keepLease(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	restore()
+	h.terminate(holdsALease) // as all sessions end with the server
+	if err := w.persist(t.Context(), t.Context(), messages[10:]); err != nil {
+		t.Errorf("got %v, want to go on under a new lease", err)
+	}
+	h.wantCalls("under the new lease", 30)
+}
+
+// The shard was taken over, which is lost, and is taken over again. The epochs of
+// the two that took it must differ, or both would write it.
+func TestInterleaving_FailoverThatLostATakeover(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.publishCalls("gw", 1, 30)
+	first := h.idle("w1")
+	messages := h.take(first, 30)
+	h.process(first, messages[:10]...)
+	restore := h.tables()
+	h.terminate(holdsALease)
+	second := h.idle("w1")
+	restore()
+	h.terminate(holdsALease)
+	third := h.idle("w1")
+	for name, w := range map[string]*Worker{"first": first, "second": second} {
+		if err := w.persist(t.Context(), t.Context(), messages[10:20]); !errors.Is(err, store.ErrFenced) {
+			t.Errorf("the %s got %v, want to be fenced", name, err)
+		}
+	}
+	h.process(third, messages...)
+	h.wantCalls("under the last lease", 30)
 }

@@ -333,6 +333,17 @@ func (w *Worker) end(ctx, work context.Context, failed error) error {
 	return failed
 }
 
+// final reports whether the error of a flush ends the worker: what another try
+// with the lease that it has cannot mend. Fenced without a lease is not: a Postgres
+// that came back without its last commits has a former epoch, and whether
+// somebody else has the shard is for [Worker.keepLease] to find out.
+func (w *Worker) final(ctx context.Context, err error) bool {
+	if errors.Is(err, store.ErrFenced) {
+		return ctx.Err() != nil || w.lease.Check(ctx) == nil
+	}
+	return store.TablesChanged(err)
+}
+
 // keepLease leases the shard again if the connection that held it is gone.
 // Meanwhile a worker with newer definitions may have written the shard: what the
 // levels lack is read again, and where there are newer definitions this worker
