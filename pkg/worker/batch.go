@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"weir/pkg/event"
@@ -33,90 +31,12 @@ type origin struct {
 	events      int // of the message, where it is that of a dead letter and was decoded
 }
 
+// has reports whether the columns are the batch's.
+func (b *batch) has(columns *event.Columns) bool { return slices.Contains(b.columns, columns) }
+
 // newBatch returns a batch of n messages with nothing decoded.
 func newBatch(n int, claims *store.Claims) *batch {
 	return &batch{claims: claims, origins: make([]origin, n)}
-}
-
-// maxDecoded bounds what one batch holds in memory, in bytes of decompressed
-// bodies: small messages can hold a lot.
-const maxDecoded = 64 << 20
-
-// decode reads messages, as many as fit into memory together. What cannot be read becomes a dead letter and is
-// claimed all the same; what the batch holds twice counts once.
-func (w *Worker) decode(messages []stream.Message) (*batch, error) {
-	return w.decodeFrom(w.consumer.Incarnation(), messages, store.NewClaims(w.backfills...))
-}
-
-// read is decode for messages of that incarnation of the stream and an empty
-// set of claims.
-func (w *Worker) read(incarnation string, messages []stream.Message, claims *store.Claims) *batch {
-	b := newBatch(len(messages), claims)
-	dict := event.NewDictionary()
-	byStream := map[string]*event.Columns{}
-	for i, size := 0, 0; i < len(messages) && size < maxDecoded; i++ {
-		m := &messages[i]
-		b.taken = i + 1
-		o := origin{incarnation: incarnation, sequence: m.Sequence, stored: m.Stored.UnixMicro()}
-		o.identity, o.own = m.Identity()
-		b.origins[i] = o
-		if !o.ranged() && !b.claim(o, 0) {
-			continue // the batch holds this message twice
-		}
-		name, _, ok := stream.ParseEventSubject(m.Subject)
-		if name == event.HeartbeatType {
-			w.hear(b, i, m)
-			continue
-		}
-		schema := w.catalog.Stream(name)
-		if !ok || schema == nil {
-			fresh := b.claimEvents(o)
-			if !fresh(-1) {
-				continue
-			}
-			b.bury(i, m, fresh, event.Reject{Offset: -1, Reason: fmt.Sprintf("unknown type: no stream is defined for the subject %q", m.Subject), Payload: m.Data})
-			continue
-		}
-		columns := byStream[name]
-		if columns == nil {
-			columns = event.NewColumns(schema, dict)
-			byStream[name] = columns
-			b.columns = append(b.columns, columns)
-		}
-		w.decodeMessage(b, i, m, columns)
-		size += w.decoder.Size()
-	}
-	return b
-}
-
-func (w *Worker) decodeMessage(b *batch, i int, m *stream.Message, columns *event.Columns) {
-	o := b.origins[i]
-	before := columns.Len()
-	var events int
-	var rejects []event.Reject
-	var err error
-	if reason, ok := w.unstorable[m.Sequence]; ok {
-		err = errors.New(reason)
-	} else {
-		body := event.Body{Data: m.Data, ContentType: m.ContentType(), Encoding: m.ContentEncoding()}
-		events, rejects, err = w.decoder.Decode(body, o.at(i), columns)
-	}
-	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
-		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
-		columns.Truncate(before)
-	}
-	if err != nil {
-		rejects = []event.Reject{{Offset: -1, Reason: err.Error(), Payload: m.Data}}
-	}
-	fresh := b.claimEvents(o)
-	for row := before; row < columns.Len(); row++ {
-		columns.Dropped[row] = !fresh(int(columns.Offsets[row]))
-	}
-	for _, reject := range rejects {
-		if fresh(reject.Offset) {
-			b.bury(i, m, fresh, reject)
-		}
-	}
 }
 
 // claimEvents claims the events of a message whose events have numbers of

@@ -156,7 +156,7 @@ func (w *Worker) decodeLetter(ctx context.Context, b *batch, i int, l *store.Dea
 	columns := b.columnsOf(schema, dict)
 	from := o.at(i)
 	if l.Offset >= 0 && len(l.Payload) == l.Size {
-		if err := w.decoder.DecodeEvent(l.Payload, from, l.Offset, columns); err != nil {
+		if err := w.reader.decoder.DecodeEvent(l.Payload, from, l.Offset, columns); err != nil {
 			reason = err.Error()
 		}
 		return l.Size, reason, nil
@@ -164,7 +164,7 @@ func (w *Worker) decodeLetter(ctx context.Context, b *batch, i int, l *store.Dea
 	body, reason, err := w.bodyOf(ctx, l)
 	if reason == "" && err == nil {
 		reason = w.decodeBody(b, i, l, body, from, columns)
-		size = w.decoder.Size()
+		size = w.reader.decoder.Size()
 	}
 	return size, reason, err
 }
@@ -201,7 +201,7 @@ func (w *Worker) bodyOf(ctx context.Context, l *store.DeadLetter) (body event.Bo
 // can be folded, the letter is, and the others become letters of their own.
 func (w *Worker) decodeBody(b *batch, i int, l *store.DeadLetter, body event.Body, from event.Origin, columns *event.Columns) (reason string) {
 	o, before := b.origins[i], columns.Len()
-	events, rejects, err := w.decoder.Decode(body, from, columns)
+	events, rejects, err := w.reader.decoder.Decode(body, from, columns)
 	if err == nil && o.ranged() && uint64(events) != o.identity.Count() {
 		err = fmt.Errorf("the identity %s names %d events, the message carries %d", o.identity, o.identity.Count(), events)
 		columns.Truncate(before)

@@ -21,14 +21,14 @@ type heard struct {
 
 // hear takes the batch's i-th message for a heartbeat. It is claimed as every
 // message; what is none becomes a dead letter.
-func (w *Worker) hear(b *batch, i int, m *stream.Message) {
+func (r *reader) hear(b *batch, i int, m *stream.Message) {
 	o := b.origins[i]
 	fresh := b.claimEvents(o)
 	if !fresh(-1) {
 		return
 	}
 	beat, err := heartbeatOf(m, o)
-	if reason, ok := w.unstorable[m.Sequence]; ok {
+	if reason, ok := r.unstorable[m.Sequence]; ok {
 		err = errors.New(reason)
 	}
 	if err != nil {

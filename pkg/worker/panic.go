@@ -10,10 +10,7 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/alert"
-	"weir/pkg/event"
 	"weir/pkg/failpoint"
-	"weir/pkg/store"
-	"weir/pkg/stream"
 )
 
 // A worker does not end where its code panics: it would be started again, be
@@ -69,19 +66,6 @@ func (w *Worker) catch(err *error, ofInput bool) {
 	panicked := &panicError{value: v, ofInput: ofInput}
 	w.log.Error("the worker panicked, and goes on", zap.Error(panicked), zap.ByteString("stack", debug.Stack()))
 	*err = panicked
-}
-
-// decodeFrom reads messages of that incarnation of the stream, as many as fit
-// into memory together, with an empty set of claims. A panic is one of input.
-func (w *Worker) decodeFrom(incarnation string, messages []stream.Message, claims *store.Claims) (b *batch, err error) {
-	defer func() {
-		if err != nil {
-			w.decoder = event.Decoder{}
-		}
-	}()
-	defer w.catch(&err, true)
-	b = w.read(incarnation, messages, claims)
-	return b, w.cfg.Failpoints.Hit(failpoint.Decoded)
 }
 
 // outcome is what a batch adds to the tables.

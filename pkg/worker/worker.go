@@ -26,7 +26,6 @@ import (
 	"weir/pkg/aggregation"
 	"weir/pkg/alert"
 	"weir/pkg/definition"
-	"weir/pkg/event"
 	"weir/pkg/failpoint"
 	"weir/pkg/store"
 	"weir/pkg/stream"
@@ -82,7 +81,8 @@ type Worker struct {
 	guard    *aggregation.Guard
 	others   otherLog
 	flushed  map[aggregation.Granularity]time.Time
-	decoder  event.Decoder
+	reader   *reader
+	ahead    parcel // of the batch in hand
 
 	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
@@ -106,6 +106,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		unstorable: map[uint64]string{},
 		wake:       make(chan struct{}, 1),
 	}
+	w.reader = newReader(catalog, w.unstorable)
 	if cfg.ShardID != "" {
 		w.setShard(cfg.ShardID)
 	}
@@ -161,15 +162,16 @@ func (w *Worker) run(ctx context.Context) error {
 	defer func() { _ = w.lease.Close() }() // it ends with the connection anyway
 	w.log.Info("worker folds")
 
-	batches := make(chan []stream.Message, 1)
+	parcels, readers := make(chan parcel), make(chan *reader, 2) // read ahead, and in hand
 	group, ctx := errgroup.WithContext(ctx)
 	fetching, stopFetching := context.WithCancel(ctx)
 	defer stopFetching()
 	group.Go(func() error {
-		defer w.returnFetched(batches)
-		return w.caught(func() error { return w.fetch(fetching, batches) })
+		defer w.consumer.Close() // gives back at once what was asked for ahead: the batch in hand may take a while
+		defer close(parcels)
+		return w.caught(func() error { return w.fetch(fetching, parcels, readers) })
 	})
-	group.Go(func() error { return w.fold(ctx, batches, stopFetching) })
+	group.Go(func() error { return w.fold(ctx, parcels, readers, stopFetching) })
 	group.Go(func() error { return w.relay(ctx) })
 	group.Go(func() error { return w.consumer.Keep(ctx) })
 	group.Go(func() error { return w.tend(ctx) })
@@ -198,6 +200,7 @@ func (w *Worker) start(ctx context.Context) error {
 		return cmp.Or(err, errors.New(overtaken))
 	}
 	w.catalog = w.catalog.Bound(bound, earlier)
+	w.reader.catalog = w.catalog
 	if err := w.learnBackfills(ctx); err != nil {
 		return err
 	}
@@ -249,44 +252,10 @@ func (w *Worker) leaseShard(ctx context.Context) (err error) {
 	return nil
 }
 
-// fetch keeps one batch ready while another is being folded.
-func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) error {
-	limits := stream.Limits{Messages: w.cfg.Messages, Bytes: w.cfg.Bytes, Wait: w.cfg.Linger}
-	for ctx.Err() == nil {
-		messages, err := w.consumer.Fetch(ctx, limits)
-		if len(messages) > 0 {
-			select {
-			case batches <- messages:
-			case <-ctx.Done():
-				giveBack(messages)
-			}
-		}
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("fetch: %w", err)
-		}
-	}
-	return nil
-}
-
-// returnFetched gives back at once what was fetched and not begun: the batch in
-// hand may take a while.
-func (w *Worker) returnFetched(batches chan []stream.Message) {
-	defer w.consumer.Close() // gives back what it holds ahead
-	for {
-		select {
-		case messages := <-batches:
-			giveBack(messages)
-		default:
-			close(batches)
-			return
-		}
-	}
-}
-
 // fold processes batch after batch. Once ctx has ended the batch in hand gets
 // stopWait; what is not done by then is given back to the other workers. A
 // failure ends fetching, and the batches that were fetched go back too.
-func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stopFetching func()) error {
+func (w *Worker) fold(ctx context.Context, parcels <-chan parcel, readers chan<- *reader, stopFetching func()) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopWait, cancel) })()
@@ -305,15 +274,15 @@ func (w *Worker) fold(ctx context.Context, batches <-chan []stream.Message, stop
 			if failed == nil {
 				failed = w.errands(ctx, work)
 			}
-		case messages, ok := <-batches:
+		case p, ok := <-parcels:
 			if !ok {
 				return w.end(ctx, work, failed)
 			}
 			if failed == nil && ctx.Err() == nil {
-				failed = w.persist(ctx, work, messages)
+				failed = w.persistParcel(ctx, work, p, readers)
 			}
 			if failed != nil || ctx.Err() != nil {
-				giveBack(messages) // what was acknowledged stays so
+				giveBack(p.messages) // what was acknowledged stays so
 			}
 		}
 		if failed != nil {
