@@ -196,13 +196,13 @@ func (l *language) call(n *ast.CallNode, attributes []event.Attribute, index map
 	if function == nil || len(arguments) != 1 || arguments[0].kind != event.String {
 		return node{}, false
 	}
-	argument := arguments[0].cell
+	argument, remembered := arguments[0].cell, &function.TextFunc
 	return node{event.String, func(c *event.Columns, row int) (event.Cell, error) {
 		text, err := argument(c, row)
 		if err != nil {
 			return 0, err
 		}
-		return c.Dict.Intern(function.get(c.Dict.Text(text))), nil
+		return c.Dict.Apply(remembered, text), nil
 	}}, true
 }
 
