@@ -29,8 +29,8 @@ type scanner struct {
 
 // member is what the scanner knows of a member of events.
 type member struct {
-	lead string // its name as it stands in an event, quotes and colon included
-	next int32  // index of the member that followed it the last time
+	lead string // its name as it stands in an event, quotes and colon included; "" before it was met
+	next int32  // index of the member that followed it the last time; at first 0, which nothing is
 	kind Kind   // 0: passed over
 	last lastText
 	min  *float64
@@ -44,8 +44,6 @@ const (
 	mostUnknown = 192
 	// longestUnknown is the length of the longest name among them, in bytes.
 	longestUnknown = 256
-	// notMet begins no member.
-	notMet = "\x00"
 )
 
 func newScanner(schema *Schema) *scanner {
@@ -56,11 +54,11 @@ func newScanner(schema *Schema) *scanner {
 
 // reset forgets the unknown members, and all texts.
 func (s *scanner) reset() {
-	s.names, s.members, s.full, s.dict = NewDictionary(), []member{{lead: notMet}}, false, nil
+	s.names, s.members, s.full, s.dict = NewDictionary(), make([]member, 1), false, nil
 	for i := range s.schema.Attributes {
 		a := &s.schema.Attributes[i]
 		s.names.Intern(a.Name)
-		m := member{lead: notMet, next: int32(i), kind: a.Kind, min: a.Min} //nolint:gosec // far below 2^31
+		m := member{kind: a.Kind, min: a.Min}
 		if unit := cmp.Or(a.Unit, time.Millisecond); unit >= time.Microsecond {
 			m.factor = int64(unit / time.Microsecond)
 			m.most = latest / m.factor
@@ -95,16 +93,19 @@ func (s *scanner) object(b []byte, i int, into *Columns) int {
 	}
 	cells, seen, row := into.Cells, into.seen, into.Len()
 	for last := 0; ; {
-		at := int(s.members[last].next)
-		if lead := s.lead(at); len(b)-i >= len(lead) && string(b[i:i+len(lead)]) == lead {
+		which := int(s.members[last].next)
+		m := &s.members[which]
+		if lead := m.lead; lead != "" && len(b)-i >= len(lead) && string(b[i:i+len(lead)]) == lead {
 			i += len(lead)
-		} else if at, i = s.name(b, i); i >= 0 {
-			s.members[last].next = int32(at) //nolint:gosec // far below 2^31
 		} else {
-			return -1
+			if which, i = s.name(b, i); i < 0 {
+				return -1
+			}
+			s.members[last].next = int32(which) //nolint:gosec // far below 2^31
+			m = &s.members[which]
 		}
-		last = at + 1
-		m := &s.members[last]
+		last = which
+		at := which - 1
 		if seen[at>>6]&(1<<(at&63)) != 0 {
 			return -1 // twice
 		}
@@ -136,15 +137,8 @@ func (s *scanner) object(b []byte, i int, into *Columns) int {
 	}
 }
 
-func (s *scanner) lead(at int) string {
-	if at+1 < len(s.members) {
-		return s.members[at+1].lead
-	}
-	return notMet
-}
-
-// name reads the name at b[i], with its colon.
-func (s *scanner) name(b []byte, i int) (at, end int) {
+// name reads the name at b[i], with its colon, and returns which member it is.
+func (s *scanner) name(b []byte, i int) (which, end int) {
 	if i >= len(b) || b[i] != '"' {
 		return 0, -1
 	}
@@ -153,22 +147,22 @@ func (s *scanner) name(b []byte, i int) (at, end int) {
 		return 0, -1
 	}
 	name := b[i+1 : end]
-	at = int(s.names.find(name, hash))
+	at := s.names.find(name, hash)
 	if at < 0 {
 		if len(s.members) > len(s.schema.Attributes)+mostUnknown || len(name) > longestUnknown {
 			s.full = true
 			return 0, -1
 		}
-		at = int(s.names.add(name, hash))
-		s.members = append(s.members, member{lead: notMet, next: int32(at)}) //nolint:gosec // far below 2^31
+		at = s.names.add(name, hash)
+		s.members = append(s.members, member{})
 	}
-	if s.members[at+1].lead == notMet {
-		s.members[at+1].lead = `"` + s.names.Text(Cell(at)) + `":`
+	if m := &s.members[at+1]; m.lead == "" {
+		m.lead = `"` + s.names.Text(at) + `":`
 	}
 	if end = space(b, end+1); end >= len(b) || b[end] != ':' {
 		return 0, -1
 	}
-	return at, end + 1
+	return int(at) + 1, end + 1
 }
 
 // lastText is the text that an attribute had the last time, as it stands in an

@@ -181,7 +181,7 @@ func TestDecode_FastEqualsExactForEveryValueOfEveryAttribute(t *testing.T) {
 			p.check(t, fmt.Appendf(nil, `{"%s":%s,"any":1}`, name, value), "")
 		}
 	}
-	for _, cut := range []string{"[]", "[,%s]", "[%s,]", "[%s,,%s]", "[%s %s]", "[[%s]]", "[%s][%s]", "%s,%s", "%s%s", " %s \n[ ] %s", "[%s", "%s]", "[%s]x", "x%s", "[%s,1]", "[1,%s]", "[%s}", "\v%s", "%s\v", "[]%s", "\xef\xbb\xbf%s", "%s\x00", "[%s,\n%s\n,%s]"} {
+	for _, cut := range []string{"[]", "[,%s]", "[%s,]", "[%s,,%s]", "[%s %s]", "[[%s]]", "[%s][%s]", "%s,%s", "%s%s", " %s \n[ ] %s", "[%s", "%s]", "[%s]x", "x%s", "[%s,1]", "[1,%s]", "[%s}", "\v%s", "%s\v", "[]%s", "\xef\xbb\xbf%s", "%s\x00", "{\x001}", "{\x00\"at\":1}", "{\"at\":1,\x001}", "[%s,\n%s\n,%s]"} {
 		p.check(t, []byte(strings.ReplaceAll(cut, "%s", plain()[1])), "")
 		p.check(t, []byte(strings.ReplaceAll(cut, "%s", `{"at":1,"at":2}`)), "")
 	}
