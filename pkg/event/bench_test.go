@@ -3,11 +3,15 @@ package event_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 
 	"weir/pkg/definition"
 	"weir/pkg/event"
@@ -94,13 +98,22 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	const events = 20_000
 	for _, kind := range []struct {
-		name string
-		of   func(b *bytes.Buffer)
-		each int
+		name     string
+		of       func(b *bytes.Buffer)
+		each     int
+		encoding string
 	}{
-		{"compact/100", newTraffic().compact, 100}, {"compact/1", newTraffic().compact, 1}, {"full/100", newTraffic().full, 100}, {"full/1", newTraffic().full, 1},
+		{"compact/100", newTraffic().compact, 100, ""},
+		{"compact/1", newTraffic().compact, 1, ""},
+		{"full/100", newTraffic().full, 100, ""},
+		{"full/1", newTraffic().full, 1, ""},
+		{"compact-gzip/100", newTraffic().compact, 100, "gzip"},
+		{"compact-zstd/100", newTraffic().compact, 100, "zstd"},
 	} {
 		bodies, size := messages(kind.of, events, kind.each)
+		for i := range bodies {
+			bodies[i].Data, bodies[i].Encoding = compressed(b, kind.encoding, bodies[i].Data), kind.encoding
+		}
 		b.Run(kind.name, func(b *testing.B) {
 			benchmarkDecode(b, &event.Decoder{}, catalog.Stream("request"), bodies, events)
 			b.ReportMetric(size, "B/event")
@@ -139,6 +152,27 @@ func benchmarkDecode(b *testing.B, d *event.Decoder, schema *event.Schema, bodie
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/event")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/event")
 	b.ReportMetric(0, "ns/op")
+}
+
+func compressed(b *testing.B, encoding string, data []byte) []byte {
+	var out bytes.Buffer
+	var w io.WriteCloser
+	switch encoding {
+	case "gzip":
+		w = gzip.NewWriter(&out)
+	case "zstd":
+		encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return encoder.EncodeAll(data, nil)
+	default:
+		return data
+	}
+	if _, err := w.Write(data); err != nil || w.Close() != nil {
+		b.Fatal(err)
+	}
+	return out.Bytes()
 }
 
 // cpuTime is what this process has used: on a machine that others use too, it

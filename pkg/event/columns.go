@@ -70,9 +70,19 @@ func (c *Columns) Text(attribute, row int) string {
 	return c.Dict.Text(c.Cells[attribute][row])
 }
 
+// mostCells bounds the memory that Reset keeps, to 128 MB: far more than batches
+// need, but for one that somebody filled with tiny events.
+const mostCells = 16 << 20
+
 // Reset empties the columns for another batch. They keep their memory, and their
 // dictionary what it knows; Dict may be replaced now.
-func (c *Columns) Reset() { c.Truncate(0) }
+func (c *Columns) Reset() {
+	c.Truncate(0)
+	if c.room*len(c.Cells) > mostCells {
+		c.room = 0
+		clear(c.Cells)
+	}
+}
 
 // Truncate takes back all rows from n on.
 func (c *Columns) Truncate(n int) {

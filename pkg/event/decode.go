@@ -33,6 +33,7 @@ type Body struct {
 type Decoder struct {
 	values   jsontext.Decoder // cuts a body into events
 	fields   jsontext.Decoder // reads one event
+	inflater inflater
 	size     int
 	scanners map[*Schema]*scanner
 	exact    bool // without scanners, for tests
@@ -48,7 +49,7 @@ func (d *Decoder) Size() int { return d.size }
 // with Content-Type application/x-ndjson, one object a line; only in the last
 // form does a line of broken JSON leave the other events readable.
 func (d *Decoder) Decode(body Body, origin Origin, into *Columns) (int, []Reject, error) {
-	plain, err := inflate(body.Data, body.Encoding)
+	plain, err := d.inflater.inflate(body.Data, body.Encoding)
 	d.size = len(plain)
 	if err != nil {
 		return 0, nil, err

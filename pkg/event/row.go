@@ -42,6 +42,7 @@ func (c *Columns) close() {
 
 const (
 	fewestRows = 16
+	moreRows   = 4096 // from there on memory is not doubled any more
 	// stagger, in cells, keeps a row's cells out of each other's cache lines: at a
 	// distance of a power of two they would all compete for the same few.
 	stagger = 8
@@ -51,7 +52,7 @@ const (
 func (c *Columns) begin() {
 	row := len(c.Times)
 	if row >= c.room {
-		c.room = max(fewestRows, 2*row)
+		c.room = max(fewestRows, row+min(row, moreRows+row/2))
 		stride := c.room + stagger
 		all := make([]Cell, len(c.Cells)*stride)
 		for i, old := range c.Cells {

@@ -285,7 +285,7 @@ func inYears(t int64, end int) (Cell, int) {
 // unquote reads the string at b[i] into scratch and returns where it ends.
 func (s *scanner) unquote(b []byte, i int) int {
 	end := stringEnd(b, i+1)
-	if end < 0 {
+	if end < 0 || end-i > mostKept {
 		return -1
 	}
 	var err error
