@@ -52,7 +52,7 @@ func (d *Dictionary) intern(text []byte, hash uint64) Cell {
 
 // find returns the cell of the text, or -1.
 func (d *Dictionary) find(text []byte, hash uint64) Cell {
-	mask := uint32(len(d.slots) - 1) //nolint:gosec // far below 2^32
+	mask := uint32(len(d.slots) - 1)
 	for at := uint32(hash) & mask; int(at) < len(d.slots); at = (at + 1) & mask {
 		s := d.slots[at]
 		if s.id == 0 {
@@ -70,12 +70,12 @@ func (d *Dictionary) add(text []byte, hash uint64) Cell {
 		d.grow()
 	}
 	d.texts = append(d.texts, d.keep(text))
-	d.put(hash, uint32(len(d.texts))) //nolint:gosec // memory ends before 2^32 texts
+	d.put(hash, uint32(len(d.texts)))
 	return Cell(len(d.texts) - 1)
 }
 
 func (d *Dictionary) put(hash uint64, id uint32) {
-	mask := uint32(len(d.slots) - 1) //nolint:gosec // far below 2^32
+	mask := uint32(len(d.slots) - 1)
 	at := uint32(hash) & mask
 	for d.slots[at].id != 0 {
 		at = (at + 1) & mask
@@ -86,7 +86,7 @@ func (d *Dictionary) put(hash uint64, id uint32) {
 func (d *Dictionary) grow() {
 	d.slots = make([]slot, max(fewestSlots, 2*len(d.slots)))
 	for i, text := range d.texts {
-		d.put(d.hashing.of([]byte(text)), uint32(i+1)) //nolint:gosec // memory ends before 2^32 texts
+		d.put(d.hashing.of([]byte(text)), uint32(i+1))
 	}
 }
 
@@ -143,7 +143,7 @@ func (d *Dictionary) Apply(f *TextFunc, id Cell) Cell {
 			copy(longer, r.cells)
 			r.cells = longer
 		}
-		r.cells[id] = uint32(result + 1) //nolint:gosec // as above
+		r.cells[id] = uint32(result + 1)
 		return result
 	}
 	d.results = append(d.results, results{function: f})

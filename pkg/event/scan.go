@@ -101,7 +101,7 @@ func (s *scanner) object(b []byte, i int, into *Columns) int {
 			if which, i = s.name(b, i); i < 0 {
 				return -1
 			}
-			s.members[last].next = int32(which) //nolint:gosec // far below 2^31
+			s.members[last].next = int32(which)
 			m = &s.members[which]
 		}
 		last = which
@@ -149,8 +149,8 @@ func (s *scanner) name(b []byte, i int) (which, end int) {
 	name := b[i+1 : end]
 	at := s.names.find(name, hash)
 	if at < 0 {
-		if len(s.members) > len(s.schema.Attributes)+mostUnknown || len(name) > longestUnknown {
-			s.full = true
+		s.full = len(s.members) > len(s.schema.Attributes)+mostUnknown
+		if s.full || len(name) > longestUnknown {
 			return 0, -1
 		}
 		at = s.names.add(name, hash)
@@ -233,7 +233,10 @@ func (s *scanner) value(b []byte, i, at int, m *member, into *Columns) (Cell, in
 			if err != nil || m.min != nil && f < *m.min {
 				return 0, -1
 			}
-			return FloatCell(f + 0), end // -0 + 0 is 0
+			if f == 0 {
+				f = 0 // not -0
+			}
+			return FloatCell(f), end
 		}
 	}
 	return s.odd(b, i, at, m, into)

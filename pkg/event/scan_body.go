@@ -83,7 +83,7 @@ func (c *cutter) next() bool {
 			return !c.inside
 		}
 		switch b := c.body[c.at]; {
-		case b == '{' && !(c.inside && c.later):
+		case b == '{' && (!c.inside || !c.later):
 			c.later = true
 			return true
 		case b == ',' && c.inside && c.later:

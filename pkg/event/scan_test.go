@@ -98,12 +98,15 @@ func newPair(schema *Schema) *pair {
 	}
 }
 
-// check decodes the body in every form, more than once: the second time the
-// scanner guesses right.
-func (p *pair) check(t interface {
+// fataler is what tests, fuzz tests and property tests have in common.
+type fataler interface {
 	Helper()
 	Fatalf(format string, args ...any)
-}, data []byte, encoding string) {
+}
+
+// check decodes the body in every form, more than once: the second time the
+// scanner guesses right.
+func (p *pair) check(t fataler, data []byte, encoding string) {
 	t.Helper()
 	for _, contentType := range []string{"application/json", "application/x-ndjson"} {
 		body := Body{Data: data, ContentType: contentType, Encoding: encoding}

@@ -49,7 +49,7 @@ func (h hashing) text(b []byte, i int) (end int, hash uint64, ok bool) {
 	if all&repeated(0x80) != 0 && !utf8.Valid(b[from:i]) {
 		return i, 0, false
 	}
-	return i, h.add(h.add(sum, w), uint64(i-from)), true //nolint:gosec // never negative
+	return i, h.add(h.add(sum, w), uint64(i-from)), true
 }
 
 // space returns where the white space at b[i] ends.
