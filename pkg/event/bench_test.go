@@ -89,13 +89,41 @@ func messages(one func(b *bytes.Buffer), events, each int) (bodies []event.Body,
 	return bodies, size / float64(events)
 }
 
+// pack is the schema of the default pack's requests.
+func pack(t testing.TB) *event.Schema {
+	t.Helper()
+	catalog, err := definition.LoadWith(streams.Files, definition.Options{Dir: "streams"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return catalog.Stream("request")
+}
+
+// Not parallel: others would allocate meanwhile.
+func TestDecode_AllocatesNothingForEventsAsThoseBefore(t *testing.T) {
+	for name, one := range map[string]func(b *bytes.Buffer){"compact": newTraffic().compact, "full": newTraffic().full} {
+		bodies, _ := messages(one, 2000, 100)
+		columns := event.NewColumns(pack(t), event.NewDictionary())
+		var d event.Decoder
+		batch := func() {
+			columns.Reset()
+			for i, body := range bodies {
+				if _, rejects, err := d.Decode(body, event.Origin{Message: i, Stored: benchStart * 1000}, columns); err != nil || len(rejects) > 0 {
+					t.Fatal(rejects, err)
+				}
+			}
+		}
+		batch()
+		if n := testing.AllocsPerRun(5, batch); n > 0 {
+			t.Errorf("%s: %v allocations for %d events", name, n, columns.Len())
+		}
+	}
+}
+
 // BenchmarkDecode reads events into the columns of the default pack, all that it
 // derives included: batches of 20,000 into the same columns, one after another.
 func BenchmarkDecode(b *testing.B) {
-	catalog, err := definition.LoadWith(streams.Files, definition.Options{Dir: "streams"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	schema := pack(b)
 	const events = 20_000
 	for _, kind := range []struct {
 		name     string
@@ -115,11 +143,11 @@ func BenchmarkDecode(b *testing.B) {
 			bodies[i].Data, bodies[i].Encoding = compressed(b, kind.encoding, bodies[i].Data), kind.encoding
 		}
 		b.Run(kind.name, func(b *testing.B) {
-			benchmarkDecode(b, &event.Decoder{}, catalog.Stream("request"), bodies, events)
+			benchmarkDecode(b, &event.Decoder{}, schema, bodies, events)
 			b.ReportMetric(size, "B/event")
 		})
 		b.Run(kind.name+"/exact", func(b *testing.B) {
-			benchmarkDecode(b, event.ExactDecoder(), catalog.Stream("request"), bodies, events)
+			benchmarkDecode(b, event.ExactDecoder(), schema, bodies, events)
 		})
 	}
 }
