@@ -15,6 +15,10 @@ import (
 type node struct {
 	kind event.Kind
 	cell evaluate
+	// constant is its cell, if that is the same for every row; attribute is the
+	// index of the one that it is, + 1. Knowing either spares calls.
+	constant  *event.Cell
+	attribute int
 }
 
 // evaluate computes a cell of one row. It fails where an integer would leave 64
@@ -53,18 +57,18 @@ func attributeNode(kind event.Kind, at int) (node, bool) {
 	case event.Float:
 		return node{}, false
 	case event.Time:
-		return node{event.Int, func(c *event.Columns, row int) (event.Cell, error) { return milliseconds(c.Cells[at][row]), nil }}, true
+		return node{kind: event.Int, cell: func(c *event.Columns, row int) (event.Cell, error) { return milliseconds(c.Cells[at][row]), nil }}, true
 	case event.String, event.Int, event.Bool:
 	}
-	return node{kind, func(c *event.Columns, row int) (event.Cell, error) { return c.Cells[at][row], nil }}, true
+	return node{kind: kind, attribute: at + 1, cell: func(c *event.Columns, row int) (event.Cell, error) { return c.Cells[at][row], nil }}, true
 }
 
 func constantNode(kind event.Kind, cell event.Cell) node {
-	return node{kind, func(*event.Columns, int) (event.Cell, error) { return cell, nil }}
+	return node{kind: kind, constant: &cell, cell: func(*event.Columns, int) (event.Cell, error) { return cell, nil }}
 }
 
 func textNode(text string) (node, bool) {
-	return node{event.String, func(c *event.Columns, _ int) (event.Cell, error) { return c.Dict.Intern(text), nil }}, storable(text)
+	return node{kind: event.String, cell: func(c *event.Columns, _ int) (event.Cell, error) { return c.Dict.Intern(text), nil }}, storable(text)
 }
 
 func (l *language) unary(n *ast.UnaryNode, attributes []event.Attribute, index map[string]int) (node, bool) {
@@ -75,7 +79,7 @@ func (l *language) unary(n *ast.UnaryNode, attributes []event.Attribute, index m
 	if n.Operator != "not" && n.Operator != "!" || inner.kind != event.Bool {
 		return node{}, false
 	}
-	return node{event.Bool, func(c *event.Columns, row int) (event.Cell, error) {
+	return node{kind: event.Bool, cell: func(c *event.Columns, row int) (event.Cell, error) {
 		v, err := inner.cell(c, row)
 		return 1 - v, err
 	}}, true
@@ -93,6 +97,12 @@ func (l *language) binary(n *ast.BinaryNode, attributes []event.Attribute, index
 		return node{}, false
 	}
 	compare := func(holds func(a, b event.Cell) bool) (node, bool) {
+		if at := left.attribute - 1; at >= 0 && right.constant != nil {
+			b := *right.constant
+			return node{kind: event.Bool, cell: func(c *event.Columns, row int) (event.Cell, error) {
+				return event.BoolCell(holds(c.Cells[at][row], b)), nil
+			}}, true
+		}
 		return both(event.Bool, left.cell, right.cell, func(a, b event.Cell) (event.Cell, error) {
 			return event.BoolCell(holds(a, b)), nil
 		}), true
@@ -129,7 +139,7 @@ func (l *language) binary(n *ast.BinaryNode, attributes []event.Attribute, index
 
 // both computes from two operands.
 func both(kind event.Kind, l, r evaluate, of func(a, b event.Cell) (event.Cell, error)) node {
-	return node{kind, func(c *event.Columns, row int) (event.Cell, error) {
+	return node{kind: kind, cell: func(c *event.Columns, row int) (event.Cell, error) {
 		a, err := l(c, row)
 		if err != nil {
 			return 0, err
@@ -145,7 +155,7 @@ func both(kind event.Kind, l, r evaluate, of func(a, b event.Cell) (event.Cell, 
 // shortened asks the right operand only if the left one does not decide: so an
 // operand can guard another that fails.
 func shortened(decides event.Cell, l, r evaluate) node {
-	return node{event.Bool, func(c *event.Columns, row int) (event.Cell, error) {
+	return node{kind: event.Bool, cell: func(c *event.Columns, row int) (event.Cell, error) {
 		if v, err := l(c, row); err != nil || v == decides {
 			return v, err
 		}
@@ -166,7 +176,10 @@ func (l *language) conditional(n *ast.ConditionalNode, attributes []event.Attrib
 	if !ok || then.kind != other.kind {
 		return node{}, false
 	}
-	return node{then.kind, func(c *event.Columns, row int) (event.Cell, error) {
+	if then.constant != nil && other.constant != nil {
+		return choice(then.kind, when.cell, *then.constant, *other.constant), true
+	}
+	return node{kind: then.kind, cell: func(c *event.Columns, row int) (event.Cell, error) {
 		holds, err := when.cell(c, row)
 		switch {
 		case err != nil:
@@ -176,6 +189,17 @@ func (l *language) conditional(n *ast.ConditionalNode, attributes []event.Attrib
 		}
 		return other.cell(c, row)
 	}}, true
+}
+
+// choice is the conditional of two constants.
+func choice(kind event.Kind, when evaluate, then, other event.Cell) node {
+	return node{kind: kind, cell: func(c *event.Columns, row int) (event.Cell, error) {
+		holds, err := when(c, row)
+		if holds != 0 {
+			return then, err
+		}
+		return other, err
+	}}
 }
 
 func (l *language) call(n *ast.CallNode, attributes []event.Attribute, index map[string]int) (node, bool) {
@@ -196,13 +220,13 @@ func (l *language) call(n *ast.CallNode, attributes []event.Attribute, index map
 	if function == nil || len(arguments) != 1 || arguments[0].kind != event.String {
 		return node{}, false
 	}
-	argument := arguments[0].cell
-	return node{event.String, func(c *event.Columns, row int) (event.Cell, error) {
+	argument, remembered := arguments[0].cell, &function.TextFunc
+	return node{kind: event.String, cell: func(c *event.Columns, row int) (event.Cell, error) {
 		text, err := argument(c, row)
 		if err != nil {
 			return 0, err
 		}
-		return c.Dict.Intern(function.get(c.Dict.Text(text))), nil
+		return c.Dict.Apply(remembered, text), nil
 	}}, true
 }
 

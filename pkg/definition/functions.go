@@ -8,6 +8,8 @@ import (
 
 	"github.com/oschwald/maxminddb-golang/v2"
 	"github.com/ua-parser/uap-go/uaparser"
+
+	"weir/pkg/event"
 )
 
 const (
@@ -81,14 +83,17 @@ func cleaned(text string) string {
 // generations keep it bounded without a list: when the young one is full it
 // becomes the old one, and what is still in use is taken over.
 type memo struct {
-	compute func(string) string
+	event.TextFunc // get, for dictionaries
+	compute        func(string) string
 
 	mu         sync.RWMutex
 	young, old map[string]string
 }
 
 func newMemo(compute func(string) string) *memo {
-	return &memo{compute: compute, young: map[string]string{}}
+	m := &memo{compute: compute, young: map[string]string{}}
+	m.Of = m.get
+	return m
 }
 
 func (m *memo) get(text string) string {

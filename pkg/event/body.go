@@ -19,9 +19,28 @@ const MaxBody = 64 << 20
 // JSON, an unknown encoding, a body over MaxBody.
 var ErrUndecodable = errors.New("undecodable message")
 
-// inflate returns the plain body. encoding is the Content-Encoding header:
-// "", "identity", "gzip" or "zstd".
-func inflate(body []byte, encoding string) ([]byte, error) {
+const (
+	// mostKept bounds the memory of bodies that is kept for the next, in bytes.
+	mostKept = 1 << 20
+	// mostWindow bounds the memory of a kept zstd decoder, in bytes. What a
+	// publisher's encoder asks for is not more.
+	mostWindow = 8 << 20
+)
+
+// inflater decompresses bodies, with the same memory for one after another.
+type inflater struct {
+	source bytes.Reader
+	gzip   *gzip.Reader
+	zstd   *zstd.Decoder // refuses what needs more memory than is to be kept
+	plain  bytes.Buffer
+}
+
+// inflate returns the plain body, which is valid until the next call. encoding
+// is the Content-Encoding header: "", "identity", "gzip" or "zstd".
+func (f *inflater) inflate(body []byte, encoding string) ([]byte, error) {
+	if f.plain.Cap() > mostKept {
+		f.plain = bytes.Buffer{}
+	}
 	var reader io.Reader
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
 	case "", "identity":
@@ -30,12 +49,14 @@ func inflate(body []byte, encoding string) ([]byte, error) {
 		}
 		return body, nil
 	case "gzip":
-		r, err := gzip.NewReader(bytes.NewReader(body))
-		if err != nil {
+		if err := f.openGzip(body); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 		}
-		reader = r
+		reader = f.gzip
 	case "zstd":
+		if plain, err := f.keptZstd(body); err == nil && len(plain) <= MaxBody {
+			return plain, nil
+		}
 		r, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBody))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
@@ -45,7 +66,7 @@ func inflate(body []byte, encoding string) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("%w: Content-Encoding %q is none of gzip, zstd", ErrUndecodable, encoding)
 	}
-	plain, err := io.ReadAll(io.LimitReader(reader, MaxBody+1))
+	plain, err := f.read(reader)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 	}
@@ -53,4 +74,38 @@ func inflate(body []byte, encoding string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: body is over %d bytes once decompressed", ErrUndecodable, MaxBody)
 	}
 	return plain, nil
+}
+
+func (f *inflater) openGzip(body []byte) (err error) {
+	f.source.Reset(body)
+	if f.gzip != nil {
+		return f.gzip.Reset(&f.source)
+	}
+	f.gzip, err = gzip.NewReader(&f.source)
+	return err
+}
+
+// keptZstd decompresses with the decoder that is kept. Where it fails another
+// may not.
+func (f *inflater) keptZstd(body []byte) ([]byte, error) {
+	f.source.Reset(body)
+	var err error
+	if f.zstd == nil {
+		f.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBody),
+			zstd.WithDecoderMaxWindow(mostWindow), zstd.WithDecoderLowmem(true))
+	}
+	if err == nil {
+		err = f.zstd.Reset(&f.source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.read(f.zstd)
+}
+
+// read returns what the reader has, up to one byte more than MaxBody.
+func (f *inflater) read(reader io.Reader) ([]byte, error) {
+	f.plain.Reset()
+	_, err := f.plain.ReadFrom(io.LimitReader(reader, MaxBody+1))
+	return f.plain.Bytes(), err
 }

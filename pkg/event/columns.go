@@ -1,46 +1,5 @@
 package event
 
-// Dictionary interns texts: equal texts get equal cells. It belongs to one
-// batch and one goroutine.
-type Dictionary struct {
-	ids   map[string]Cell
-	texts []string
-}
-
-// NewDictionary returns an empty dictionary.
-func NewDictionary() *Dictionary {
-	return &Dictionary{ids: make(map[string]Cell)}
-}
-
-// Intern returns the cell of the text.
-func (d *Dictionary) Intern(text string) Cell {
-	if id, ok := d.ids[text]; ok {
-		return id
-	}
-	return d.add(text)
-}
-
-// InternBytes is Intern without a copy where the text is known already.
-func (d *Dictionary) InternBytes(text []byte) Cell {
-	if id, ok := d.ids[string(text)]; ok {
-		return id
-	}
-	return d.add(string(text))
-}
-
-func (d *Dictionary) add(text string) Cell {
-	id := Cell(len(d.texts))
-	d.ids[text] = id
-	d.texts = append(d.texts, text)
-	return id
-}
-
-// Text returns the text of a cell that this dictionary gave out.
-func (d *Dictionary) Text(id Cell) string { return d.texts[id] }
-
-// Len returns the number of different texts.
-func (d *Dictionary) Len() int { return len(d.texts) }
-
 // Origin is where the events of one message come from.
 type Origin struct {
 	// Message is the index of the message in its batch.
@@ -76,11 +35,31 @@ type Columns struct {
 	Checksums []uint32 // of who the event is
 	Dropped   []bool   // known to be folded already; Fold passes over it
 	Cells     [][]Cell // by attribute, then row
+
+	sent     int         // attributes before this one are sent, the others derived
+	ifEmpty  []int       // those sent that have an IfEmpty
+	derived  []Eval      // of the others
+	room     int         // rows that Cells has memory for
+	known    *Dictionary // of which the next two are
+	defaults []Cell      // by attribute that is sent
+	empty    Cell        // the empty text
+	seen     []uint64    // the open row's members, as bits; behind the attributes those that the scanner knows
 }
 
 // NewColumns returns empty columns for the schema.
 func NewColumns(schema *Schema, dict *Dictionary) *Columns {
-	return &Columns{Schema: schema, Dict: dict, Cells: make([][]Cell, len(schema.Attributes))}
+	c := &Columns{Schema: schema, Dict: dict, Cells: make([][]Cell, len(schema.Attributes))}
+	for c.sent < len(schema.Attributes) && schema.Attributes[c.sent].Derive == nil {
+		if schema.Attributes[c.sent].IfEmpty != nil {
+			c.ifEmpty = append(c.ifEmpty, c.sent)
+		}
+		c.sent++
+	}
+	for i := c.sent; i < len(schema.Attributes); i++ {
+		c.derived = append(c.derived, schema.Attributes[i].Derive)
+	}
+	c.seen = make([]uint64, (len(schema.Attributes)+mostUnknown)/64+1)
+	return c
 }
 
 // Len returns the number of rows, dropped ones included.
@@ -91,15 +70,34 @@ func (c *Columns) Text(attribute, row int) string {
 	return c.Dict.Text(c.Cells[attribute][row])
 }
 
+// mostCells bounds the memory that Reset keeps, to 128 MB: far more than batches
+// need, but for one that somebody filled with tiny events.
+const mostCells = 16 << 20
+
+// Reset empties the columns for another batch. They keep their memory, and their
+// dictionary what it knows; Dict may be replaced now.
+func (c *Columns) Reset() {
+	c.Truncate(0)
+	if c.room*len(c.Cells) > mostCells {
+		c.room = 0
+		clear(c.Cells)
+	}
+}
+
 // Truncate takes back all rows from n on.
 func (c *Columns) Truncate(n int) {
+	c.takeBack(n)
+	for i := range c.Cells {
+		c.Cells[i] = c.Cells[i][:min(n, len(c.Cells[i]))]
+	}
+}
+
+// takeBack is Truncate between open and close.
+func (c *Columns) takeBack(n int) {
 	c.Times = c.Times[:n]
 	c.Sequences = c.Sequences[:n]
 	c.Messages = c.Messages[:n]
 	c.Offsets = c.Offsets[:n]
 	c.Checksums = c.Checksums[:n]
 	c.Dropped = c.Dropped[:n]
-	for i := range c.Cells {
-		c.Cells[i] = c.Cells[i][:min(n, len(c.Cells[i]))]
-	}
 }

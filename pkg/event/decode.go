@@ -31,11 +31,12 @@ type Body struct {
 // Decoder reads message bodies. It may be reused but not shared between
 // goroutines; its zero value is ready.
 type Decoder struct {
-	values jsontext.Decoder // cuts a body into events
-	fields jsontext.Decoder // reads one event
-	source bytes.Reader
-	inner  bytes.Reader
-	size   int
+	values   jsontext.Decoder // cuts a body into events
+	fields   jsontext.Decoder // reads one event
+	inflater inflater
+	size     int
+	scanners map[*Schema]*scanner
+	exact    bool // without scanners, for tests
 }
 
 // Size returns how many bytes the last body had once it was decompressed.
@@ -48,24 +49,40 @@ func (d *Decoder) Size() int { return d.size }
 // with Content-Type application/x-ndjson, one object a line; only in the last
 // form does a line of broken JSON leave the other events readable.
 func (d *Decoder) Decode(body Body, origin Origin, into *Columns) (int, []Reject, error) {
-	plain, err := inflate(body.Data, body.Encoding)
+	plain, err := d.inflater.inflate(body.Data, body.Encoding)
 	d.size = len(plain)
 	if err != nil {
 		return 0, nil, err
 	}
-	if strings.Contains(strings.ToLower(body.ContentType), "ndjson") {
-		return d.decodeLines(plain, origin, into)
+	into.open()
+	defer into.close()
+	if isNDJSON(body.ContentType) {
+		return d.decodeLines(plain, &origin, into)
 	}
-	return d.decodeValues(plain, origin, into)
+	if s := d.scanner(into.Schema); s != nil {
+		before := into.Len()
+		if n, rejects, ok := d.scanValues(s, plain, &origin, into); ok {
+			return n, rejects, nil
+		}
+		into.takeBack(before)
+	}
+	return d.decodeValues(plain, &origin, into)
+}
+
+func isNDJSON(contentType string) bool {
+	return contentType != "" && contentType != "application/json" && strings.Contains(strings.ToLower(contentType), "ndjson")
 }
 
 // DecodeEvent appends one event, which is the one at offset in its message. An
 // error says why it breaks its schema, and adds nothing.
 func (d *Decoder) DecodeEvent(raw []byte, origin Origin, offset int, into *Columns) error {
-	return d.decodeEvent(raw, origin, offset, into)
+	into.open()
+	defer into.close()
+	return d.scanEvent(d.scanner(into.Schema), raw, &origin, offset, into)
 }
 
-func (d *Decoder) decodeLines(body []byte, origin Origin, into *Columns) (int, []Reject, error) {
+func (d *Decoder) decodeLines(body []byte, origin *Origin, into *Columns) (int, []Reject, error) {
+	s := d.scanner(into.Schema)
 	var rejects []Reject
 	n := 0
 	for line := range bytes.Lines(body) {
@@ -73,7 +90,7 @@ func (d *Decoder) decodeLines(body []byte, origin Origin, into *Columns) (int, [
 		if len(line) == 0 {
 			continue
 		}
-		if err := d.decodeEvent(line, origin, n, into); err != nil {
+		if err := d.scanEvent(s, line, origin, n, into); err != nil {
 			rejects = append(rejects, Reject{Offset: n, Reason: err.Error(), Payload: bytes.Clone(line)})
 		}
 		n++
@@ -84,7 +101,7 @@ func (d *Decoder) decodeLines(body []byte, origin Origin, into *Columns) (int, [
 	return n, rejects, nil
 }
 
-func (d *Decoder) decodeValues(body []byte, origin Origin, into *Columns) (int, []Reject, error) {
+func (d *Decoder) decodeValues(body []byte, origin *Origin, into *Columns) (int, []Reject, error) {
 	before := into.Len()
 	n, rejects, err := d.cutValues(body, func(raw []byte, offset int) error {
 		return d.decodeEvent(raw, origin, offset, into)
@@ -93,7 +110,7 @@ func (d *Decoder) decodeValues(body []byte, origin Origin, into *Columns) (int, 
 		err = errors.New("no event in it")
 	}
 	if err != nil {
-		into.Truncate(before)
+		into.takeBack(before)
 		return 0, nil, fmt.Errorf("%w: %w", ErrUndecodable, err)
 	}
 	return n, rejects, nil
@@ -103,8 +120,7 @@ func (d *Decoder) decodeValues(body []byte, origin Origin, into *Columns) (int, 
 // the top are opened. It is lenient about what is inside a value, for that is
 // the event's own affair.
 func (d *Decoder) cutValues(body []byte, each func(raw []byte, offset int) error) (int, []Reject, error) {
-	d.source.Reset(body)
-	d.values.Reset(&d.source, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d.values.Reset(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	var rejects []Reject
 	n := 0
 	for {
@@ -137,29 +153,18 @@ func (d *Decoder) cutValues(body []byte, each func(raw []byte, offset int) error
 }
 
 // decodeEvent appends one event as a row. On error nothing is appended.
-func (d *Decoder) decodeEvent(raw []byte, origin Origin, offset int, into *Columns) error {
-	row := into.Len()
-	into.Times = append(into.Times, origin.Stored)
-	into.Sequences = append(into.Sequences, origin.Sequence)
-	into.Messages = append(into.Messages, int32(origin.Message)) // a batch has far fewer than 2^31
-	into.Offsets = append(into.Offsets, int32(offset))           // bounded by MaxBody
-	into.Checksums = append(into.Checksums, origin.checksum(offset))
-	into.Dropped = append(into.Dropped, false)
-	err := d.readAttributes(raw, into, row)
-	if err == nil {
-		err = into.complete(row, origin)
+func (d *Decoder) decodeEvent(raw []byte, origin *Origin, offset int, into *Columns) error {
+	into.begin()
+	if err := d.readAttributes(raw, into); err != nil {
+		return err
 	}
-	if err != nil {
-		into.Truncate(row)
-	}
-	return err
+	return into.complete(origin, offset)
 }
 
-// readAttributes fills the row's sent attributes from a JSON object. Unknown
+// readAttributes fills the open row's sent attributes from a JSON object. Unknown
 // attributes are passed over; null counts as missing.
-func (d *Decoder) readAttributes(raw []byte, into *Columns, row int) error {
-	d.inner.Reset(raw)
-	d.fields.Reset(&d.inner)
+func (d *Decoder) readAttributes(raw []byte, into *Columns) error {
+	d.fields.Reset(bytes.NewBuffer(raw)) // read in place: copied, what an error says would depend on how much was copied at a time
 	token, err := d.fields.ReadToken()
 	if err != nil {
 		return fmt.Errorf("broken JSON: %w", err)
@@ -179,7 +184,7 @@ func (d *Decoder) readAttributes(raw []byte, into *Columns, row int) error {
 			}
 			continue
 		}
-		if err := d.readAttribute(into, at, row); err != nil {
+		if err := d.readAttribute(into, at); err != nil {
 			return err
 		}
 	}
@@ -192,7 +197,7 @@ func (d *Decoder) readAttributes(raw []byte, into *Columns, row int) error {
 	return nil
 }
 
-func (d *Decoder) readAttribute(into *Columns, at, row int) error {
+func (d *Decoder) readAttribute(into *Columns, at int) error {
 	attribute := &into.Schema.Attributes[at]
 	token, err := d.fields.ReadToken()
 	if err != nil {
@@ -205,87 +210,6 @@ func (d *Decoder) readAttribute(into *Columns, at, row int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", attribute.Name, err)
 	}
-	into.Cells[at] = append(into.Cells[at][:row], cell)
-	return nil
-}
-
-// complete gives the row the defaults of what was not sent, its event time,
-// what stands for empty texts, and its derived attributes.
-func (c *Columns) complete(row int, origin Origin) error {
-	sent, filled := 0, false
-	for ; sent < len(c.Schema.Attributes) && c.Schema.Attributes[sent].Derive == nil; sent++ {
-		attribute := &c.Schema.Attributes[sent]
-		if len(c.Cells[sent]) == row {
-			cell, err := c.missing(attribute)
-			if err != nil {
-				return err
-			}
-			c.Cells[sent] = append(c.Cells[sent], cell)
-		}
-		if sent == c.Schema.EventTime {
-			if err := c.setTime(row, int64(c.Cells[sent][row]), origin.Stored); err != nil {
-				return fmt.Errorf("%s: %w", attribute.Name, err)
-			}
-		}
-		filled = filled || attribute.IfEmpty != nil && c.Text(sent, row) == ""
-	}
-	if filled {
-		if err := c.fill(row, sent); err != nil {
-			return err
-		}
-	}
-	for at := sent; at < len(c.Schema.Attributes); at++ {
-		attribute := &c.Schema.Attributes[at]
-		cell, err := attribute.Derive(c, row)
-		if err != nil {
-			return fmt.Errorf("%s: %w", strings.TrimPrefix(attribute.Name, HiddenPrefix), err)
-		}
-		c.Cells[at] = append(c.Cells[at], cell)
-	}
-	return nil
-}
-
-// fill gives the row, complete in the attributes that are sent, the texts that
-// stand for empty ones.
-func (c *Columns) fill(row, sent int) error {
-	for at := range sent {
-		attribute := &c.Schema.Attributes[at]
-		if attribute.IfEmpty == nil || c.Text(at, row) != "" {
-			continue
-		}
-		cell, err := attribute.IfEmpty(c, row)
-		if err != nil {
-			return fmt.Errorf("%s: %w", attribute.Name, err)
-		}
-		c.Cells[at][row] = cell
-	}
-	return nil
-}
-
-// missing returns the value of an attribute that was not sent.
-func (c *Columns) missing(attribute *Attribute) (Cell, error) {
-	switch {
-	case attribute.Required:
-		return 0, fmt.Errorf("%s is missing", attribute.Name)
-	case attribute.Kind == String:
-		return c.Dict.Intern(attribute.Default.Text), nil
-	}
-	return attribute.Default.Cell, nil
-}
-
-// setTime checks the event's time against the bounds of its schema.
-func (c *Columns) setTime(row int, t, stored int64) error {
-	if t <= 0 {
-		return fmt.Errorf("%s is no time of an event: it must lie after 1970-01-01", formatTime(t))
-	}
-	if bound := c.Schema.Future.Microseconds(); bound > 0 && t > stored+bound {
-		return fmt.Errorf("%s lies more than %s after the time at which the stream took the message (%s)",
-			formatTime(t), c.Schema.Future, formatTime(stored))
-	}
-	if bound := c.Schema.Past.Microseconds(); bound > 0 && t < stored-bound {
-		return fmt.Errorf("%s lies more than %s before the time at which the stream took the message (%s)",
-			formatTime(t), c.Schema.Past, formatTime(stored))
-	}
-	c.Times[row] = t
+	into.see(at, cell)
 	return nil
 }

@@ -263,25 +263,3 @@ func FuzzParseTime(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkDecode(b *testing.B) {
-	var body bytes.Buffer
-	body.WriteByte('[')
-	for i := range 100 {
-		if i > 0 {
-			body.WriteByte(',')
-		}
-		fmt.Fprintf(&body, `{"at":1795341599%03d,"api":"api-%d","duration":%d,"ratio":0.25,"hit":true,"other":"x"}`, i, i%10, i)
-	}
-	body.WriteByte(']')
-	schema := testSchema()
-	var d Decoder
-	b.ReportAllocs()
-	for b.Loop() {
-		columns := NewColumns(schema, NewDictionary())
-		if _, _, err := d.Decode(Body{Data: body.Bytes()}, Origin{Stored: stored}, columns); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/event")
-}

@@ -7,6 +7,13 @@
 // 64-bit cells only. An event that breaks its schema becomes a [Reject] with
 // a reason; its neighbours in the message are kept.
 //
+// There are two readers. The exact one, on a JSON library's tokens, says what an
+// event is. In front of it a scanner that knows the schema reads the common form
+// at a fraction of the cost and leaves to the exact one whatever is not of that
+// form; it may never accept anything, or say anything, that the exact one would
+// not. Columns and dictionaries are made to be used for one batch after another:
+// events like those before cost no memory.
+//
 // The package is pure: no clock, no I/O. What it needs to know of the outside
 // (when the message was stored) is an argument.
 package event

@@ -163,13 +163,25 @@ const maxOffset = 18 * 60 * 60
 // `2006-01-02 15:04:05` with optional fraction and offset (` +05:30`); no
 // offset means UTC. It returns microseconds since 1970 UTC.
 func ParseTime(text string) (int64, error) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999 Z07:00", "2006-01-02T15:04:05.999999999"} {
-		t, err := time.Parse(layout, text)
-		if _, offset := t.Zone(); err == nil && offset >= -maxOffset && offset <= maxOffset {
-			return t.UnixMicro(), nil
-		}
+	if t, ok := parseTime(text); ok {
+		return t, nil
 	}
 	return 0, fmt.Errorf("%q is no time: write 2006-01-02T15:04:05Z or 2006-01-02 15:04:05[ +hh:mm]", text)
+}
+
+// parseTime tries the layouts that the text may have, by what follows the date.
+func parseTime(text string) (int64, bool) {
+	layouts := [...]string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999"}
+	if len(text) > 10 && text[10] == ' ' {
+		layouts = [...]string{"2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999 Z07:00"}
+	}
+	for _, layout := range layouts {
+		t, err := time.Parse(layout, text)
+		if _, offset := t.Zone(); err == nil && offset >= -maxOffset && offset <= maxOffset {
+			return t.UnixMicro(), true
+		}
+	}
+	return 0, false
 }
 
 func formatTime(t int64) string {
