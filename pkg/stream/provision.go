@@ -47,7 +47,7 @@ type Provision struct {
 	AckWait time.Duration
 	// MaxAckPending is how many messages all workers together may hold. A batch
 	// has a 16th of it at most, and a worker four batches, so that a killed one
-	// leaves the others at least three quarters. Default 100,000.
+	// leaves the others at least three quarters. Default 400,000.
 	MaxAckPending int
 }
 
@@ -71,7 +71,7 @@ func (p Provision) withDefaults() Provision {
 		p.AckWait = 5 * time.Second
 	}
 	if p.MaxAckPending <= 0 {
-		p.MaxAckPending = 100_000
+		p.MaxAckPending = 400_000
 	}
 	return p
 }

@@ -31,9 +31,6 @@ type origin struct {
 	events      int // of the message, where it is that of a dead letter and was decoded
 }
 
-// has reports whether the columns are the batch's.
-func (b *batch) has(columns *event.Columns) bool { return slices.Contains(b.columns, columns) }
-
 // newBatch returns a batch of n messages with nothing decoded.
 func newBatch(n int, claims *store.Claims) *batch {
 	return &batch{claims: claims, origins: make([]origin, n)}

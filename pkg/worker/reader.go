@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"weir/pkg/definition"
 	"weir/pkg/event"
@@ -15,8 +16,12 @@ import (
 // bodies: small messages can hold a lot.
 const maxDecoded = 64 << 20
 
-// maxTexts is how many different texts a reader keeps from batch to batch.
-const maxTexts = 1 << 18
+// A reader begins a new dictionary once it has so many different texts, or
+// bytes of them: those of a day's users and addresses, not of all time.
+const (
+	maxTexts     = 1 << 18
+	maxTextBytes = 16 << 20
+)
 
 // reader turns messages into batches, without any I/O. What it decodes into it
 // uses again for its next batch, so that texts which come again and again cost
@@ -45,11 +50,14 @@ func (r *reader) forget() {
 
 // begin makes the reader's memory that of a new batch.
 func (r *reader) begin() {
-	if r.dict.Len() > maxTexts {
-		r.forget()
-	}
 	for _, columns := range r.columns {
-		columns.Truncate(0)
+		columns.Reset()
+	}
+	if r.dict.Len() > maxTexts || r.dict.Bytes() > maxTextBytes {
+		r.dict = event.NewDictionary()
+		for _, columns := range r.columns {
+			columns.Dict = r.dict
+		}
 	}
 }
 
@@ -60,7 +68,7 @@ func (r *reader) columnsOf(b *batch, schema *event.Schema) *event.Columns {
 		columns = event.NewColumns(schema, r.dict)
 		r.columns[schema.Name] = columns
 	}
-	if columns.Len() == 0 && !b.has(columns) {
+	if columns.Len() == 0 && !slices.Contains(b.columns, columns) { // or the batch has them
 		b.columns = append(b.columns, columns)
 	}
 	return columns

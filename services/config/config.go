@@ -142,8 +142,8 @@ func Default() Config {
 		PartitionByID: true,
 		Worker: WorkerConfig{
 			ShardPoolName: "pool",
-			BatchMessages: 2_000,
-			BatchBytes:    8 * MiB,
+			BatchMessages: 25_000,
+			BatchBytes:    24 * MiB,
 			Linger:        250 * time.Millisecond,
 		},
 		Stream: StreamConfig{
@@ -151,7 +151,7 @@ func Default() Config {
 			MaxBytes:      10 * GiB,
 			Replicas:      1,
 			AckWait:       5 * time.Second,
-			MaxAckPending: 100_000,
+			MaxAckPending: 400_000,
 		},
 		Log: LogConfig{Level: "info", Format: "auto"},
 	}
