@@ -303,7 +303,7 @@ func TestGranularity_CutsInTheZone(t *testing.T) {
 	}
 }
 
-func BenchmarkFold(b *testing.B) {
+func BenchmarkFold_Caps(b *testing.B) {
 	var calls []call
 	for i := range 20_000 {
 		calls = append(calls, call{api: fmt.Sprint("api", i%97), app: fmt.Sprint("app", i%13), at: int64(i) * 50, sequence: uint64(i), ms: int64(i % 777), counted: true})
