@@ -195,6 +195,10 @@ func (c *Cascade) compact() {
 	if c.dict.Len() < worthwhile || c.dict.Len() < 4*c.Groups() {
 		return
 	}
+	c.renew()
+}
+
+func (c *Cascade) renew() {
 	texts := translation{from: c.dict, to: event.NewDictionary()}
 	texts.grow()
 	for _, l := range c.levels {

@@ -22,6 +22,8 @@ func (c *collected) add(m *Measure, dict *event.Dictionary, cells []event.Cell, 
 	}
 }
 
+func (c *collected) reset() { c.values, c.groups = c.values[:0], c.groups[:0] }
+
 // sketchPacker makes sketches of collected values, as bytes: what sketch.add and
 // appendBlock would make of them, without an object for each group.
 type sketchPacker struct {
@@ -50,7 +52,7 @@ func (p *sketchPacker) pack(op Op, c *collected, start, n int) [][]byte {
 		blocks[i] = p.bytes[at:len(p.bytes):len(p.bytes)]
 		from = to
 	}
-	c.values, c.groups = c.values[:0], c.groups[:0]
+	c.reset()
 	return blocks
 }
 

@@ -77,6 +77,7 @@ func (s *folding) begin(f *Folder, batch []*event.Columns) {
 	}
 	for i := range s.measures {
 		s.measures[i] = s.measures[i][:0]
+		s.collected[i].reset()
 	}
 	s.first.reset()
 	s.last.reset()

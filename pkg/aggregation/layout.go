@@ -23,9 +23,9 @@ type layout struct {
 	ints, floats              span
 	extremes                  []extreme
 	first, last               span
-	sketches                  []int // measures
-	place                     []int // by measure: its cell; 0 where nothing is stored
-	texts                     []int // cells of texts
+	sketches                  []int        // measures
+	place                     []int        // by measure: its cell; 0 where nothing is stored
+	texts                     []int        // cells of texts
 	bits                      []event.Cell // of those, the bits of their measures; 0 for keys
 }
 

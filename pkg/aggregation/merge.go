@@ -102,29 +102,41 @@ func (t *table) fill(p *Part, from int, bucket event.Cell, texts *translation) {
 // zeros. Of what is missing of a group there is nothing to take: its cells are
 // of no meaning, and a text among them is in no dictionary.
 func (t *table) take(at int, column []event.Cell, from int, text bool, texts *translation, bit event.Cell, p *Part) {
-	rows, n := t.block.rows, t.block.n
-	switch {
-	case column == nil:
-		for i := range n {
-			rows[i*t.stride+at] = 0
+	rows, stride := t.block.rows, t.stride
+	if column == nil {
+		for range t.block.n {
+			rows[at] = 0
+			at += stride
 		}
+		return
+	}
+	column = column[from : from+t.block.n]
+	switch {
 	case bit != 0 && p.Missing != nil:
-		for i, cell := range column[from : from+n] {
+		for i, cell := range column {
 			switch {
 			case p.Missing[from+i]&bit != 0:
 				cell = 0
 			case text && texts != nil:
 				cell = texts.cell(cell)
 			}
-			rows[i*t.stride+at] = cell
+			rows[at] = cell
+			at += stride
 		}
 	case text && texts != nil:
-		for i, cell := range column[from : from+n] {
-			rows[i*t.stride+at] = texts.cell(cell)
+		known := texts.cells
+		for _, cell := range column {
+			other := event.Cell(known[cell]) - 1
+			if other < 0 {
+				other = texts.intern(cell)
+			}
+			rows[at] = other
+			at += stride
 		}
 	default:
-		for i, cell := range column[from : from+n] {
-			rows[i*t.stride+at] = cell
+		for _, cell := range column {
+			rows[at] = cell
+			at += stride
 		}
 	}
 }

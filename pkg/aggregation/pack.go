@@ -83,7 +83,7 @@ func (t *table) part(bucket int64, rows []int32, slabs *columnSlabs) Part {
 	t.copyOut(rows, copies)
 	for i, r := range rows {
 		row := t.row(int(r))
-		p.hashes[i] = uint64(row[atHash])                 //nolint:gosec // bits
+		p.hashes[i] = uint64(row[atHash])                   //nolint:gosec // bits
 		p.Checksums[i] = event.Cell(int32(row[t.checksum])) //nolint:gosec // modulo 2^32
 	}
 	if len(t.layout.sketches) > 0 {

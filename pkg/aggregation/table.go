@@ -90,7 +90,8 @@ func (t *table) absorb() error {
 	}
 	for i := range b.n {
 		if at := int(uint32(b.seen[i])) - 1; at >= 0 { //nolint:gosec // its lower half
-			b.seen[i] = uint64(t.rows[at*t.stride])
+			row := t.row(at)
+			b.seen[i] = uint64(row[atHash] + row[t.events] + row[t.stride-1]) // one of each part of it
 		}
 	}
 	for i := range b.n {
@@ -135,7 +136,7 @@ func (t *table) group(x []event.Cell, hash uint64) (i int, fresh bool) {
 	for s := t.slots[at]; s != 0; s = t.slots[at] {
 		if s>>32 == hash>>32 {
 			i = int(uint32(s)) - 1 //nolint:gosec // its lower half
-			if slices.Equal(t.row(i)[:t.events], x[:t.events]) {
+			if equal(t.row(i)[:t.events], x) {
 				return i, false
 			}
 		}
@@ -152,6 +153,16 @@ func (t *table) group(x []event.Cell, hash uint64) (i int, fresh bool) {
 		t.grow()
 	}
 	return n, true
+}
+
+// equal reports whether two rows identify the same group.
+func equal(a, b []event.Cell) bool {
+	for i, cell := range a {
+		if cell != b[i] {
+			return false
+		}
+	}
+	return true
 }
 
 func (t *table) append(row []event.Cell) {
