@@ -2,6 +2,7 @@ package aggregation
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"weir/pkg/event"
@@ -213,11 +214,24 @@ func (t *table) translate(texts *translation) {
 	t.dict = texts.to
 	for i := range t.len() {
 		row := t.row(i)
-		for k, at := range t.texts {
-			if row[t.missing]&t.bits[k] == 0 {
-				row[at] = texts.cell(row[at])
+		for _, at := range t.keys {
+			at.translate(row, texts)
+		}
+		for k, at := range t.measures {
+			if row[atMissing]&MissingBit(k) == 0 {
+				at.translate(row, texts)
 			}
 		}
+	}
+}
+
+func (p place) translate(row []event.Cell, texts *translation) {
+	switch v := texts.cell; p.text {
+	case lower:
+		row[p.at] = row[p.at]&^math.MaxUint32 | v(p.get(row))
+	case upper:
+		row[p.at] = row[p.at]&math.MaxUint32 | v(p.get(row))<<32
+	case whole:
 	}
 }
 

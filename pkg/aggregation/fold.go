@@ -214,17 +214,17 @@ func (t *table) fillEvents(in *input, rows []int32, h *hasher) {
 		x := t.block.rows[i*t.stride : (i+1)*t.stride]
 		x[atBucket] = event.Cell(t.level.Truncate(c.Times[row], t.def.Zone))
 		for k, at := range in.Keys {
-			x[atKeys+k] = c.Cells[at][row]
+			t.keys[k].put(x, c.Cells[at][row])
 		}
-		x[t.missing], x[t.events], x[t.checksum] = 0, 1, event.Cell(c.Checksums[row])
+		x[atMissing], x[t.events], x[t.checksum] = 0, 1, event.Cell(c.Checksums[row])
 		for k, at := range in.Args {
 			m := &t.def.Measures[k]
 			switch {
 			case !m.Stored():
 			case m.Sketched():
-				x[t.place[k]] = m.operand(c.Cells[at][row], c.Dict)
+				x[t.measures[k].at] = m.operand(c.Cells[at][row], c.Dict)
 			default:
-				x[t.place[k]] = c.Cells[at][row]
+				t.measures[k].put(x, c.Cells[at][row])
 			}
 		}
 		for _, s := range []span{t.first, t.last} {

@@ -1,6 +1,7 @@
 package aggregation
 
 import (
+	"math"
 	"slices"
 
 	"weir/pkg/event"
@@ -72,12 +73,12 @@ func (t *table) fill(p *Part, from int, bucket event.Cell, texts *translation) {
 	for i := range b.n {
 		b.rows[i*t.stride+atBucket] = bucket
 	}
-	for i, key := range t.def.Keys {
-		t.take(atKeys+i, p.Keys[i], from, key.Kind == event.String, texts, 0, p)
+	t.take(atMissing, p.Missing, from)
+	for i, at := range t.keys {
+		t.takeValues(at, p.Keys[i][from:from+b.n], texts)
 	}
-	t.take(t.missing, p.Missing, from, false, nil, 0, p)
-	t.take(t.events, p.Events, from, false, nil, 0, p)
-	t.take(t.checksum, p.Checksums, from, false, nil, 0, p)
+	t.take(t.events, p.Events, from)
+	t.take(t.checksum, p.Checksums, from)
 	b.blocks = nil
 	for i := range t.def.Measures {
 		switch m := &t.def.Measures[i]; {
@@ -85,59 +86,84 @@ func (t *table) fill(p *Part, from int, bucket event.Cell, texts *translation) {
 		case m.Sketched():
 			t.takeBlocks(i, p, from)
 		default:
-			t.take(t.place[i], p.Measures[i], from, m.ofText(), texts, MissingBit(i), p)
+			column := p.Measures[i][from : from+b.n]
+			if p.Missing != nil {
+				t.takeValues(t.measures[i], t.known(i, column, texts), nil)
+			} else {
+				t.takeValues(t.measures[i], column, texts)
+			}
 		}
 	}
 	if !t.first.empty() {
-		t.take(t.first.from, p.FirstTime, from, false, nil, 0, p)
-		t.take(t.first.from+1, p.FirstSequence, from, false, nil, 0, p)
+		t.take(t.first.from, p.FirstTime, from)
+		t.take(t.first.from+1, p.FirstSequence, from)
 	}
 	if !t.last.empty() {
-		t.take(t.last.from, p.LastTime, from, false, nil, 0, p)
-		t.take(t.last.from+1, p.LastSequence, from, false, nil, 0, p)
+		t.take(t.last.from, p.LastTime, from)
+		t.take(t.last.from+1, p.LastSequence, from)
 	}
 }
 
-// take copies a column of the part's groups into the block; nil is one of
-// zeros. Of what is missing of a group there is nothing to take: its cells are
-// of no meaning, and a text among them is in no dictionary.
-func (t *table) take(at int, column []event.Cell, from int, text bool, texts *translation, bit event.Cell, p *Part) {
+// take copies numbers of the part's groups into the block; nil is zeros.
+func (t *table) take(at int, column []event.Cell, from int) {
 	rows, stride := t.block.rows, t.stride
-	if column == nil {
-		for range t.block.n {
-			rows[at] = 0
+	if column != nil {
+		t.takeValues(place{at: at}, column[from:from+t.block.n], nil)
+		return
+	}
+	for range t.block.n {
+		rows[at] = 0
+		at += stride
+	}
+}
+
+// known returns the column of measure k, its texts taken over, without what is
+// missing, of which there is nothing to take: its cells are of no meaning, and a
+// text among them is in no dictionary.
+func (t *table) known(k int, column []event.Cell, texts *translation) []event.Cell {
+	b := &t.block
+	known := b.known[:len(column)]
+	for i, cell := range column {
+		switch {
+		case b.rows[i*t.stride+atMissing]&MissingBit(k) != 0:
+			cell = 0
+		case texts != nil && t.measures[k].text != whole:
+			cell = texts.cell(cell)
+		}
+		known[i] = cell
+	}
+	return known
+}
+
+// takeValues copies values of the part's groups into the block.
+func (t *table) takeValues(p place, column []event.Cell, texts *translation) {
+	rows, at, stride := t.block.rows, p.at, t.stride
+	if p.text == whole {
+		for _, cell := range column {
+			rows[at] = cell
 			at += stride
 		}
 		return
 	}
-	column = column[from : from+t.block.n]
-	switch {
-	case bit != 0 && p.Missing != nil:
-		for i, cell := range column {
-			switch {
-			case p.Missing[from+i]&bit != 0:
-				cell = 0
-			case text && texts != nil:
-				cell = texts.cell(cell)
-			}
-			rows[at] = cell
-			at += stride
-		}
-	case text && texts != nil:
-		known := texts.cells
+	shift, keep := uint(0), event.Cell(0)
+	if p.text == upper {
+		shift, keep = 32, math.MaxUint32
+	}
+	if texts == nil {
 		for _, cell := range column {
-			other := event.Cell(known[cell]) - 1
-			if other < 0 {
-				other = texts.intern(cell)
-			}
-			rows[at] = other
+			rows[at] = rows[at]&keep | cell<<shift
 			at += stride
 		}
-	default:
-		for _, cell := range column {
-			rows[at] = cell
-			at += stride
+		return
+	}
+	known := texts.cells
+	for _, cell := range column {
+		other := event.Cell(known[cell]) - 1
+		if other < 0 {
+			other = texts.intern(cell)
 		}
+		rows[at] = rows[at]&keep | other<<shift
+		at += stride
 	}
 }
 
@@ -177,7 +203,7 @@ func (t *translation) cell(cell event.Cell) event.Cell {
 	if known := t.cells[cell]; known > 0 {
 		return event.Cell(known - 1)
 	}
-	return t.intern(cell)
+	return t.intern(cell) // once
 }
 
 func (t *translation) intern(cell event.Cell) event.Cell {

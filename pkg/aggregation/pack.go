@@ -1,6 +1,10 @@
 package aggregation
 
-import "weir/pkg/event"
+import (
+	"math"
+
+	"weir/pkg/event"
+)
 
 // columnSlabs is the memory that parts are made of.
 type columnSlabs struct {
@@ -59,26 +63,26 @@ func (t *table) part(bucket int64, rows []int32, slabs *columnSlabs) Part {
 		Definition: t.def, Level: t.level, Bucket: bucket, Keys: slabs.columns.take(len(t.def.Keys)),
 		Events: column(), Checksums: column(), Missing: column(), Measures: slabs.measures(t.def), hashes: slabs.hashes.take(len(rows)),
 	}
-	copies := make([]copied, 0, t.stride)
-	keep := func(at int) []event.Cell {
+	copies := make([]copied, 0, t.stride+len(t.def.Keys)+len(t.def.Measures))
+	copies = append(copies, copied{place{at: atMissing}, p.Missing}, copied{place{at: t.events}, p.Events})
+	keep := func(at place) []event.Cell {
 		to := column()
 		copies = append(copies, copied{at, to})
 		return to
 	}
-	for i := range p.Keys {
-		p.Keys[i] = keep(atKeys + i)
+	for i, at := range t.keys {
+		p.Keys[i] = keep(at)
 	}
-	copies = append(copies, copied{t.missing, p.Missing}, copied{t.events, p.Events})
 	for i := range t.def.Measures {
 		if m := &t.def.Measures[i]; m.Stored() && !m.Sketched() {
-			p.Measures[i] = keep(t.place[i])
+			p.Measures[i] = keep(t.measures[i])
 		}
 	}
-	if !t.first.empty() {
-		p.FirstTime, p.FirstSequence = keep(t.first.from), keep(t.first.from+1)
+	if at := t.first.from; !t.first.empty() {
+		p.FirstTime, p.FirstSequence = keep(place{at: at}), keep(place{at: at + 1})
 	}
-	if !t.last.empty() {
-		p.LastTime, p.LastSequence = keep(t.last.from), keep(t.last.from+1)
+	if at := t.last.from; !t.last.empty() {
+		p.LastTime, p.LastSequence = keep(place{at: at}), keep(place{at: at + 1})
 	}
 	t.copyOut(rows, copies)
 	for i, r := range rows {
@@ -92,9 +96,9 @@ func (t *table) part(bucket int64, rows []int32, slabs *columnSlabs) Part {
 	return p
 }
 
-// copied is a cell of rows that becomes a column.
+// copied is a value of rows that becomes a column.
 type copied struct {
-	at int
+	place
 	to []event.Cell
 }
 
@@ -106,8 +110,16 @@ func (t *table) copyOut(rows []int32, columns []copied) {
 		some := rows[from:min(from+few, len(rows))]
 		for _, c := range columns {
 			to := c.to[from : from+len(some)]
+			shift, mask := uint(0), event.Cell(-1)
+			switch c.text {
+			case lower:
+				mask = math.MaxUint32
+			case upper:
+				shift = 32
+			case whole:
+			}
 			for i, r := range some {
-				to[i] = t.rows[int(r)*t.stride+c.at]
+				to[i] = t.rows[int(r)*t.stride+c.at] >> shift & mask
 			}
 		}
 	}
@@ -118,7 +130,7 @@ func (t *table) packSketches(rows []int32, slabs *columnSlabs) [][][]byte {
 	for _, k := range t.layout.sketches {
 		all[k] = slabs.blocks.take(len(rows))
 		for i, r := range rows {
-			all[k][i] = slabs.encode(t.sketches[t.row(int(r))[t.place[k]]])
+			all[k][i] = slabs.encode(t.sketches[t.row(int(r))[t.measures[k].at]])
 		}
 	}
 	return all

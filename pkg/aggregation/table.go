@@ -36,6 +36,7 @@ type block struct {
 	blocks [][][]byte // by measure, then row; nil: events
 	hashes [blockRows]uint64
 	seen   [blockRows]uint64
+	known  [blockRows]event.Cell
 }
 
 // blockRows is how many groups go into a table at a time: what is done for each
@@ -74,7 +75,7 @@ func (t *table) reset() {
 // hashOfRow hashes what identifies a group.
 func (t *table) hashOfRow(row []event.Cell) uint64 {
 	h := mix(uint64(row[atHash]), uint64(row[atBucket])*0x9e3779b97f4a7c15)
-	if missing := row[t.missing]; missing != 0 {
+	if missing := row[atMissing]; missing != 0 {
 		h = mix(h, uint64(missing))
 	}
 	return h
@@ -213,7 +214,7 @@ func (t *table) split(i int) { t.append(t.row(i)) }
 // addSketches adds to the row's sketches those of row i of the block.
 func (t *table) addSketches(row, x []event.Cell, i int, fresh bool) error {
 	for _, k := range t.layout.sketches {
-		at, value := &row[t.place[k]], x[t.place[k]]
+		at, value := &row[t.measures[k].at], x[t.measures[k].at]
 		if fresh {
 			*at = event.Cell(len(t.sketches))
 			t.sketches = append(t.sketches, newSketch(t.def.Measures[k].Op))
@@ -248,10 +249,11 @@ func (t *table) divert(x []event.Cell) {
 	t.gate.events[int64(x[atBucket])] += int64(x[t.events])
 	x[atHash] = event.Cell(t.gate.other) //nolint:gosec // bits
 	for i, key := range t.def.Keys {
-		x[atKeys+i] = 0
+		other := event.Cell(0)
 		if key.Kind == event.String {
-			x[atKeys+i] = t.dict.Intern(OtherGroup)
+			other = t.dict.Intern(OtherGroup)
 		}
+		t.keys[i].put(x, other)
 	}
 }
 
@@ -267,7 +269,7 @@ func (t *table) clone() *table {
 	c.sketches = make([]sketch, len(t.sketches))
 	for _, k := range t.layout.sketches {
 		for i := range t.len() {
-			at := t.row(i)[t.place[k]]
+			at := t.row(i)[t.measures[k].at]
 			c.sketches[at] = newSketch(t.def.Measures[k].Op)
 			must(mergeBlocks(c.sketches[at], encode(t.sketches[at])))
 		}
