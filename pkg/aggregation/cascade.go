@@ -211,7 +211,7 @@ func (c *Cascade) renew() {
 // translate takes the table's texts over into another dictionary; groups are
 // found by what their texts are, as before.
 func (t *table) translate(texts *translation) {
-	t.dict = texts.to
+	t.speak(texts.to)
 	for i := range t.len() {
 		row := t.row(i)
 		for _, at := range t.keys {

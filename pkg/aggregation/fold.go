@@ -57,6 +57,7 @@ type Folder struct {
 	foldings map[*Definition]*folding
 	delta    Delta
 	columns  slab[[]event.Cell]
+	slabs    columnSlabs // of what was folded exactly
 
 	ordered []*inBuckets // of this batch, and memory of those before
 	inUse   int
@@ -89,6 +90,7 @@ func (f *Folder) Fold(defs []*Definition, batch []*event.Columns) Delta {
 	f.guard.rollBack()
 	f.delta = Delta{Parts: f.delta.Parts[:0], Other: f.delta.Other[:0], hasher: f.guard.hasher}
 	f.columns.reset()
+	f.slabs.reset()
 	f.inUse = 0
 	if len(batch) == 0 {
 		return f.delta
@@ -184,22 +186,28 @@ func (f *Folder) foldExactly(s *folding) {
 	if gate != nil {
 		gate.rollBack()
 	}
-	t := newTable(s.def, s.def.Finest(), f.delta.Dict, nil)
+	if s.table == nil {
+		s.table = newTable(s.def, s.def.Finest(), nil, nil)
+	}
+	t := s.table
+	t.reset()
+	t.speak(f.delta.Dict)
 	t.gate = gate
 	for i := range s.inputs {
 		in := &s.inputs[i]
-		rows := in.filter(nil, in.rows.rows)
+		f.rows = in.filter(f.rows[:0], in.rows.rows)
+		rows := f.rows
 		slices.Sort(rows) // as they came
 		for from := 0; from < len(rows); from += blockRows {
 			t.fillEvents(in, rows[from:min(from+blockRows, len(rows))], f.guard.hasher)
 			must(t.absorb()) // only blocks can be wrong, and an event has none
 		}
 	}
-	parts := t.pack(nil, &columnSlabs{})
-	for i := range parts {
-		parts[i].Missing = nil
+	before := len(f.delta.Parts)
+	f.delta.Parts = t.pack(f.delta.Parts, &f.slabs)
+	for i := range f.delta.Parts[before:] {
+		f.delta.Parts[before+i].Missing = nil
 	}
-	f.delta.Parts = append(f.delta.Parts, parts...)
 	f.delta.Other = t.others(f.delta.Other)
 }
 

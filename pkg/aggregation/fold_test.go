@@ -323,12 +323,13 @@ func BenchmarkFold_Caps(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			def.MaxGroups = c.cap
 			b.ReportAllocs()
+			folder := NewFolder(nil)
 			for b.Loop() {
-				guard := c.guard()
-				Fold([]*Definition{def}, columns, guard)
-				if guard != nil {
-					guard.Commit()
+				if guard := c.guard(); guard != nil {
+					folder.guard = guard
 				}
+				folder.Fold([]*Definition{def}, columns)
+				folder.guard.Commit()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/event")
 		})

@@ -22,6 +22,7 @@ type folding struct {
 	first, last       marked
 	collected         []collected // by measure, those that are sketched
 	packer            sketchPacker
+	table             *table // for Folder.foldExactly; nil until it is needed
 
 	unequal event.Cell // not 0 where an event is not of the group that its hash stands for
 	left    event.Cell // negative where an integer sum left 64 bits

@@ -13,6 +13,9 @@ type table struct {
 	layout
 	dict *event.Dictionary // of the texts in its rows
 	gate *gate             // holds the table to MaxGroups; nil does not
+	// other is what the keys are of the group for all others; nil as long as it is
+	// not needed in this dictionary.
+	other []event.Cell
 
 	rows []event.Cell
 	// sketches are those of all rows; a row has the place of its own.
@@ -57,6 +60,9 @@ func newTable(def *Definition, level Granularity, dict *event.Dictionary, guard 
 func (t *table) len() int { return len(t.rows) / t.stride }
 
 func (t *table) row(i int) []event.Cell { return t.rows[i*t.stride : (i+1)*t.stride : (i+1)*t.stride] }
+
+// speak makes the dictionary that of the table's texts.
+func (t *table) speak(dict *event.Dictionary) { t.dict, t.other = dict, nil }
 
 // reset empties the table, and keeps its memory unless little of it was used.
 func (t *table) reset() {
@@ -247,13 +253,18 @@ func (t *table) grow() {
 // divert makes the group of x the one for all others in its bucket.
 func (t *table) divert(x []event.Cell) {
 	t.gate.events[int64(x[atBucket])] += int64(x[t.events])
-	x[atHash] = event.Cell(t.gate.other) //nolint:gosec // bits
-	for i, key := range t.def.Keys {
-		other := event.Cell(0)
-		if key.Kind == event.String {
-			other = t.dict.Intern(OtherGroup)
+	if t.other == nil {
+		for _, key := range t.def.Keys {
+			other := event.Cell(0)
+			if key.Kind == event.String {
+				other = t.dict.Intern(OtherGroup)
+			}
+			t.other = append(t.other, other)
 		}
-		t.keys[i].put(x, other)
+	}
+	x[atHash] = event.Cell(t.gate.other) //nolint:gosec // bits
+	for i, at := range t.keys {
+		at.put(x, t.other[i])
 	}
 }
 
