@@ -199,6 +199,7 @@ func (c *Cascade) compact() {
 	c.renew()
 }
 
+// renew gives the cascade a dictionary of the texts that its groups have.
 func (c *Cascade) renew() {
 	texts := translation{from: c.dict, to: event.NewDictionary()}
 	texts.grow()

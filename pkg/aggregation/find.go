@@ -62,4 +62,3 @@ func (x *groupIndex) begin(groups int) {
 	}
 	x.first, x.mask = x.next, uint64(size-1)
 }
-

@@ -45,7 +45,7 @@ type Part struct {
 // Len returns the number of groups.
 func (p *Part) Len() int { return len(p.Events) }
 
-// Fold is [Folder.Fold] for a single batch.
+// Fold is [Folder.Fold] for a single batch; the guard is as in [NewFolder].
 func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
 	return NewFolder(guard).Fold(defs, batch)
 }
