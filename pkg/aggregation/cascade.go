@@ -2,7 +2,7 @@ package aggregation
 
 import (
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 
 	"weir/pkg/event"
@@ -27,6 +27,10 @@ type Cascade struct {
 	dict   *event.Dictionary
 	guard  *Guard
 	levels []*cascadeLevel // of all aggregations, in the order of definition, finer before coarser
+	// texts takes over those of the deltas' dictionaries that were used last, the
+	// last one first.
+	texts []*translation
+	slabs columnSlabs // what the last flush is made of
 }
 
 type cascadeLevel struct {
@@ -45,31 +49,43 @@ func NewCascade(defs []*Definition, guard *Guard) *Cascade {
 		own := map[Granularity]*cascadeLevel{}
 		for _, g := range def.Granularities[1:] {
 			parent, _ := def.Parent(g)
-			own[g] = &cascadeLevel{parent: own[parent], table: c.newTable(def, g)}
+			own[g] = &cascadeLevel{parent: own[parent], table: newTable(def, g, c.dict, guard)}
 			c.levels = append(c.levels, own[g])
 		}
 	}
 	return c
 }
 
-func (c *Cascade) newTable(def *Definition, level Granularity) *table {
-	t := newMergeTable(def, level)
-	t.gate = c.guard.gate(def, level, c.dict)
-	return t
-}
-
 // Add takes in a delta that is committed at the finest level.
 func (c *Cascade) Add(delta Delta) {
-	byDef := map[*Definition][]Part{}
-	for _, p := range delta.Parts {
-		byDef[p.Definition] = append(byDef[p.Definition], p)
-	}
 	for _, l := range c.levels {
 		if l.parent == nil {
-			must(l.table.merge(byDef[l.table.def], delta.Dict, c.dict))
+			must(c.merge(l.table, &delta))
 		}
 	}
 	c.compact()
+}
+
+// merge adds to a table what the delta has of its aggregation.
+func (c *Cascade) merge(t *table, delta *Delta) error {
+	return t.merge(delta, c.guard.hasher, c.translation(delta.Dict))
+}
+
+// translation returns that of a dictionary's texts, nil for the cascade's own.
+func (c *Cascade) translation(from *event.Dictionary) *translation {
+	if from == c.dict || from == nil {
+		return nil
+	}
+	at := slices.IndexFunc(c.texts, func(t *translation) bool { return t.from == from })
+	if at < 0 {
+		at = 0
+		c.texts = slices.Insert(c.texts[:min(len(c.texts), knownDictionaries-1)], 0, &translation{from: from, to: c.dict})
+	}
+	t := c.texts[at]
+	copy(c.texts[1:at+1], c.texts[:at])
+	c.texts[0] = t
+	t.grow()
+	return t
 }
 
 // AddTail takes in rows of the level's parent that the level does not have:
@@ -80,12 +96,8 @@ func (c *Cascade) AddTail(level Granularity, tail Delta) error {
 		if l.table.level != level {
 			continue
 		}
-		for _, p := range tail.Parts {
-			if p.Definition == l.table.def {
-				if err := l.table.merge([]Part{p}, tail.Dict, c.dict); err != nil {
-					return err
-				}
-			}
+		if err := c.merge(l.table, &tail); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -97,7 +109,13 @@ type Flush struct {
 	Delta Delta
 	// Levels lists what will be complete, also where there is nothing to write.
 	Levels []FlushedLevel
-	of     map[*cascadeLevel][]Part
+	of     map[*cascadeLevel]span // of Delta.Parts
+}
+
+// parts returns what the flush gives a level; nothing for one that it leaves.
+func (f *Flush) parts(l *cascadeLevel) Delta {
+	of := f.of[l]
+	return Delta{Parts: f.Delta.Parts[of.from:of.to], Dict: f.Delta.Dict, hasher: f.Delta.hasher}
 }
 
 // FlushedLevel names one level of one aggregation.
@@ -108,9 +126,10 @@ type FlushedLevel struct {
 
 // Prepare returns what has to be written so that every level that is due has
 // all that was added. A level's parent is flushed with it. The cascade is not
-// changed: a flush that is not committed can be forgotten.
+// changed: a flush that is not committed can be forgotten. It holds until the
+// next one that has anything is prepared.
 func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
-	f := &Flush{Delta: Delta{Dict: c.dict}, of: map[*cascadeLevel][]Part{}}
+	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}}
 	wanted := map[*cascadeLevel]bool{}
 	for _, l := range c.levels {
 		if due(l.table.level) {
@@ -119,17 +138,23 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 			}
 		}
 	}
+	if len(wanted) == 0 {
+		return f
+	}
+	c.slabs.reset()
+	f.of = make(map[*cascadeLevel]span, len(wanted))
 	for _, l := range c.levels {
 		if !wanted[l] {
 			continue
 		}
 		t := l.table
-		if parts := f.of[l.parent]; l.parent != nil && len(parts) > 0 {
+		if parents := f.parts(l.parent); len(parents.Parts) > 0 {
 			t = t.clone()
-			must(t.merge(parts, c.dict, c.dict))
+			must(c.merge(t, &parents))
 		}
-		f.of[l] = t.pack(nil)
-		f.Delta.Parts = append(f.Delta.Parts, f.of[l]...)
+		from := len(f.Delta.Parts)
+		f.Delta.Parts = t.pack(f.Delta.Parts, &c.slabs)
+		f.of[l] = span{from, len(f.Delta.Parts)}
 		f.Delta.Other = t.others(f.Delta.Other)
 		f.Levels = append(f.Levels, FlushedLevel{t.def, t.level})
 	}
@@ -139,11 +164,14 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 // Commit says that the flush is committed: what it wrote is now for the next
 // coarser levels to get.
 func (c *Cascade) Commit(f *Flush) {
+	if len(f.of) == 0 {
+		return
+	}
 	for _, l := range c.levels {
 		if _, flushed := f.of[l]; flushed {
-			l.table = c.newTable(l.table.def, l.table.level)
-		} else if parts := f.of[l.parent]; l.parent != nil {
-			must(l.table.merge(parts, f.Delta.Dict, c.dict))
+			l.table.reset()
+		} else if parents := f.parts(l.parent); len(parents.Parts) > 0 {
+			must(c.merge(l.table, &parents))
 		}
 	}
 	c.compact()
@@ -168,103 +196,44 @@ func (c *Cascade) compact() {
 	if c.dict.Len() < worthwhile || c.dict.Len() < 4*c.Groups() {
 		return
 	}
-	old := c.dict
-	c.dict = event.NewDictionary()
+	c.renew()
+}
+
+// renew gives the cascade a dictionary of the texts that its groups have.
+func (c *Cascade) renew() {
+	texts := translation{from: c.dict, to: event.NewDictionary()}
+	texts.grow()
 	for _, l := range c.levels {
-		t := newMergeTable(l.table.def, l.table.level) // admits what was admitted
-		must(t.merge(l.table.pack(nil), old, c.dict))
-		if l.table.gate != nil {
-			t.gate = c.guard.gate(t.def, t.level, c.dict)
-			t.gate.events = l.table.gate.events
-		}
-		l.table = t
+		l.table.translate(&texts)
 	}
+	c.dict, c.texts = texts.to, nil
 }
 
-// merge adds the groups of parts of the same aggregation, at the same level or
-// a finer one that nests in it, and takes over their texts.
-func (t *table) merge(parts []Part, from, to *event.Dictionary) error {
-	take := func(kind event.Kind, cell event.Cell) event.Cell {
-		if kind == event.String && from != to {
-			return to.Intern(from.Text(cell))
+// translate takes the table's texts over into another dictionary; groups are
+// found by what their texts are, as before.
+func (t *table) translate(texts *translation) {
+	t.speak(texts.to)
+	for i := range t.len() {
+		row := t.row(i)
+		for _, at := range t.keys {
+			at.translate(row, texts)
 		}
-		return cell
-	}
-	x := contribution{measures: make([]event.Cell, len(t.def.Measures)), blocks: make([][]byte, len(t.def.Measures))}
-	for _, p := range parts {
-		t.probe[0] = event.Cell(t.level.Truncate(p.Bucket, t.def.Zone))
-		for i := range p.Len() {
-			for k, key := range t.def.Keys {
-				t.probe[1+k] = take(key.Kind, p.Keys[k][i])
+		for k, at := range t.measures {
+			if row[atMissing]&MissingBit(k) == 0 {
+				at.translate(row, texts)
 			}
-			t.takeMeasures(&x, &p, i, take)
-			if t.missing > 0 {
-				t.probe[t.missing] = p.missing(i)
-			}
-			x.events, x.checksum = p.Events[i], p.Checksums[i]
-			if p.FirstTime != nil {
-				x.first = moment{p.FirstTime[i], p.FirstSequence[i]}
-			}
-			if p.LastTime != nil {
-				x.last = moment{p.LastTime[i], p.LastSequence[i]}
-			}
-			if err := t.put(&x); err != nil {
-				return err
-			}
-		}
-	}
-	if t.gate != nil {
-		t.gate.commit() // what is merged is committed at a finer level
-	}
-	return nil
-}
-
-// takeMeasures makes what group i of the part has of each measure that of x. Of
-// what is missing there is nothing to take: its cells are of no meaning, and a
-// text among them is in no dictionary.
-func (t *table) takeMeasures(x *contribution, p *Part, i int, take func(event.Kind, event.Cell) event.Cell) {
-	missing := p.missing(i)
-	for k, m := range t.def.Measures {
-		x.measures[k], x.blocks[k] = 0, nil
-		switch {
-		case !m.Stored() || missing&MissingBit(k) != 0:
-		case m.Sketched():
-			x.blocks[k] = p.Sketches[k][i]
-		default:
-			x.measures[k] = take(m.ArgKind, p.Measures[k][i])
 		}
 	}
 }
 
-// must stands for what cannot fail: sketches that this process encoded can be
-// decoded.
-func must(err error) {
-	if err != nil {
-		panic(err)
+func (p place) translate(row []event.Cell, texts *translation) {
+	switch v := texts.cell; p.text {
+	case lower:
+		row[p.at] = row[p.at]&^math.MaxUint32 | v(p.get(row))
+	case upper:
+		row[p.at] = row[p.at]&math.MaxUint32 | v(p.get(row))<<32
+	case whole:
 	}
-}
-
-// clone returns a table of the same groups that can be added to by itself.
-func (t *table) clone() *table {
-	c := *t
-	c.rows, c.slots, c.probe = slices.Clone(t.rows), slices.Clone(t.slots), slices.Clone(t.probe)
-	if t.gate != nil {
-		gate := *t.gate
-		gate.events = maps.Clone(gate.events)
-		c.gate = &gate
-	}
-	c.sketches = make([]sketch, len(t.sketches))
-	for k, m := range t.def.Measures {
-		if !m.Sketched() || !m.Stored() {
-			continue
-		}
-		for i := range t.len() {
-			at := t.row(i)[t.width+1+k]
-			c.sketches[at] = newSketch(m.Op)
-			must(mergeBlocks(c.sketches[at], encode(t.sketches[at])))
-		}
-	}
-	return &c
 }
 
 // CheckLevels checks that every level but the finest can be folded from

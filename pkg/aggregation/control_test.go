@@ -99,27 +99,3 @@ func drawBatch(t *rapid.T, name string) []call {
 		}
 	}), 0, 30).Draw(t, name)
 }
-
-// BenchmarkControls shows what control totals cost beside the fold: 20
-// aggregations over the same events.
-func BenchmarkControls(b *testing.B) {
-	var calls []call
-	for i := range 5000 {
-		calls = append(calls, call{api: fmt.Sprint(i % 50), app: "x", at: 1_795_341_599_000_000 + int64(i)*1000, sequence: uint64(i), counted: true})
-	}
-	batch := []*event.Columns{columnsOf(calls, event.NewDictionary())}
-	var defs []*Definition
-	for range 20 {
-		defs = append(defs, definition(Seconds, time.UTC))
-	}
-	b.Run("controls", func(b *testing.B) {
-		for range b.N {
-			Controls(defs, batch)
-		}
-	})
-	b.Run("fold", func(b *testing.B) {
-		for range b.N {
-			Fold(defs, batch, nil)
-		}
-	})
-}

@@ -1,10 +1,16 @@
 // Package aggregation folds events into time-bucketed aggregates.
 //
 // A [Definition] says what is counted: which streams feed it, by which group
-// keys, which measures, at which granularities. [Fold] takes the decoded
+// keys, which measures, at which granularities. A [Folder] takes the decoded
 // events of a batch and returns a [Delta]: what that batch adds to each
 // aggregation at its finest granularity. Deltas add up in any order, over any
-// number of shards; that is what lets every worker write rows of its own.
+// number of shards; that is what lets every worker write rows of its own. A
+// [Cascade] adds them up for the coarser granularities.
+//
+// There are two ways for events into groups. A folding takes a batch as columns,
+// block by block, and trusts hashes that it checks afterwards; what it finds
+// that it cannot do, which is rare, a table does event by event. The same tables
+// hold the coarser levels.
 //
 // The package is pure: no clock, no I/O, no goroutine.
 package aggregation

@@ -1,7 +1,6 @@
 package aggregation
 
 import (
-	"cmp"
 	"slices"
 
 	"weir/pkg/event"
@@ -14,6 +13,8 @@ type Delta struct {
 	Dict  *event.Dictionary
 	// Other lists where groups were folded into [OtherGroup].
 	Other []Other
+
+	hasher *hasher // what Part.hashes are by
 }
 
 // Part is all groups of one bucket of one aggregation at one level, as parallel
@@ -37,21 +38,46 @@ type Part struct {
 	// and LastSequence the newest; nil where no measure is a First, or a Last.
 	FirstTime, FirstSequence []event.Cell
 	LastTime, LastSequence   []event.Cell
+
+	hashes []uint64 // of the keys, by Delta.hasher; nil: not known
 }
 
 // Len returns the number of groups.
 func (p *Part) Len() int { return len(p.Events) }
 
-// missing returns the bits of what is not known of group i.
-func (p *Part) missing(i int) event.Cell {
-	if p.Missing == nil {
-		return 0
-	}
-	return p.Missing[i]
+// Fold is [Folder.Fold] for a single batch; the guard is as in [NewFolder].
+func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
+	return NewFolder(guard).Fold(defs, batch)
 }
 
-// Fold adds up the events of a batch. Rows marked Dropped are passed over.
-// Every event counts in the bucket of its own time, however late it is.
+// Folder folds batch after batch, and keeps its memory from one to the next. It
+// belongs to one goroutine.
+type Folder struct {
+	guard    *Guard
+	foldings map[*Definition]*folding
+	delta    Delta
+	columns  slab[[]event.Cell]
+	slabs    columnSlabs // of what was folded exactly
+
+	ordered []*inBuckets // of this batch, and memory of those before
+	inUse   int
+	rows    []int32 // those that a condition lets through
+	work    work
+}
+
+// NewFolder returns a folder for the shard whose guard it is; [Guard.Commit]
+// tells it what becomes of a delta. Nil is a guard of the folder's own, so that
+// caps hold for each batch alone.
+func NewFolder(guard *Guard) *Folder {
+	if guard == nil {
+		guard = NewGuard()
+	}
+	return &Folder{guard: guard, foldings: map[*Definition]*folding{}}
+}
+
+// Fold adds up the events of a batch, which have one dictionary. Rows marked
+// Dropped are passed over. Every event counts in the bucket of its own time,
+// however late it is. The delta holds until the folder's next Fold.
 //
 // "Oldest" and "newest", for First and Last, are by event time, then by stream
 // sequence, then by place in the message: an order that is total and the same
@@ -60,126 +86,159 @@ func (p *Part) missing(i int) event.Cell {
 //
 // An integer sum that would leave 64 bits continues in a second group of the
 // same key: groups of equal keys add up when they are read, in wider numbers.
-//
-// The guard is the shard's; [Guard.Commit] tells it what becomes of the delta.
-// Nil is one that has seen nothing, so that caps hold for this batch alone.
-func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
-	if guard == nil {
-		guard = NewGuard()
-	}
-	guard.rollBack()
-	delta := Delta{}
+func (f *Folder) Fold(defs []*Definition, batch []*event.Columns) Delta {
+	f.guard.rollBack()
+	f.delta = Delta{Parts: f.delta.Parts[:0], Other: f.delta.Other[:0], hasher: f.guard.hasher}
+	f.columns.reset()
+	f.slabs.reset()
+	f.inUse = 0
 	if len(batch) == 0 {
-		return delta
+		return f.delta
 	}
-	for _, columns := range batch {
-		delta.Dict = columns.Dict
-	}
+	f.delta.Dict = batch[0].Dict
+	f.forget(defs)
+	texts := f.guard.hasher.texts(f.delta.Dict)
 	for _, def := range defs {
-		t := newTable(def, def.Finest())
-		t.gate = guard.gate(def, t.level, delta.Dict)
-		for _, input := range def.Inputs {
-			for _, columns := range batch {
-				if columns.Schema.Name != input.Stream {
-					continue
-				}
-				t.fold(input, columns)
-			}
+		before := len(f.delta.Parts)
+		s := f.folding(def)
+		s.begin(f, batch)
+		if !s.fold(f, texts) {
+			f.delta.Parts = f.delta.Parts[:before]
+			f.foldExactly(s)
 		}
-		delta.Parts = t.pack(delta.Parts)
-		delta.Other = t.others(delta.Other)
 	}
-	return delta
+	return f.delta
 }
 
-func (t *table) fold(input Input, c *event.Columns) {
-	x := contribution{events: 1, measures: make([]event.Cell, len(t.def.Measures))}
-	for row := range c.Len() {
-		if c.Dropped[row] || input.Where >= 0 && c.Cells[input.Where][row] == 0 {
+// folding returns the memory for an aggregation.
+func (f *Folder) folding(def *Definition) *folding {
+	s := f.foldings[def]
+	if s == nil {
+		s = newFolding(def)
+		f.foldings[def] = s
+	}
+	return s
+}
+
+// forget gives back the memory for aggregations that are not folded any more.
+func (f *Folder) forget(defs []*Definition) {
+	const some = 16 // backfills fold a few by themselves
+	if len(f.foldings) <= len(defs)+some {
+		return
+	}
+	for def := range f.foldings {
+		if !slices.Contains(defs, def) {
+			delete(f.foldings, def)
+		}
+	}
+}
+
+// inBuckets is the rows of columns, without those that are dropped, in the
+// order of their buckets and then their own. Aggregations share it.
+type inBuckets struct {
+	ordering
+	columns *event.Columns
+	def     *Definition // one of those whose finest buckets they are
+}
+
+// inBuckets returns the columns' rows for the aggregation.
+func (f *Folder) inBuckets(c *event.Columns, def *Definition) *inBuckets {
+	for _, o := range f.ordered[:f.inUse] {
+		if o.columns == c && o.def.Finest() == def.Finest() && o.def.Zone == def.Zone {
+			return o
+		}
+	}
+	if f.inUse == len(f.ordered) {
+		f.ordered = append(f.ordered, &inBuckets{})
+	}
+	o := f.ordered[f.inUse]
+	f.inUse++
+	o.columns, o.def = c, def
+	o.sort()
+	return o
+}
+
+// sort finds the rows' buckets. Events mostly follow others of their bucket, so
+// that finding it costs a comparison.
+func (o *inBuckets) sort() {
+	level, zone := o.def.Finest(), o.def.Zone
+	o.reset()
+	start, next, to := int64(0), int64(0), int32(-1)
+	for row, t := range o.columns.Times {
+		if o.columns.Dropped[row] {
 			continue
 		}
-		t.probe[0] = event.Cell(t.level.Truncate(c.Times[row], t.def.Zone))
-		for i, at := range input.Keys {
-			t.probe[1+i] = c.Cells[at][row]
+		if to < 0 || t < start || t >= next {
+			start = level.Truncate(t, zone)
+			next = level.Next(start, zone)
+			to = o.run(start)
 		}
-		for i, at := range input.Args {
-			if at < 0 {
-				continue
-			}
-			x.measures[i] = c.Cells[at][row]
-			if m := &t.def.Measures[i]; m.Sketched() {
-				x.measures[i] = m.operand(c.Cells[at][row], c.Dict)
-			}
-		}
-		x.checksum = event.Cell(c.Checksums[row])
-		x.first = moment{event.Cell(c.Times[row]), event.Cell(c.Sequences[row])} // sequences stay far below 2^63
-		x.last = x.first
-		if err := t.put(&x); err != nil {
-			panic(err) // only blocks can be wrong, and an event has none
-		}
+		o.add(int32(row), to) // a batch has far fewer than 2^31 rows
 	}
+	o.order()
 }
 
-// pack appends the table's groups as one part per bucket, buckets ascending.
-func (t *table) pack(parts []Part) []Part {
-	order := make([]int32, t.len())
-	for i := range order {
-		order[i] = int32(i) // a batch has far fewer than 2^31 groups
+// foldExactly folds an aggregation event by event, as a table does that compares
+// keys, splits sums that leave 64 bits and diverts groups beyond the cap: what
+// folding leaves to it, which is rare.
+func (f *Folder) foldExactly(s *folding) {
+	gate := f.guard.gate(s.def, s.def.Finest())
+	if gate != nil {
+		gate.rollBack()
 	}
-	slices.SortStableFunc(order, func(a, b int32) int {
-		return cmp.Compare(t.rows[int(a)*t.stride], t.rows[int(b)*t.stride])
-	})
-	for start := 0; start < len(order); {
-		end := start + 1
-		bucket := t.rows[int(order[start])*t.stride]
-		for end < len(order) && t.rows[int(order[end])*t.stride] == bucket {
-			end++
+	if s.table == nil {
+		s.table = newTable(s.def, s.def.Finest(), nil, nil)
+	}
+	t := s.table
+	t.reset()
+	t.speak(f.delta.Dict)
+	t.gate = gate
+	for i := range s.inputs {
+		in := &s.inputs[i]
+		f.rows = in.filter(f.rows[:0], in.rows.rows)
+		rows := f.rows
+		slices.Sort(rows) // as they came
+		for from := 0; from < len(rows); from += blockRows {
+			t.fillEvents(in, rows[from:min(from+blockRows, len(rows))], f.guard.hasher)
+			must(t.absorb()) // only blocks can be wrong, and an event has none
 		}
-		parts = append(parts, t.part(int64(bucket), order[start:end]))
-		start = end
 	}
-	return parts
+	before := len(f.delta.Parts)
+	f.delta.Parts = t.pack(f.delta.Parts, &f.slabs)
+	for i := range f.delta.Parts[before:] {
+		f.delta.Parts[before+i].Missing = nil
+	}
+	f.delta.Other = t.others(f.delta.Other)
 }
 
-func (t *table) part(bucket int64, rows []int32) Part {
-	column := func(at int) []event.Cell {
-		cells := make([]event.Cell, len(rows))
-		for i, r := range rows {
-			cells[i] = t.rows[int(r)*t.stride+at]
+// fillEvents makes the block hold events as groups.
+func (t *table) fillEvents(in *input, rows []int32, h *hasher) {
+	c, b := in.rows.columns, &t.block
+	b.n, b.blocks = len(rows), nil
+	hashes := b.hashes[:b.n]
+	in.hash(hashes, t.def, rows, h, h.texts(c.Dict))
+	t.takeHashes(hashes)
+	for i, row := range rows {
+		x := t.block.rows[i*t.stride : (i+1)*t.stride]
+		x[atBucket] = event.Cell(t.level.Truncate(c.Times[row], t.def.Zone))
+		for k, at := range in.Keys {
+			t.keys[k].put(x, c.Cells[at][row])
 		}
-		return cells
-	}
-	p := Part{
-		Definition: t.def, Level: t.level, Bucket: bucket, Events: column(t.width), Checksums: column(t.checksum),
-		Measures: make([][]event.Cell, len(t.def.Measures)), Sketches: make([][][]byte, len(t.def.Measures)),
-	}
-	for i, sum := range p.Checksums {
-		p.Checksums[i] = event.Cell(int32(sum)) //nolint:gosec // modulo 2^32
-	}
-	for i := range t.def.Keys {
-		p.Keys = append(p.Keys, column(1+i))
-	}
-	if t.missing > 0 {
-		p.Missing = column(t.missing)
-	}
-	for i, m := range t.def.Measures {
-		cells := column(t.width + 1 + i)
-		switch {
-		case !m.Stored():
-		case m.Sketched():
-			p.Sketches[i] = make([][]byte, len(rows))
-			for k, at := range cells {
-				p.Sketches[i][k] = encode(t.sketches[at])
+		x[atMissing], x[t.events], x[t.checksum] = 0, 1, event.Cell(c.Checksums[row])
+		for k, at := range in.Args {
+			m := &t.def.Measures[k]
+			switch {
+			case !m.Stored():
+			case m.Sketched():
+				x[t.measures[k].at] = m.operand(c.Cells[at][row], c.Dict)
+			default:
+				t.measures[k].put(x, c.Cells[at][row])
 			}
-		default:
-			p.Measures[i] = cells
+		}
+		for _, s := range []span{t.first, t.last} {
+			if !s.empty() {
+				x[s.from], x[s.from+1] = event.Cell(c.Times[row]), event.Cell(c.Sequences[row]) //nolint:gosec // sequences stay far below 2^63
+			}
 		}
 	}
-	if t.first > 0 {
-		p.FirstTime, p.FirstSequence = column(t.first), column(t.first+1)
-	}
-	if t.last > 0 {
-		p.LastTime, p.LastSequence = column(t.last), column(t.last+1)
-	}
-	return p
 }

@@ -303,7 +303,7 @@ func TestGranularity_CutsInTheZone(t *testing.T) {
 	}
 }
 
-func BenchmarkFold(b *testing.B) {
+func BenchmarkFold_Caps(b *testing.B) {
 	var calls []call
 	for i := range 20_000 {
 		calls = append(calls, call{api: fmt.Sprint("api", i%97), app: fmt.Sprint("app", i%13), at: int64(i) * 50, sequence: uint64(i), ms: int64(i % 777), counted: true})
@@ -323,12 +323,13 @@ func BenchmarkFold(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			def.MaxGroups = c.cap
 			b.ReportAllocs()
+			folder := NewFolder(nil)
 			for b.Loop() {
-				guard := c.guard()
-				Fold([]*Definition{def}, columns, guard)
-				if guard != nil {
-					guard.Commit()
+				if guard := c.guard(); guard != nil {
+					folder.guard = guard
 				}
+				folder.Fold([]*Definition{def}, columns)
+				folder.guard.Commit()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(calls)), "ns/event")
 		})

@@ -2,7 +2,6 @@ package aggregation
 
 import (
 	"cmp"
-	"hash/maphash"
 	"maps"
 	"slices"
 
@@ -35,7 +34,7 @@ type Other struct {
 // more. For older buckets, and after a restart, it counts anew: a bucket may
 // then get up to as many groups again. What it never changes is the totals.
 type Guard struct {
-	seed   maphash.Seed
+	hasher *hasher
 	levels map[FlushedLevel]*levelGuard
 }
 
@@ -46,7 +45,7 @@ const (
 
 // NewGuard returns a guard that has admitted nothing.
 func NewGuard() *Guard {
-	return &Guard{seed: maphash.MakeSeed(), levels: map[FlushedLevel]*levelGuard{}}
+	return &Guard{hasher: newHasher(), levels: map[FlushedLevel]*levelGuard{}}
 }
 
 // Commit says that the delta folded last is in the tables, or may be. Without
@@ -63,73 +62,49 @@ func (g *Guard) rollBack() {
 	}
 }
 
-// gate returns what holds a table of the level to the guard, nil where the
-// aggregation has no cap. dict has the texts of the table.
-func (g *Guard) gate(def *Definition, level Granularity, dict *event.Dictionary) *gate {
+// level returns the guard of one level, nil where the aggregation has no cap.
+func (g *Guard) level(def *Definition, level Granularity) *levelGuard {
 	if def.MaxGroups == 0 {
 		return nil
 	}
 	id := FlushedLevel{def, level}
 	l := g.levels[id]
 	if l == nil {
-		l = &levelGuard{limit: def.MaxGroups, buckets: map[int64]*admitted{}}
+		l = &levelGuard{limit: def.MaxGroups, other: g.hasher.other(def.Keys), buckets: map[int64]*admitted{}}
 		g.levels[id] = l
 	}
-	at := &gate{levelGuard: l, seed: g.seed, keys: def.Keys, dict: dict, events: map[event.Cell]int64{}}
-	for _, key := range def.Keys {
-		other := event.Cell(0)
-		if key.Kind == event.String {
-			other = dict.Intern(OtherGroup)
-		}
-		at.other = append(at.other, other)
+	return l
+}
+
+// gate returns what holds a table of the level to the guard, nil where the
+// aggregation has no cap.
+func (g *Guard) gate(def *Definition, level Granularity) *gate {
+	l := g.level(def, level)
+	if l == nil {
+		return nil
 	}
-	return at
+	return &gate{levelGuard: l, events: map[int64]int64{}}
 }
 
 // gate decides for one table which groups get a row of their own.
 type gate struct {
 	*levelGuard
-	seed   maphash.Seed
-	keys   []Key
-	dict   *event.Dictionary
-	other  []event.Cell         // keys of the group for all others
-	events map[event.Cell]int64 // by bucket, those that were diverted
+	events map[int64]int64 // by bucket, those that were diverted
 }
 
-// admits reports whether the group may have a row: a bucket and keys, after
-// which what is missing of the group plays no part.
-func (g *gate) admits(group []event.Cell) bool {
-	return g.at(int64(group[0])).admit(g, group[:1+len(g.keys)])
-}
-
-// divert makes the group the one for all others in its bucket.
-func (g *gate) divert(group []event.Cell, events event.Cell) {
-	g.events[group[0]] += int64(events)
-	copy(group[1:], g.other)
-}
-
-// hash is the same for the same keys in any dictionary. It is seeded: nobody
-// can send groups that collide.
-func (g *gate) hash(keys []event.Cell) uint64 {
-	h := uint64(0)
-	for i, cell := range keys {
-		x := uint64(cell)
-		if g.keys[i].Kind == event.String {
-			x = maphash.String(g.seed, g.dict.Text(cell))
-		}
-		h = (h ^ x) * 0xff51afd7ed558ccd
-		h ^= h >> 32
-	}
-	return max(h, 1) // 0 is a free slot
+// admits reports whether the group of a row may have it; what is missing of the
+// group plays no part.
+func (g *gate) admits(row []event.Cell) bool {
+	return g.admit(g.at(int64(row[atBucket])), uint64(row[atHash])) //nolint:gosec // bits
 }
 
 // others appends what the table's gate diverted, buckets ascending.
 func (t *table) others(to []Other) []Other {
-	if t.gate == nil {
+	if t.gate == nil || len(t.gate.events) == 0 {
 		return to
 	}
 	for _, bucket := range slices.Sorted(maps.Keys(t.gate.events)) {
-		to = append(to, Other{t.def, t.level, int64(bucket), t.gate.events[bucket]})
+		to = append(to, Other{t.def, t.level, bucket, t.gate.events[bucket]})
 	}
 	return to
 }
@@ -137,20 +112,36 @@ func (t *table) others(to []Other) []Other {
 // levelGuard is the guard of one level of one aggregation.
 type levelGuard struct {
 	limit   int
+	other   uint64 // hash of the group for all others, which is always admitted
 	buckets map[int64]*admitted
 	current *admitted   // the bucket asked for last
 	open    []*admitted // those with groups that are not committed
 	turn    int         // commits so far
-	groups  int         // committed ones, over all buckets
+	held    int         // hashes of committed groups, over all buckets
+	spare   [][]uint64  // lists of buckets that were forgotten
 }
 
-// admitted is which groups one bucket has.
+// admitted is which groups one bucket has. While it cannot have as many as it
+// may, a group that comes is only written down, as often as it comes; near the
+// cap, and where the list becomes long, it is counted exactly.
 type admitted struct {
 	bucket int64
 	turn   int // when it was touched
 	groups hashSet
+	listed []uint64 // committed, in groups or not
 	fresh  []uint64 // admitted since the last commit
+	exact  bool     // nothing is listed, and fresh has only what is not in groups
 }
+
+// mostListed is how many groups of a bucket are written down, beyond those that
+// are counted.
+const mostListed = 1 << 16
+
+// held is how many hashes are remembered.
+func (a *admitted) held() int { return a.groups.n + len(a.listed) }
+
+// most is how many groups there can be.
+func (a *admitted) most() int { return a.held() + len(a.fresh) }
 
 func (l *levelGuard) at(bucket int64) *admitted {
 	a := l.current
@@ -165,47 +156,105 @@ func (l *levelGuard) at(bucket int64) *admitted {
 }
 
 // admit is asked once for each group that a table does not have.
-func (a *admitted) admit(g *gate, group []event.Cell) bool {
-	if slices.Equal(group[1:], g.other) {
+func (l *levelGuard) admit(a *admitted, hash uint64) bool {
+	if hash == l.other {
 		return true
 	}
-	h := g.hash(group[1:])
-	if a.groups.has(h) {
-		return true
+	if !a.exact && a.most() >= l.limit {
+		l.count(a)
 	}
-	if a.groups.n+len(a.fresh) >= g.limit {
-		return false
+	if a.exact {
+		if a.groups.has(hash) {
+			return true
+		}
+		if a.most() >= l.limit {
+			return false
+		}
 	}
-	if len(a.fresh) == 0 {
-		g.open = append(g.open, a)
-	}
-	a.fresh = append(a.fresh, h)
+	l.note(a, hash)
 	return true
+}
+
+// admitAll is admit for groups of a bucket that are all different, and reports
+// whether it admitted all of them; if not, roll back.
+func (l *levelGuard) admitAll(bucket int64, hashes []uint64) bool {
+	a := l.at(bucket)
+	if !a.exact && a.most()+len(hashes) <= l.limit {
+		l.note(a, hashes...)
+		return true
+	}
+	for _, hash := range hashes {
+		if !l.admit(a, hash) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *levelGuard) note(a *admitted, hashes ...uint64) {
+	if len(a.fresh) == 0 {
+		l.open = append(l.open, a)
+	}
+	if n := len(l.spare); a.fresh == nil && n > 0 {
+		a.fresh, l.spare = l.spare[n-1][:0], l.spare[:n-1]
+	}
+	a.fresh = append(a.fresh, hashes...)
+}
+
+// count goes over to counting the bucket's groups exactly.
+func (l *levelGuard) count(a *admitted) {
+	l.settle(a)
+	fresh := a.fresh[:0]
+	var seen hashSet
+	for _, hash := range a.fresh {
+		if hash != l.other && !a.groups.has(hash) && seen.add(hash) {
+			fresh = append(fresh, hash)
+		}
+	}
+	a.fresh, a.exact = fresh, true
+}
+
+// settle puts the groups that are listed where each is counted once.
+func (l *levelGuard) settle(a *admitted) {
+	before := a.held()
+	for _, hash := range a.listed {
+		if hash != l.other {
+			a.groups.add(hash)
+		}
+	}
+	a.listed = a.listed[:0]
+	l.held += a.held() - before
 }
 
 func (l *levelGuard) commit() {
 	for _, a := range l.open {
-		before := a.groups.n
-		a.groups.add(a.fresh)
-		l.groups += a.groups.n - before
-		a.fresh = nil
+		l.held += len(a.fresh)
+		if len(a.listed) == 0 {
+			a.listed, a.fresh = a.fresh, a.listed
+		} else {
+			a.listed = append(a.listed, a.fresh...)
+		}
+		a.fresh, a.exact = a.fresh[:0], false
+		if len(a.listed) > mostListed+a.groups.n {
+			l.settle(a)
+		}
 	}
-	l.open, l.current = nil, nil
+	l.open, l.current = l.open[:0], nil
 	l.turn++
 	l.trim()
 }
 
 func (l *levelGuard) rollBack() {
 	for _, a := range l.open {
-		a.fresh = nil
+		a.fresh, a.exact = a.fresh[:0], false
 	}
-	l.open = nil
+	l.open = l.open[:0]
 }
 
 // trim forgets the buckets that were not touched for longest, many at once.
 func (l *levelGuard) trim() {
 	most := max(rememberedGroups, 4*l.limit)
-	if len(l.buckets) <= 2*rememberedBuckets && l.groups <= 2*most {
+	if len(l.buckets) <= 2*rememberedBuckets && l.held <= 2*most {
 		return
 	}
 	newest := slices.SortedFunc(maps.Values(l.buckets), func(a, b *admitted) int {
@@ -213,11 +262,13 @@ func (l *levelGuard) trim() {
 	})
 	held := 0
 	for i, a := range newest {
-		if held += a.groups.n; i > 0 && (i >= rememberedBuckets || held > most) {
+		if held += a.held(); i > 0 && (i >= rememberedBuckets || held > most) {
 			delete(l.buckets, a.bucket)
-			l.groups -= a.groups.n
+			l.held -= a.held()
+			l.spare = append(l.spare, a.listed)
 		}
 	}
+	l.spare = l.spare[max(0, len(l.spare)-rememberedBuckets):]
 }
 
 // hashSet is a set of hashes other than 0, by open addressing.
@@ -238,26 +289,22 @@ func (s *hashSet) find(h uint64) int {
 	return int(at)
 }
 
-func (s *hashSet) add(hashes []uint64) {
-	size := max(8, len(s.slots))
-	for 4*(s.n+len(hashes)) > 3*size {
-		size *= 2
-	}
-	if old := s.slots; size > len(old) {
-		s.slots, s.n = make([]uint64, size), 0
-		s.insert(old)
-	}
-	s.insert(hashes)
-}
-
-func (s *hashSet) insert(hashes []uint64) {
-	for _, h := range hashes {
-		if h == 0 {
-			continue
-		}
-		if at := s.find(h); s.slots[at] == 0 {
-			s.slots[at] = h
-			s.n++
+// add reports whether the hash is new.
+func (s *hashSet) add(hash uint64) bool {
+	if 4*(s.n+1) > 3*len(s.slots) {
+		old := s.slots
+		s.slots, s.n = make([]uint64, max(8, 2*len(old))), 0
+		for _, h := range old {
+			if h != 0 {
+				s.add(h)
+			}
 		}
 	}
+	at := s.find(hash)
+	if s.slots[at] == hash {
+		return false
+	}
+	s.slots[at] = hash
+	s.n++
+	return true
 }

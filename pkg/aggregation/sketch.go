@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"weir/pkg/event"
@@ -52,13 +53,26 @@ func newSketch(op Op) sketch {
 // encode writes a sketch as one block: the length of the payload as a uvarint,
 // and the payload. Blocks one after another are the sketch of all their values,
 // so that SQL merges sketches by joining them.
-func encode(s sketch) []byte {
-	payload := s.appendTo(make([]byte, binary.MaxVarintLen64, 64))
+func encode(s sketch) []byte { return appendBlock(nil, s) }
+
+// appendBlock is encode for a block after others.
+func appendBlock(out []byte, s sketch) []byte {
+	start := len(out)
+	out = append(out, 0) // where payloads are short
+	return endBlock(s.appendTo(out), start)
+}
+
+// endBlock writes the length of the payload of a block that begins with one
+// byte for it.
+func endBlock(out []byte, start int) []byte {
+	payload := uint64(len(out) - start - 1)
+	if payload < 1<<7 {
+		out[start] = byte(payload)
+		return out
+	}
 	var length [binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(length[:], uint64(len(payload)-binary.MaxVarintLen64))
-	block := payload[binary.MaxVarintLen64-n:]
-	copy(block, length[:n])
-	return block
+	n := binary.PutUvarint(length[:], payload)
+	return slices.Replace(out, start, start+1, length[:n]...)
 }
 
 // mergeBlocks takes in any number of blocks. After an error it is not known

@@ -78,7 +78,7 @@ type outcome struct {
 // evaluate folds the batch and evaluates the rules. A panic is one of input.
 func (w *Worker) evaluate(b *batch) (o outcome, err error) {
 	defer w.catch(&err, true)
-	o.delta = aggregation.Fold(w.into(b), b.columns, w.guard)
+	o.delta = w.folder.Fold(w.into(b), b.columns)
 	o.control = aggregation.Controls(w.into(b), b.columns)
 	o.alerts = w.alerts(b)
 	return o, w.cfg.Failpoints.Hit(failpoint.Folded)

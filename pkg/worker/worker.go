@@ -79,6 +79,7 @@ type Worker struct {
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
 	last     int64                // number of the last batch that is in the cascade, or was when there was one
 	guard    *aggregation.Guard
+	folder   *aggregation.Folder
 	others   otherLog
 	flushed  map[aggregation.Granularity]time.Time
 	reader   *reader
@@ -107,6 +108,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		wake:       make(chan struct{}, 1),
 	}
 	w.reader = newReader(catalog, w.unstorable)
+	w.folder = aggregation.NewFolder(w.guard)
 	if cfg.ShardID != "" {
 		w.setShard(cfg.ShardID)
 	}
