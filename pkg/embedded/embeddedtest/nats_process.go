@@ -86,7 +86,7 @@ func serveNATS(dir string) error {
 	defer n.Close()
 	fmt.Println(n.URL())
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		fmt.Println(ownCPU())
+		fmt.Println(OwnCPU())
 	}
 	return nil
 }

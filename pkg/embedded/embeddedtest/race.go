@@ -73,19 +73,19 @@ func (r Race) measure(b *testing.B, run func()) result {
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	client, server, began := ownCPU(), r.Server.CPU(b), time.Now()
+	client, server, began := OwnCPU(), r.Server.CPU(b), time.Now()
 	run()
 	took := time.Since(began)
 	if r.Settled != nil {
 		r.Settled()
 	}
-	client, server = ownCPU()-client, r.Server.CPU(b)-server
+	client, server = OwnCPU()-client, r.Server.CPU(b)-server
 	runtime.ReadMemStats(&after)
 	return result{took: took, client: client, server: server, allocs: after.Mallocs - before.Mallocs}
 }
 
-// ownCPU is what this process has used so far, of all cores together.
-func ownCPU() time.Duration {
+// OwnCPU is what this process has used so far, of all cores together.
+func OwnCPU() time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return 0 // only of an argument that is none
