@@ -44,7 +44,7 @@ const propertyChecks = "40"
 // Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
 func Main(m *testing.M) {
 	if dir := os.Getenv(natsDir); dir != "" {
-		if err := serveNATS(dir); err != nil {
+		if err := serveNATS(dir, os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "embeddedtest:", err)
 			os.Exit(1)
 		}

@@ -78,15 +78,15 @@ func (p *NATSProcess) line(t testing.TB) string {
 }
 
 // serveNATS is the other side of NATSProcess: it says its URL, and its CPU time for each line that comes.
-func serveNATS(dir string) error {
+func serveNATS(dir string, questions io.Reader, answers io.Writer) error {
 	n, err := embedded.StartNATS(embedded.NATSConfig{Dir: dir})
 	if err != nil {
 		return err
 	}
 	defer n.Close()
-	fmt.Println(n.URL())
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		fmt.Println(OwnCPU())
+	_, err = fmt.Fprintln(answers, n.URL())
+	for lines := bufio.NewScanner(questions); err == nil && lines.Scan(); {
+		_, err = fmt.Fprintln(answers, OwnCPU())
 	}
-	return nil
+	return err
 }
