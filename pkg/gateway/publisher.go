@@ -35,6 +35,7 @@ type Publisher struct {
 	end   context.CancelFunc
 	slots chan struct{} // one per message, from its first event to its acknowledgement
 	heart *heart        // numbers what Publish makes
+	free  sync.Pool     // of *[]byte: bodies of messages that are settled
 
 	mu      sync.Mutex          // let go with unlock where a message may have been cut
 	open    map[string]*message // per type, not yet cut
@@ -198,10 +199,18 @@ func (p *Publisher) roomFor(ctx context.Context, eventType string, size int) (*m
 			p.release() // somebody else opened it meanwhile
 			continue
 		}
-		m := &message{eventType: eventType, body: make([]byte, 0, max(p.size, size+1))}
+		m := &message{eventType: eventType, body: p.newBody(max(p.size, size+1))}
 		p.open[eventType] = m
 		return m, nil
 	}
+}
+
+// newBody returns an empty body, most often with room for size bytes.
+func (p *Publisher) newBody(size int) []byte {
+	if body, ok := p.free.Get().(*[]byte); ok {
+		return (*body)[:0]
+	}
+	return make([]byte, 0, size)
 }
 
 // acquire takes a slot for one message. It is called with p.mu held, and gives
@@ -308,6 +317,9 @@ func (p *Publisher) send(m *message) {
 func (p *Publisher) settle(m *message, duplicate bool, err error) {
 	if err == nil && p.cfg.OnAck != nil {
 		p.cfg.OnAck(m.eventType, m.events)
+	}
+	if cap(m.body) <= 2*p.cfg.BatchBytes {
+		p.free.Put(&m.body)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

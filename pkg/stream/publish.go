@@ -32,7 +32,8 @@ type Outgoing struct {
 // Lost connections, time-outs, a missing leader and a full stream are tried
 // again with the same MsgID, with growing pauses, until ctx ends,
 // Config.RetryFor is over or the Conn is closed. After ctx ended an attempt
-// under way is still waited for, at most Config.AckTimeout. Where done reports
+// under way is still waited for, at most Config.AckTimeout, save one that is
+// stuck in a write to the connection. Where done reports
 // an error the message may or may not be stored. Retries may change the order
 // of messages.
 func (c *Conn) PublishAsync(ctx context.Context, out Outgoing, done func(seq uint64, duplicate bool, err error)) error {

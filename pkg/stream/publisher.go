@@ -26,6 +26,8 @@ type publication struct {
 	since    time.Time
 	attempts int
 	due      time.Time // when the attempt under way is given up; guarded by publisher.mu
+
+	reading sync.Mutex // held while nats.go reads out: an attempt can end before that does
 }
 
 // publisher matches acknowledgements to publications.
@@ -106,7 +108,9 @@ func (p *publisher) send(pb *publication, now time.Time) {
 		return
 	}
 	f, _ := p.frames.Get().(*frame)
+	pb.reading.Lock()
 	err := p.nc.PublishMsg(f.fill(pb.out, p.inbox+strconv.FormatUint(number, 36)))
+	pb.reading.Unlock()
 	f.empty()
 	p.frames.Put(f)
 	if err != nil && p.take(number) != nil {
@@ -224,6 +228,8 @@ func (p *publisher) retry(pb *publication, err error) {
 }
 
 func (p *publisher) finish(pb *publication, seq uint64, duplicate bool, err error) {
+	pb.reading.Lock() // with done, Data is the caller's again
+	defer pb.reading.Unlock()
 	<-p.slots
 	if err != nil {
 		err = fmt.Errorf("publish to %s: %w", pb.out.Subject, err)
