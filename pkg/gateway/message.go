@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -26,16 +27,15 @@ const headerRoom = 1024
 type message struct {
 	eventType string
 	events    int
-	body      bytes.Buffer // one event a line
-	timer     *time.Timer  // cuts it when the linger is over; nil without
-	epoch     string       // and its numbers in it, once it is cut
+	body      []byte      // one event a line
+	timer     *time.Timer // cuts it when the linger is over; nil without
+	epoch     string      // and its numbers in it, once it is cut
 	first     uint64
 	last      uint64
 }
 
 func (m *message) append(event []byte) {
-	m.body.Write(event)
-	m.body.WriteByte('\n')
+	m.body = append(append(m.body, event...), '\n')
 	m.events++
 }
 
@@ -51,8 +51,10 @@ func (p *Publisher) check(eventType string, text []byte) ([]byte, error) {
 	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
 		return nil, errors.New("publish event: not a JSON object")
 	}
-	if limit := p.conn.MaxPayload() - headerRoom; len(text) > limit {
-		return nil, fmt.Errorf("publish event: %d bytes, at most %d fit into a message", len(text), limit)
+	if len(text) > p.cfg.BatchBytes { // else there is room for it
+		if limit := p.conn.MaxPayload() - headerRoom; len(text) > limit {
+			return nil, fmt.Errorf("publish event: %d bytes, at most %d fit into a message", len(text), limit)
+		}
 	}
 	if bytes.IndexByte(text, '\n') < 0 {
 		return text, nil
@@ -92,10 +94,12 @@ func (s *Stats) settle(m *message, duplicate bool, err error) {
 	}
 }
 
-// codec compresses bodies. Its name is the Content-Encoding, "" for none.
+// codec compresses bodies, each at once. Its name is the Content-Encoding, ""
+// for none. It may be used from several goroutines.
 type codec struct {
 	name string
 	zstd *zstd.Encoder
+	gzip *sync.Pool // of *gzip.Writer: a new one costs more than a body
 }
 
 func newCodec(compression string) (codec, error) {
@@ -103,7 +107,7 @@ func newCodec(compression string) (codec, error) {
 	case "", "none":
 		return codec{}, nil
 	case "gzip":
-		return codec{name: "gzip"}, nil
+		return codec{name: "gzip", gzip: &sync.Pool{New: func() any { return gzip.NewWriter(nil) }}}, nil
 	case "zstd":
 		encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 		if err != nil {
@@ -118,12 +122,15 @@ func (c codec) encode(body []byte) []byte {
 	switch c.name {
 	case "gzip":
 		var out bytes.Buffer
-		w := gzip.NewWriter(&out)
+		out.Grow(len(body) / 8)
+		w, _ := c.gzip.Get().(*gzip.Writer)
+		w.Reset(&out)
 		_, _ = w.Write(body) // a bytes.Buffer takes everything
 		_ = w.Close()
+		c.gzip.Put(w)
 		return out.Bytes()
 	case "zstd":
-		return c.zstd.EncodeAll(body, nil)
+		return c.zstd.EncodeAll(body, make([]byte, 0, len(body)/8))
 	}
 	return body
 }

@@ -35,6 +35,7 @@ type Publisher struct {
 	end   context.CancelFunc
 	slots chan struct{} // one per message, from its first event to its acknowledgement
 	heart *heart        // numbers what Publish makes
+	free  sync.Pool     // of *[]byte: bodies of messages that are settled
 
 	mu      sync.Mutex          // let go with unlock where a message may have been cut
 	open    map[string]*message // per type, not yet cut
@@ -43,6 +44,7 @@ type Publisher struct {
 	closed  bool
 	idle    chan struct{} // closed when nothing is open or under way; nil while nobody waits
 	active  int           // messages open or under way
+	size    int           // of the last body: the next one is likely to be as large
 	stats   Stats
 	failure error // the first since the last Flush
 }
@@ -105,8 +107,11 @@ func (p *Publisher) Publish(ctx context.Context, eventType string, event []byte)
 	}
 	m.append(event)
 	p.stats.Accepted++
-	if m.events >= p.cfg.BatchEvents || m.body.Len() >= p.cfg.BatchBytes {
+	switch {
+	case m.events >= p.cfg.BatchEvents || len(m.body) >= p.cfg.BatchBytes:
 		p.cut(m)
+	case m.timer == nil && p.cfg.Linger > 0:
+		m.timer = time.AfterFunc(p.cfg.Linger, func() { p.lingered(m) })
 	}
 	return nil
 }
@@ -132,7 +137,11 @@ func (p *Publisher) PublishMessage(ctx context.Context, eventType string, events
 	if first == 0 || first > stream.MaxNumber || last > stream.MaxNumber {
 		return fmt.Errorf("publish message: event numbers %d to %d are not within 1 to %d", first, last, uint64(stream.MaxNumber))
 	}
-	m := &message{eventType: eventType, epoch: p.cfg.Epoch, first: first, last: last}
+	size := len(events)
+	for _, event := range events {
+		size += len(event)
+	}
+	m := &message{eventType: eventType, epoch: p.cfg.Epoch, first: first, last: last, body: make([]byte, 0, size)}
 	for i, event := range events {
 		event, err := p.check(eventType, event)
 		if err != nil {
@@ -140,8 +149,8 @@ func (p *Publisher) PublishMessage(ctx context.Context, eventType string, events
 		}
 		m.append(event)
 	}
-	if limit := p.conn.MaxPayload() - headerRoom; p.codec.name == "" && m.body.Len() > limit {
-		return fmt.Errorf("publish message: %d bytes in %d events, at most %d fit into a message", m.body.Len(), m.events, limit)
+	if limit := p.conn.MaxPayload() - headerRoom; p.codec.name == "" && len(m.body) > limit {
+		return fmt.Errorf("publish message: %d bytes in %d events, at most %d fit into a message", len(m.body), m.events, limit)
 	}
 	p.mu.Lock()
 	defer p.unlock()
@@ -175,7 +184,7 @@ func (p *Publisher) roomFor(ctx context.Context, eventType string, size int) (*m
 			return nil, ErrClosed
 		}
 		if m := p.open[eventType]; m != nil {
-			if m.body.Len()+size+1 <= p.cfg.BatchBytes {
+			if len(m.body)+size+1 <= p.cfg.BatchBytes {
 				return m, nil
 			}
 			p.cut(m)
@@ -190,13 +199,18 @@ func (p *Publisher) roomFor(ctx context.Context, eventType string, size int) (*m
 			p.release() // somebody else opened it meanwhile
 			continue
 		}
-		m := &message{eventType: eventType}
+		m := &message{eventType: eventType, body: p.newBody(max(p.size, size+1))}
 		p.open[eventType] = m
-		if p.cfg.Linger > 0 {
-			m.timer = time.AfterFunc(p.cfg.Linger, func() { p.lingered(m) })
-		}
 		return m, nil
 	}
+}
+
+// newBody returns an empty body, most often with room for size bytes.
+func (p *Publisher) newBody(size int) []byte {
+	if body, ok := p.free.Get().(*[]byte); ok {
+		return (*body)[:0]
+	}
+	return make([]byte, 0, size)
 }
 
 // acquire takes a slot for one message. It is called with p.mu held, and gives
@@ -260,6 +274,7 @@ func (p *Publisher) cut(m *message) {
 	}
 	m.epoch, m.first = p.heart.take()
 	m.last = m.first
+	p.size = len(m.body)
 	p.cuts = append(p.cuts, m)
 }
 
@@ -291,7 +306,7 @@ func (p *Publisher) send(m *message) {
 		MsgID:           id.String(),
 		ContentType:     contentType,
 		ContentEncoding: p.codec.name,
-		Data:            p.codec.encode(m.body.Bytes()),
+		Data:            p.codec.encode(m.body),
 	}, func(_ uint64, duplicate bool, err error) { p.settle(m, duplicate, err) })
 	if err != nil {
 		p.settle(m, false, err)
@@ -302,6 +317,9 @@ func (p *Publisher) send(m *message) {
 func (p *Publisher) settle(m *message, duplicate bool, err error) {
 	if err == nil && p.cfg.OnAck != nil {
 		p.cfg.OnAck(m.eventType, m.events)
+	}
+	if cap(m.body) <= 2*p.cfg.BatchBytes {
+		p.free.Put(&m.body)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

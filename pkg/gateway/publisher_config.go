@@ -23,7 +23,7 @@ type PublisherConfig struct {
 	BatchEvents int           // events in a message, at most; default 100
 	BatchBytes  int           // bytes in a message before compression, at most, save a single larger event; default 256 KiB
 	Linger      time.Duration // how long an event waits for others; default 20 ms; negative: until the message is full
-	Compression string        // "none" (default), "gzip" or "zstd"
+	Compression string        // "none" (default), "gzip" or "zstd"; pays where bytes are short, see docs/performance.md
 
 	// MaxInFlight is how many messages may be open or under way; Publish waits
 	// while it would take one more. Default 256.

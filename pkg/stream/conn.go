@@ -108,19 +108,14 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", redact(cfg.URL), err)
 	}
 	c.nc = nc
-	c.pub = newPublisher(nc, cfg)
-	c.js, err = jetstream.New(nc,
-		jetstream.WithDefaultTimeout(apiTimeout),
-		jetstream.WithPublishAsyncMaxPending(cfg.MaxInFlight),
-		jetstream.WithPublishAsyncTimeout(cfg.AckTimeout),
-		jetstream.WithPublishAsyncAckHandler(c.pub.acknowledged),
-		jetstream.WithPublishAsyncErrHandler(c.pub.failed),
-	)
+	c.js, err = jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
+	if err == nil {
+		c.pub, err = newPublisher(nc, cfg)
+	}
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("open JetStream at %s: %w", redact(cfg.URL), err)
 	}
-	c.pub.js = c.js
 	return c, nil
 }
 

@@ -59,10 +59,12 @@ type Consumer struct {
 
 	mu       sync.Mutex
 	pull     pull
-	ahead    []Message // taken from arrived, and too much for the last batch
-	fetches  uint64    // calls of Fetch
-	verified uint64    // reconnects of the connection when the incarnation was last seen to be right
-	failure  error     // why Fetch cannot go on
+	names    names
+	ahead    []*nats.Msg // taken from arrived, and too much for the last batch
+	last     int         // messages of the last batch: the next one is likely to be as large
+	fetches  uint64      // calls of Fetch
+	verified uint64      // reconnects of the connection when the incarnation was last seen to be right
+	failure  error       // why Fetch cannot go on
 }
 
 // Consumer opens the consumer fold on EVENTS. It creates nothing: what is
@@ -92,6 +94,7 @@ func (c *Conn) Consumer(ctx context.Context) (*Consumer, error) {
 	return &Consumer{
 		conn: c, stream: s, consumer: consumer,
 		incarnation: incarnation, verified: reconnects,
+		hands:    hands{nc: c.nc},
 		ackWait:  config.AckWait,
 		maxBatch: max(batch, 1),
 		maxBytes: config.MaxRequestMaxBytes,
@@ -139,12 +142,14 @@ func (c *Consumer) Fetch(ctx context.Context, limits Limits) ([]Message, error) 
 	if err != nil {
 		c.failure = err
 	}
-	if len(batch) > 0 {
+	if c.last = len(batch); c.last > 0 {
 		if err := c.verify(ctx); err != nil {
-			c.giveBack(batch)
+			for _, m := range batch {
+				c.giveBack(m.reply)
+			}
 			return nil, err
 		}
-		c.hands.out(c.conn.nc, batch)
+		c.hands.out(batch)
 		return batch, nil
 	}
 	if err == nil {
@@ -160,43 +165,44 @@ func (c *Consumer) collect(ctx context.Context, limits Limits) ([]Message, error
 	var over <-chan time.Time
 	bytes := 0
 	for len(batch) < limits.Messages && ctx.Err() == nil {
-		m, ok, err := c.next(ctx, over)
-		if !ok || err != nil {
+		raw, d, err := c.next(ctx, over)
+		if raw == nil || err != nil {
 			return batch, err
 		}
 		if len(batch) == 0 {
 			wait := time.NewTimer(limits.Wait)
 			defer wait.Stop()
 			over = wait.C
-			batch = make([]Message, 0, min(limits.Messages, 1+len(c.ahead)+len(c.arrived)))
-		} else if bytes+m.size() > limits.Bytes {
-			c.ahead = append([]Message{m}, c.ahead...)
+			batch = make([]Message, 0, min(limits.Messages, max(1+len(c.ahead)+len(c.arrived), c.last)))
+		} else if bytes+len(raw.Data) > limits.Bytes {
+			c.ahead = append([]*nats.Msg{raw}, c.ahead...)
 			return batch, nil
 		}
-		batch = append(batch, m)
-		bytes += m.size()
+		batch = append(batch, d.message(raw))
+		c.names.identify(&batch[len(batch)-1])
+		bytes += len(raw.Data)
 	}
 	return batch, nil
 }
 
-// next returns one message, or is not ok when ctx ends or the wait is over, or
-// returns a final error.
-func (c *Consumer) next(ctx context.Context, over <-chan time.Time) (m Message, ok bool, err error) {
+// next returns one message with what the server says about it, or none when ctx
+// ends or the wait is over, or a final error.
+func (c *Consumer) next(ctx context.Context, over <-chan time.Time) (raw *nats.Msg, d delivery, err error) {
 	if len(c.ahead) > 0 {
-		m, c.ahead = c.ahead[0], c.ahead[1:]
-		return m, true, nil
+		raw, c.ahead = c.ahead[0], c.ahead[1:]
+		d, _ = parseDelivery(raw.Reply)
+		return raw, d, nil
 	}
 	for {
-		var raw *nats.Msg
 		select {
 		case raw = <-c.arrived:
 		default:
 			if raw, err = c.wait(ctx, over); raw == nil {
-				return Message{}, false, err
+				return nil, delivery{}, err
 			}
 		}
-		if m, ok, err = c.take(raw); ok || err != nil {
-			return m, ok, err
+		if d, ok, err := c.take(raw); ok || err != nil {
+			return raw, d, err
 		}
 	}
 }
@@ -276,13 +282,15 @@ func (c *Consumer) Close() {
 func (c *Consumer) letGo() {
 	c.unsubscribe()
 	_ = c.conn.nc.FlushTimeout(closeTimeout) // all that the server had sent until it heard it is in arrived then
-	c.giveBack(c.ahead)
+	for _, raw := range c.ahead {
+		c.giveBack(raw.Reply)
+	}
 	c.ahead = nil
 	for {
 		select {
 		case raw := <-c.arrived:
-			if d, ok := parseDelivery(raw.Reply); ok {
-				c.giveBack([]Message{d.message(raw)})
+			if _, ok := parseDelivery(raw.Reply); ok {
+				c.giveBack(raw.Reply)
 			}
 		default:
 			return
@@ -290,10 +298,6 @@ func (c *Consumer) letGo() {
 	}
 }
 
-// giveBack returns messages for delivery at once. An error means that the
-// connection is gone; they are delivered again after AckWait then.
-func (c *Consumer) giveBack(messages []Message) {
-	for _, m := range messages {
-		_ = c.conn.nc.Publish(m.reply, []byte(ackNak))
-	}
-}
+// giveBack returns a message for delivery at once. An error means that the
+// connection is gone; it is delivered again after AckWait then.
+func (c *Consumer) giveBack(reply string) { _ = answer(c.conn.nc, reply, ackNak) }

@@ -74,5 +74,7 @@ func (c *Conn) storedMessage(ctx context.Context, request messageRequest) (Messa
 	m := answer.Message
 	// Headers that cannot be read are none, as in a message that is delivered.
 	header, _ := nats.DecodeHeadersMsg(m.Header)
-	return Message{Subject: m.Subject, Data: m.Data, Sequence: m.Sequence, Stored: m.Time.UTC(), header: header}, nil
+	message := Message{Subject: m.Subject, Data: m.Data, Sequence: m.Sequence, Stored: m.Time.UTC(), headers: headersOf(header)}
+	new(names).identify(&message)
+	return message, nil
 }

@@ -12,25 +12,33 @@ import (
 
 // hand is what a worker has in hand of one batch.
 type hand struct {
-	nc      *nats.Conn
+	of      *hands
 	open    atomic.Int64 // messages that are neither acknowledged nor given back
-	replies []string     // of all messages; only where they may have to be kept
+	replies []string     // of all messages; only where they may have to be kept; guarded by hands.mu, as what follows
 	since   time.Time
 	looks   int // of Keep
 }
 
-func (h *hand) settled() { h.open.Add(-1) }
+// settled takes one message out of the hand.
+func (h *hand) settled() {
+	if h.open.Add(-1) == 0 {
+		h.of.drop(h)
+	}
+}
 
 // hands are the batches that a worker has.
 type hands struct {
+	nc *nats.Conn
+
 	mu   sync.Mutex
 	kept bool // Keep is running
 	all  []*hand
+	free [][]string // replies, of batches that are done
 }
 
 // out hands out a batch.
-func (h *hands) out(nc *nats.Conn, batch []Message) {
-	this := &hand{nc: nc}
+func (h *hands) out(batch []Message) {
+	this := &hand{of: h}
 	this.open.Store(int64(len(batch)))
 	for i := range batch {
 		batch[i].hand = this
@@ -41,14 +49,30 @@ func (h *hands) out(nc *nats.Conn, batch []Message) {
 		return
 	}
 	this.since = time.Now()
-	this.replies = make([]string, len(batch))
+	if last := len(h.free) - 1; last >= 0 {
+		this.replies, h.free = h.free[last], h.free[:last]
+	}
+	this.replies = slices.Grow(this.replies, len(batch))
 	for i := range batch {
-		this.replies[i] = batch[i].reply
+		this.replies = append(this.replies, batch[i].reply)
 	}
 	h.all = append(h.all, this)
 }
 
+// drop forgets a batch that is done.
+func (h *hands) drop(done *hand) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = slices.DeleteFunc(h.all, func(batch *hand) bool { return batch == done })
+	if len(h.free) < keepFree && done.replies != nil {
+		clear(done.replies)
+		h.free = append(h.free, done.replies[:0])
+	}
+	done.replies = nil
+}
+
 const (
+	keepFree  = 4  // lists to be used again, as many as a worker has batches
 	keepParts = 6  // of AckWait, between two looks of Keep
 	keepMost  = 12 // times AckWait, after which a batch is taken for stuck, and others get it
 )
@@ -116,23 +140,15 @@ func (h *hands) forget() {
 func (h *hands) hold(stuck time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	open := h.all[:0]
-	for _, batch := range h.all {
-		if batch.open.Load() > 0 {
-			open = append(open, batch)
-		}
-	}
-	clear(h.all[len(open):])
-	h.all = open
-	if slices.ContainsFunc(open, func(batch *hand) bool { return batch.since.Before(stuck) }) {
+	if slices.ContainsFunc(h.all, func(batch *hand) bool { return batch.since.Before(stuck) }) {
 		return
 	}
-	for _, batch := range open {
+	for _, batch := range h.all {
 		if batch.looks++; batch.looks < 2 {
 			continue
 		}
 		for _, reply := range batch.replies { // the server passes over those that are acknowledged
-			_ = answer(batch.nc, reply, ackProgress) // an error: the connection is closed
+			_ = answer(h.nc, reply, ackProgress) // an error: the connection is closed
 		}
 	}
 }

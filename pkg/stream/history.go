@@ -22,6 +22,7 @@ type History struct {
 	conn        *Conn
 	stream      jetstream.Stream
 	incarnation string
+	names       names
 }
 
 // History opens EVENTS. It creates no stream: what is missing is
@@ -91,6 +92,7 @@ func (h *History) read(ctx context.Context, from uint64, limits Limits, types []
 	var messages []Message
 	err := h.scan(ctx, scan{from: from, subjects: subjects, messages: limits.Messages, bytes: limits.Bytes}, func(raw *nats.Msg, d delivery) {
 		messages = append(messages, d.message(raw))
+		h.names.identify(&messages[len(messages)-1])
 	})
 	return messages, err
 }

@@ -43,21 +43,26 @@ func ParseIdentity(msgID string) (Identity, bool) {
 	if !ok || !ValidEpoch(epoch) {
 		return Identity{}, false
 	}
-	from, to, isRange := strings.Cut(numbers, "-")
-	first, ok := parseNumber(from)
+	first, last, ok := parseNumbers(numbers)
 	if !ok {
 		return Identity{}, false
 	}
-	last := first
-	if isRange {
-		if last, ok = parseNumber(to); !ok {
-			return Identity{}, false
-		}
-	}
-	if last < first || last-first >= MaxRange {
-		return Identity{}, false
-	}
 	return Identity{Source: source, Epoch: epoch, First: first, Last: last}, true
+}
+
+// parseNumbers reads the last part of an identity.
+func parseNumbers(numbers string) (first, last uint64, ok bool) {
+	from, to, isRange := strings.Cut(numbers, "-")
+	if first, ok = parseNumber(from); !ok {
+		return 0, 0, false
+	}
+	if !isRange {
+		return first, first, true
+	}
+	if last, ok = parseNumber(to); !ok || last < first || last-first >= MaxRange {
+		return 0, 0, false
+	}
+	return first, last, true
 }
 
 // IdentityOf is [Message.Identity] of the message with this subject and
@@ -109,8 +114,18 @@ func ValidEpoch(s string) bool {
 	return true
 }
 
+// parseNumber reads a number of an identity, which has one spelling.
 func parseNumber(s string) (uint64, bool) {
-	if s == "" || len(s) > 19 || s[0] < '1' {
+	if s == "" || s[0] < '1' {
+		return 0, false
+	}
+	n, ok := parseDigits(s)
+	return n, ok && n <= MaxNumber
+}
+
+// parseDigits reads 1 to 19 decimal digits.
+func parseDigits(s string) (uint64, bool) {
+	if s == "" || len(s) > 19 {
 		return 0, false
 	}
 	var n uint64
@@ -120,5 +135,5 @@ func parseNumber(s string) (uint64, bool) {
 		}
 		n = n*10 + uint64(s[i]-'0') // 19 digits fit into 64 bits
 	}
-	return n, n <= MaxNumber
+	return n, true
 }

@@ -199,3 +199,27 @@ func TestFetch_TakesMessagesLargerThanItsByteLimitAmongSmallOnes(t *testing.T) {
 		}
 	}
 }
+
+func TestKeep_ForgetsABatchWithItsLastMessage(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t, Provision{AckWait: time.Hour})
+	publish(t, conn, 1, 9)
+	consumer := openConsumer(t, conn)
+	consumer.hands.keep(true)
+	batch := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
+	other := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
+	ackAll(t, batch[:2])
+	if len(consumer.hands.all) != 2 {
+		t.Errorf("%d batches are kept, want 2", len(consumer.hands.all))
+	}
+	if err := batch[2].Nak(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if all := consumer.hands.all; len(all) != 1 || all[0] != other[0].hand || len(consumer.hands.free) != 1 {
+		t.Errorf("%d batches are kept, want the other one; %d lists to use again", len(all), len(consumer.hands.free))
+	}
+	third := fetch(t, consumer, Limits{Messages: 3, Wait: 5 * time.Second})
+	if got := third[0].hand.replies; len(got) != 3 || got[0] != third[0].reply || got[2] != third[2].reply || len(consumer.hands.free) != 0 {
+		t.Errorf("the third batch is kept as %q", got)
+	}
+}

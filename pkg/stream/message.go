@@ -28,9 +28,12 @@ type Message struct {
 	Stored     time.Time // by the clock of the server that stored it, UTC
 	Deliveries uint64    // a hint only: 1 does not prove that this is the first delivery
 
-	header nats.Header // what the publisher wrote: prove nothing by it
-	reply  string      // where it is acknowledged
-	hand   *hand       // nil: not delivered to anybody
+	headers headers // what the publisher wrote: prove nothing by it
+	sender  *sender // nil: foreign
+	first   uint64  // of the identity, if it is not
+	last    uint64
+	reply   string // where it is acknowledged
+	hand    *hand  // nil: not delivered to anybody
 }
 
 // delivery is what the server says about a message that it delivers, in the
@@ -53,10 +56,10 @@ const ackPrefix = "$JS.ACK."
 //
 // Whatever is not of these forms was not delivered from a stream.
 func parseDelivery(reply string) (d delivery, ok bool) {
-	rest, ok := strings.CutPrefix(reply, ackPrefix)
-	if !ok {
+	if !strings.HasPrefix(reply, ackPrefix) {
 		return delivery{}, false
 	}
+	rest := reply[len(ackPrefix):]
 	names := 0
 	switch dots := strings.Count(rest, "."); {
 	case dots == 6:
@@ -67,17 +70,18 @@ func parseDelivery(reply string) (d delivery, ok bool) {
 		return delivery{}, false
 	}
 	for range names {
-		_, rest, _ = strings.Cut(rest, ".")
+		rest = rest[strings.IndexByte(rest, '.')+1:]
 	}
 	var numbers [5]uint64
 	for i := range numbers {
-		var token string
-		token, rest, _ = strings.Cut(rest, ".")
-		n, err := strconv.ParseUint(token, 10, 64)
-		if err != nil {
+		end := 0
+		for end < len(rest) && rest[end] != '.' {
+			end++
+		}
+		if numbers[i], ok = parseDigits(rest[:end]); !ok {
 			return delivery{}, false
 		}
-		numbers[i] = n
+		rest = rest[min(end+1, len(rest)):]
 	}
 	return delivery{
 		deliveries: numbers[0],
@@ -88,7 +92,7 @@ func parseDelivery(reply string) (d delivery, ok bool) {
 	}, true
 }
 
-// message returns what the server delivered.
+// message returns what the server delivered, not yet identified.
 func (d delivery) message(raw *nats.Msg) Message {
 	return Message{
 		Subject:    raw.Subject,
@@ -96,39 +100,58 @@ func (d delivery) message(raw *nats.Msg) Message {
 		Sequence:   d.sequence,
 		Stored:     d.stored,
 		Deliveries: d.deliveries,
-		header:     raw.Header,
+		headers:    headersOf(raw.Header),
 		reply:      raw.Reply,
 	}
 }
 
-// MsgID is the header Nats-Msg-Id, or "" where the publisher set none.
-func (m Message) MsgID() string { return m.header.Get(headerMsgID) }
+// headers are those of a message that mean something to Weir; "" where the
+// publisher set none.
+type headers struct {
+	msgID, contentType, contentEncoding string
+}
 
-// ContentType is the header Content-Type, or "".
-func (m Message) ContentType() string { return m.find(headerContentType) }
-
-// ContentEncoding is the header Content-Encoding, or "".
-func (m Message) ContentEncoding() string { return m.find(headerContentEncoding) }
-
-// find finds a header whatever its case: NATS compares names as they are
-// written, but foreign publishers write HTTP names in HTTP's ways.
-func (m Message) find(name string) string {
-	if value := m.header.Get(name); value != "" {
-		return value
+// headersOf keeps three strings, and not the map that nats.go makes for every
+// message whether one wants it or not.
+//
+// Content-Type and Content-Encoding are found whatever their case: NATS compares
+// names as they are written, but foreign publishers write HTTP names in HTTP's ways.
+func headersOf(all nats.Header) headers {
+	h := headers{msgID: all.Get(headerMsgID), contentType: all.Get(headerContentType), contentEncoding: all.Get(headerContentEncoding)}
+	if h.msgID != "" && h.contentType != "" && (len(all) == 2 || h.contentEncoding != "") {
+		return h // nothing else is there, or wanted
 	}
-	for key, values := range m.header {
-		if len(values) > 0 && strings.EqualFold(key, name) {
-			return values[0]
+	for name, values := range all {
+		switch {
+		case len(values) == 0:
+		case h.contentType == "" && strings.EqualFold(name, headerContentType):
+			h.contentType = values[0]
+		case h.contentEncoding == "" && strings.EqualFold(name, headerContentEncoding):
+			h.contentEncoding = values[0]
 		}
 	}
-	return ""
+	return h
 }
+
+// MsgID is the header Nats-Msg-Id, or "" where the publisher set none.
+func (m Message) MsgID() string { return m.headers.msgID }
+
+// ContentType is the header Content-Type, or "".
+func (m Message) ContentType() string { return m.headers.contentType }
+
+// ContentEncoding is the header Content-Encoding, or "".
+func (m Message) ContentEncoding() string { return m.headers.contentEncoding }
 
 // Identity is the publisher's own identity of the message. It is not ok, and
 // the message is foreign, when Nats-Msg-Id is missing, is no identity, or names
 // a source other than the subject's: a gateway's credential binds the subject,
 // so nobody can speak in another source's name.
-func (m Message) Identity() (Identity, bool) { return IdentityOf(m.Subject, m.MsgID()) }
+func (m Message) Identity() (Identity, bool) {
+	if m.sender == nil {
+		return Identity{}, false
+	}
+	return Identity{Source: m.sender.source, Epoch: m.sender.epoch, First: m.first, Last: m.last}, true
+}
 
 // Ack says that the message need not be delivered again. Call it only after
 // what it caused is committed. It does not wait for the server: an ack can be
@@ -138,7 +161,7 @@ func (m Message) Ack() error {
 		return nil
 	}
 	m.hand.settled()
-	return answer(m.hand.nc, m.reply, ackAck)
+	return m.hand.of.nc.Publish(m.reply, nil)
 }
 
 // Nak gives the message back, to be delivered again after delay (0: at once),
@@ -150,9 +173,9 @@ func (m Message) Nak(delay time.Duration) error {
 	}
 	m.hand.settled()
 	if delay <= 0 {
-		return answer(m.hand.nc, m.reply, ackNak)
+		return answer(m.hand.of.nc, m.reply, ackNak)
 	}
-	return answer(m.hand.nc, m.reply, ackNak+` {"delay": `+strconv.FormatInt(int64(delay), 10)+`}`)
+	return answer(m.hand.of.nc, m.reply, ackNak+` {"delay": `+strconv.FormatInt(int64(delay), 10)+`}`)
 }
 
 // InProgress restarts the consumer's AckWait for this message.
@@ -160,17 +183,14 @@ func (m Message) InProgress() error {
 	if m.hand == nil {
 		return nil
 	}
-	return answer(m.hand.nc, m.reply, ackProgress)
+	return answer(m.hand.of.nc, m.reply, ackProgress)
 }
 
-// What a consumer can be told about a message.
+// What a consumer can be told about a message. Nothing at all means that it is
+// acknowledged: the same as "+ACK", and the server need not copy it.
 const (
-	ackAck      = "+ACK"
 	ackNak      = "-NAK"
 	ackProgress = "+WPI"
 )
 
 func answer(nc *nats.Conn, reply, text string) error { return nc.Publish(reply, []byte(text)) }
-
-// size is what the message counts against Limits.Bytes.
-func (m Message) size() int { return len(m.Data) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,20 +20,6 @@ type Outgoing struct {
 	Data            []byte // must not change until the message is done
 }
 
-func (o Outgoing) message() *nats.Msg {
-	header := make(nats.Header, 3)
-	for _, h := range [...]struct{ name, value string }{
-		{jetstream.MsgIDHeader, o.MsgID},
-		{headerContentType, o.ContentType},
-		{headerContentEncoding, o.ContentEncoding},
-	} {
-		if h.value != "" {
-			header[h.name] = []string{h.value}
-		}
-	}
-	return &nats.Msg{Subject: o.Subject, Header: header, Data: o.Data}
-}
-
 // PublishAsync hands a message to NATS and returns. It waits only while
 // Config.MaxInFlight messages are under way, and then no longer than ctx; an
 // error means that the message was not accepted and done is never called.
@@ -47,21 +32,19 @@ func (o Outgoing) message() *nats.Msg {
 // Lost connections, time-outs, a missing leader and a full stream are tried
 // again with the same MsgID, with growing pauses, until ctx ends,
 // Config.RetryFor is over or the Conn is closed. After ctx ended an attempt
-// under way is still waited for, at most Config.AckTimeout. Where done reports
+// under way is still waited for, at most Config.AckTimeout, save one that is
+// stuck in a write to the connection. Where done reports
 // an error the message may or may not be stored. Retries may change the order
 // of messages.
 func (c *Conn) PublishAsync(ctx context.Context, out Outgoing, done func(seq uint64, duplicate bool, err error)) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("publish to %s: %w", out.Subject, err)
 	}
-	select {
-	case c.pub.slots <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("publish to %s: wait for room: %w", out.Subject, ctx.Err())
-	case <-c.pub.stopped:
-		return fmt.Errorf("publish to %s: %w", out.Subject, ErrClosed)
+	if err := c.pub.acquire(ctx); err != nil {
+		return fmt.Errorf("publish to %s: %w", out.Subject, err)
 	}
-	c.pub.send(&publication{ctx: ctx, out: out, done: done, since: time.Now()})
+	now := time.Now()
+	c.pub.send(&publication{ctx: ctx, out: out, done: done, since: now}, now)
 	return nil
 }
 
@@ -86,142 +69,6 @@ func (c *Conn) Publish(ctx context.Context, out Outgoing) (seq uint64, duplicate
 		return r.seq, r.duplicate, r.err
 	case <-ctx.Done():
 		return 0, false, fmt.Errorf("publish to %s: %w", out.Subject, ctx.Err())
-	}
-}
-
-const (
-	publishWait    = 50 * time.Millisecond
-	publishWaitMax = 3 * time.Second
-)
-
-// publication is one message on its way, over all its attempts.
-type publication struct {
-	ctx      context.Context // of the caller of PublishAsync: the life of the message, not of a call
-	out      Outgoing
-	done     func(uint64, bool, error)
-	since    time.Time
-	attempts int
-}
-
-// publisher matches acknowledgements to publications.
-//
-// nats.go reports the end of an attempt by callback, with the *nats.Msg it was
-// given; every attempt has its own, so it is the key. Some callbacks come while
-// nats.go holds its lock, and some attempts end without any (a closed
-// connection): therefore whoever takes the entry out of the map owns what
-// follows, and errors are never handled on the callback's goroutine.
-type publisher struct {
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	retryFor time.Duration
-	slots    chan struct{} // one per publication under way
-	stopped  chan struct{} // closed by stop: no retries, nothing new
-
-	mu        sync.Mutex
-	underway  map[*nats.Msg]*publication
-	abandoned bool
-}
-
-func newPublisher(nc *nats.Conn, cfg Config) *publisher {
-	return &publisher{
-		nc:       nc,
-		retryFor: cfg.RetryFor,
-		slots:    make(chan struct{}, cfg.MaxInFlight),
-		stopped:  make(chan struct{}),
-		underway: make(map[*nats.Msg]*publication),
-	}
-}
-
-// send makes one attempt.
-func (p *publisher) send(pb *publication) {
-	if !p.nc.IsConnected() {
-		// nats.go would buffer the message, once per attempt, and send all copies later.
-		go p.retry(pb, nats.ErrDisconnected)
-		return
-	}
-	pb.attempts++
-	msg := pb.out.message()
-	p.mu.Lock()
-	if p.abandoned {
-		p.mu.Unlock()
-		go p.finish(pb, 0, false, ErrClosed)
-		return
-	}
-	p.underway[msg] = pb
-	p.mu.Unlock()
-	if _, err := p.js.PublishMsgAsync(msg); err != nil && p.take(msg) != nil {
-		go p.retry(pb, err)
-	}
-}
-
-// take removes an attempt; nil means that somebody else has ended it.
-func (p *publisher) take(msg *nats.Msg) *publication {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	pb := p.underway[msg]
-	delete(p.underway, msg)
-	return pb
-}
-
-// acknowledged is nats.go's callback for a stored message.
-func (p *publisher) acknowledged(_ jetstream.JetStream, msg *nats.Msg, ack *jetstream.PubAck) {
-	if pb := p.take(msg); pb != nil {
-		p.finish(pb, ack.Sequence, ack.Duplicate, nil)
-	}
-}
-
-// failed is nats.go's callback for an attempt without success. It may be
-// called while nats.go holds the lock that publishing needs.
-func (p *publisher) failed(_ jetstream.JetStream, msg *nats.Msg, err error) {
-	if pb := p.take(msg); pb != nil {
-		go p.retry(pb, err)
-	}
-}
-
-// retry decides what follows a failed attempt, and waits before the next. It
-// runs on a goroutine of its own.
-func (p *publisher) retry(pb *publication, err error) {
-	if !transient(err) {
-		p.finish(pb, 0, false, err)
-		return
-	}
-	if p.retryFor > 0 && time.Since(pb.since) > p.retryFor {
-		p.finish(pb, 0, false, fmt.Errorf("gave up after %s: %w", p.retryFor, err))
-		return
-	}
-	pause := time.NewTimer(backoff(pb.attempts, publishWait, publishWaitMax))
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-		p.send(pb)
-	case <-pb.ctx.Done():
-		p.finish(pb, 0, false, fmt.Errorf("%w (last attempt: %w)", pb.ctx.Err(), err))
-	case <-p.stopped:
-		p.finish(pb, 0, false, fmt.Errorf("%w (last attempt: %w)", ErrClosed, err))
-	}
-}
-
-func (p *publisher) finish(pb *publication, seq uint64, duplicate bool, err error) {
-	<-p.slots
-	if err != nil {
-		err = fmt.Errorf("publish to %s: %w", pb.out.Subject, err)
-	}
-	pb.done(seq, duplicate, err)
-}
-
-// stop ends retries and refuses new messages; attempts under way go on.
-func (p *publisher) stop() { close(p.stopped) }
-
-// abandon fails what is still under way; called after the connection closed,
-// when nats.go will report nothing any more.
-func (p *publisher) abandon() {
-	p.mu.Lock()
-	p.abandoned = true
-	left := p.underway
-	p.underway = make(map[*nats.Msg]*publication)
-	p.mu.Unlock()
-	for _, pb := range left {
-		p.finish(pb, 0, false, ErrClosed)
 	}
 }
 

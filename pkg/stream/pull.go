@@ -180,17 +180,17 @@ func pullError(err error) error {
 	return fmt.Errorf("pull from consumer %s: %w", FoldConsumer, err)
 }
 
-// take returns the message that arrived, or is not ok if it is a notice, or
-// returns a final error.
-func (c *Consumer) take(raw *nats.Msg) (m Message, ok bool, err error) {
+// take returns what the server says about the message that arrived, or is not
+// ok if it is a notice, or returns a final error.
+func (c *Consumer) take(raw *nats.Msg) (d delivery, ok bool, err error) {
 	p := &c.pull
 	p.heard = time.Time{}
-	d, ok := parseDelivery(raw.Reply)
+	d, ok = parseDelivery(raw.Reply)
 	if !ok {
 		if raw.Sub == p.sub {
 			err = c.heed(noticeOf(raw))
 		}
-		return Message{}, false, err
+		return delivery{}, false, err
 	}
 	if raw.Sub == p.sub { // else of a request that was given up
 		p.any = true
@@ -202,7 +202,7 @@ func (c *Consumer) take(raw *nats.Msg) (m Message, ok bool, err error) {
 			c.failure = err // for the next Fetch; this message is good
 		}
 	}
-	return d.message(raw), true, nil
+	return d, true, nil
 }
 
 // heed does what a notice asks for. An error is final.

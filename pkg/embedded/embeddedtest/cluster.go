@@ -43,6 +43,13 @@ const propertyChecks = "40"
 
 // Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
 func Main(m *testing.M) {
+	if dir := os.Getenv(natsDir); dir != "" {
+		if err := serveNATS(dir, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "embeddedtest:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	_ = flag.Set("rapid.checks", propertyChecks) // an error: the package has no properties
 	code := m.Run()
 	if err := shared.stop(); err != nil {
