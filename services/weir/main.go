@@ -26,6 +26,7 @@ import (
 	"weir/services/audit"
 	"weir/services/auditor"
 	"weir/services/chaos"
+	"weir/services/bench"
 	"weir/services/check"
 	"weir/services/config"
 	"weir/services/deadletters"
@@ -69,6 +70,7 @@ func commands() []*cobra.Command {
 		sources.Command(),
 		purge.Command(),
 		check.Command(),
+		bench.Command(),
 		chaos.Command(),
 		durability.Command(),
 		config.Command(),
