@@ -25,7 +25,8 @@ const (
 	// patience is how long nothing may be acknowledged before a measurement is given up.
 	patience     = time.Minute
 	natsTimeout  = 10 * time.Second
-	pollEvery    = 5 * time.Millisecond
+	pollEvery    = 10 * time.Millisecond
+	releaseAhead = 500 * time.Millisecond
 	eventsStream = "EVENTS"
 	bareConsumer = "bare"
 )
@@ -189,13 +190,14 @@ func (b *bed) ready(ctx context.Context, name string, processes []*process) erro
 	return b.poll(ctx, name, processes, startTimeout, func(info *jetstream.ConsumerInfo) bool { return info.NumWaiting >= len(processes) })
 }
 
-// release lets the consumer deliver.
-func (b *bed) release(ctx context.Context, name string) error {
-	_, err := b.js.ResumeConsumer(ctx, eventsStream, name)
-	if err != nil {
-		return fmt.Errorf("release consumer %s: %w", name, err)
+// release lets the consumer deliver from a moment on, which is far enough ahead to look at everything before. The server
+// wakes a consumer at that moment; one whose pause is only cancelled it may leave asleep for many seconds.
+func (b *bed) release(ctx context.Context, name string) (at time.Time, err error) {
+	at = time.Now().Add(releaseAhead)
+	if _, err := b.js.PauseConsumer(ctx, eventsStream, name, at); err != nil {
+		return at, fmt.Errorf("release consumer %s: %w", name, err)
 	}
-	return nil
+	return at, nil
 }
 
 // drained waits until all that the stream had when it was asked is acknowledged.

@@ -126,11 +126,18 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 
 // timed lets processes that wait for messages have them, and looks what is used when they begin and when they are through.
 func (b *bed) timed(ctx context.Context, consumer string, processes []*process) (before, after usage, err error) {
+	at, err := b.release(ctx, consumer)
+	if err != nil {
+		return before, after, err
+	}
 	if before, err = b.look(ctx, processes, nil); err != nil {
 		return before, after, err
 	}
-	if err = b.release(ctx, consumer); err != nil {
-		return before, after, err
+	before.at = at
+	select {
+	case <-ctx.Done():
+		return before, after, ctx.Err()
+	case <-time.After(time.Until(at)):
 	}
 	if err = b.drained(ctx, consumer, processes); err != nil {
 		return before, after, fmt.Errorf("wait until everything is acknowledged: %w", err)
