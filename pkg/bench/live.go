@@ -86,16 +86,11 @@ func (b *bed) live(ctx context.Context, rate float64, memory *Memory) (*live, er
 
 // liveLoad publishes, and asks until it has seen every probe.
 func (b *bed) liveLoad(ctx context.Context, database string, rate float64) (*live, error) {
-	db, err := store.Open(ctx, store.Config{URL: b.postgres.url(database), Name: "weir bench"})
+	db, catalog, err := b.open(ctx, database)
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
-	bound, earlier, missing, err := db.Bind(ctx, b.catalog.Aggregations)
-	if err != nil || missing != "" {
-		return nil, fmt.Errorf("find the tables: %s %w", missing, err)
-	}
-	catalog := b.catalog.Bound(bound, earlier)
 	p := &probes{db: db, question: func(from, until time.Time) (*query.Question, error) {
 		return query.Parse(catalog, "ApiFaultyInvocationAgg", url.Values{
 			"within": {fmt.Sprintf("%d,%d", from.UnixMilli(), until.UnixMilli())}, "per": {aggregation.Seconds.String()},
