@@ -42,7 +42,6 @@ type bed struct {
 	generate *generator
 	start    time.Time // event time of the first event
 	made     int       // events, ever
-	rows     int64     // in the template
 
 	server *process
 	url    string
@@ -251,7 +250,7 @@ func (b *bed) poll(ctx context.Context, name string, processes []*process, limit
 func pause(since time.Duration, info *jetstream.ConsumerInfo) time.Duration {
 	done := float64(info.AckFloor.Stream)
 	if done == 0 {
-		return pollLeast
+		return min(max(since/10, pollLeast), pollMost)
 	}
 	left := float64(info.NumPending) + float64(info.NumAckPending)
 	return min(max(time.Duration(float64(since)*left/done/4), pollLeast), pollMost)

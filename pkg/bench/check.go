@@ -135,6 +135,15 @@ func (c *comparison) run(ctx context.Context, b *bed, db *store.DB, database str
 	} else {
 		err = c.ask(ctx, db, catalog, def.Name, level)
 	}
+	if err != nil {
+		return err
+	}
+	c.lacks()
+	return nil
+}
+
+// lacks adds what no row had to the problems.
+func (c *comparison) lacks() {
 	missing := -c.found
 	for _, n := range c.want {
 		if c.some(n) {
@@ -144,7 +153,6 @@ func (c *comparison) run(ctx context.Context, b *bed, db *store.DB, database str
 	if missing > 0 {
 		c.problems = append(c.problems, fmt.Sprintf("%s lacks %d buckets of API versions", c.name, missing))
 	}
-	return err
 }
 
 // ask asks the question that a user would ask.

@@ -87,7 +87,7 @@ func (c Config) Problems() (all []string) {
 	between("--history", c.History, 0, mostEvents)
 	refuse(c.EventSize > 0 && c.Batch > 1 && c.Batch*c.EventSize > mostBytes,
 		"--batch %d times --event-size %d is more than %d bytes, the most of a message", c.Batch, c.EventSize, mostBytes)
-	refuse(c.Batch > c.Events, "--batch %d is more than --events %d: there would be no full message", c.Batch, c.Events)
+	refuse(c.Events > 0 && c.Batch > c.Events, "--batch %d is more than --events %d: there would be no full message", c.Batch, c.Events)
 	refuse(!(c.Cardinality >= 0.01 && c.Cardinality <= 100), "--cardinality must be from 0.01 to 100 times the usual number of keys, it is %g", c.Cardinality)
 	refuse(!(c.Skew >= 0 && c.Skew <= 5), "--skew must be from 0, which is even, to 5, it is %g", c.Skew)
 	refuse(math.IsNaN(c.Late) || c.Late > 1, "--late must be from 0 to 1, the share of late events, it is %g", c.Late)

@@ -22,12 +22,14 @@ type folded struct {
 	checked  int      // aggregations times levels
 }
 
-// rest is what is left for the coarser levels when everything is folded, and is done when the workers end.
+// rest is what is left for the coarser levels when everything is folded, and is done when the workers end, as far as they
+// have the time then.
 type rest struct {
-	seconds float64
-	cpu     *CPU
-	wal     float64
-	rows    float64
+	complete bool
+	seconds  float64
+	cpu      *CPU
+	wal      float64
+	rows     float64
 }
 
 // workers starts them on a database.
@@ -75,6 +77,9 @@ func (b *bed) fold(ctx context.Context, events int, memory *Memory) (*folded, er
 	if err != nil {
 		return nil, err
 	}
+	if f.rest.complete, err = b.complete(ctx, database); err != nil {
+		return nil, err
+	}
 	if f.problems, f.checked, err = b.check(ctx, database); err != nil {
 		return nil, err
 	}
@@ -115,7 +120,7 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 	if err != nil {
 		return nil, err
 	}
-	if err := f.complete(ctx, b, workers, events); err != nil {
+	if err := f.end(ctx, b, workers, events); err != nil {
 		return nil, err
 	}
 	rowsEnd, err := b.countRows(ctx, db)
@@ -146,8 +151,8 @@ func (b *bed) timed(ctx context.Context, consumer string, processes []*process) 
 	return before, after, err
 }
 
-// complete lets the workers end, and write what the coarser levels lack before they do.
-func (f *folded) complete(ctx context.Context, b *bed, workers []*process, events int) error {
+// end lets the workers end, and write what the coarser levels lack before they do.
+func (f *folded) end(ctx context.Context, b *bed, workers []*process, events int) error {
 	before, err := b.look(ctx, workers, nil) // the rows were counted since
 	if err != nil {
 		return err
@@ -165,4 +170,20 @@ func (f *folded) complete(ctx context.Context, b *bed, workers []*process, event
 	f.rest.seconds = seconds
 	f.rest.cpu, f.rest.wal = after.since(before, events)
 	return err
+}
+
+// complete reports whether no coarser level lacks anything.
+func (b *bed) complete(ctx context.Context, database string) (bool, error) {
+	db, catalog, err := b.open(ctx, database)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	behind, _, err := db.Behind(ctx, catalog.Aggregations)
+	for _, levels := range behind {
+		if levels > 0 {
+			return false, err
+		}
+	}
+	return err == nil, err
 }

@@ -60,6 +60,9 @@ const (
 	lateBy = 10 * time.Minute
 	owner  = "acme"
 	tenant = "acme.org"
+
+	// An attribute of one's own fills an event up.
+	fillOpen, fillShut = `,"properties":"`, `"}`
 )
 
 // made is one event.
@@ -123,7 +126,7 @@ func (g *generator) request(now time.Time, at api, gateway int) made {
 	w.number("backendTime", total-service)
 	w.text("destination", "http://backend-", at.name)
 	for _, more := range furtherAttributes {
-		if len(w.bytes)+len(more) < g.load.size {
+		if len(w.bytes)+len(more)+len(fillOpen)+len(fillShut) < g.load.size {
 			w.raw(more)
 		}
 	}
@@ -177,15 +180,15 @@ func (g *generator) caller(w *writer, application int) {
 
 // end fills the event up to its size.
 func (g *generator) end(w *writer) []byte {
-	const open, shut = `,"properties":"`, `"}`
-	if fill := g.load.size - len(w.bytes) - len(open) - len(shut); fill > 0 {
-		w.raw(open)
+	if fill := g.load.size - len(w.bytes) - len(fillOpen) - len(fillShut); fill > 0 {
+		w.raw(fillOpen)
 		for range fill {
 			w.bytes = append(w.bytes, 'x')
 		}
-		w.raw(`"`)
+		w.raw(fillShut)
+	} else {
+		w.raw("}")
 	}
-	w.raw("}")
 	g.buffer = w.bytes
 	g.events++
 	g.bytes += float64(len(w.bytes))

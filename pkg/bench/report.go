@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -74,7 +75,7 @@ type FoldResult struct {
 	Bare     *float64 `json:"bare_events_per_s"`
 	Compared int      `json:"levels_compared"` // aggregations times granularities, in each run
 	Problems []string `json:"problems,omitempty"`
-	AtEnd    AtEnd    `json:"levels_at_end"`
+	AtEnd    *AtEnd   `json:"levels_at_end"` // null where they were not completed in the time that workers have when they end
 }
 
 // AtEnd is what it took to complete the coarser levels when everything was folded. Where there is more to fold than in a measurement this is done
@@ -146,11 +147,13 @@ func (s series) result(levels int) *FoldResult {
 		CPU: medianCPU(each(s.measured, func(f *folded) *CPU { return f.cpu })),
 		WAL: of(func(f *folded) float64 { return f.wal }), Rows: of(func(f *folded) float64 { return f.rows }),
 		Compared: levels,
-		AtEnd: AtEnd{
+	}
+	if !slices.ContainsFunc(s.measured, func(f *folded) bool { return !f.rest.complete }) {
+		r.AtEnd = &AtEnd{
 			Seconds: of(func(f *folded) float64 { return f.rest.seconds }),
 			CPU:     medianCPU(each(s.measured, func(f *folded) *CPU { return f.rest.cpu })),
 			WAL:     of(func(f *folded) float64 { return f.rest.wal }), Rows: of(func(f *folded) float64 { return f.rest.rows }),
-		},
+		}
 	}
 	for _, f := range s.measured {
 		r.Exact = r.Exact && len(f.problems) == 0 && f.checked == levels
@@ -183,7 +186,7 @@ func liveResult(all []*live, asked float64, levels int) *LiveResult {
 	var p50s, p99s []float64
 	for _, l := range all {
 		p50s, p99s = append(p50s, millis(percentile(l.latencies, 50))), append(p99s, millis(percentile(l.latencies, 99)))
-		r.Most = max(r.Most, millis(percentile(l.latencies, 100)))
+		r.Most = max(r.Most, rounded(millis(percentile(l.latencies, 100))))
 		r.Probes += len(l.latencies)
 		r.Exact = r.Exact && len(l.problems) == 0 && l.checked == levels
 		r.Problems = append(r.Problems, l.problems...)
@@ -201,7 +204,7 @@ func each[T, V any](all []T, f func(T) V) []V {
 	return values
 }
 
-// median is the middle one, or the mean of the two in the middle; 0 of none.
+// median is the middle one, or the mean of the two in the middle, rounded; 0 of none.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -209,9 +212,9 @@ func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	middle := len(sorted) / 2
 	if len(sorted)%2 == 1 {
-		return sorted[middle]
+		return rounded(sorted[middle])
 	}
-	return (sorted[middle-1] + sorted[middle]) / 2
+	return rounded((sorted[middle-1] + sorted[middle]) / 2)
 }
 
 func medianCPU(all []*CPU) *CPU {
@@ -225,7 +228,7 @@ func medianCPU(all []*CPU) *CPU {
 }
 
 func spreadOf(values []float64) Spread {
-	return Spread{Least: slices.Min(values), Most: slices.Max(values)}
+	return Spread{Least: rounded(slices.Min(values)), Most: rounded(slices.Max(values))}
 }
 
 // percentile is the smallest value that p percent of the values do not exceed (nearest rank); 0 of none.
@@ -236,6 +239,15 @@ func percentile(values []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(values))
 	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
 	return sorted[max(rank, 1)-1]
+}
+
+// rounded has five digits that count; nothing here is known better.
+func rounded(x float64) float64 {
+	short, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 5, 64), 64)
+	if err != nil {
+		return x // it was formatted here
+	}
+	return short
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -113,7 +113,7 @@ func (r *run) fill(ctx context.Context, b *bed) error {
 	if err != nil {
 		return err
 	}
-	r.eventBytes = b.generate.bytes / float64(b.generate.events)
+	r.eventBytes = rounded(b.generate.bytes / float64(b.generate.events))
 	r.say("%s: published %s events in %s messages, %.0f MB, in %.1f s", b.name, thousands(float64(r.cfg.Events)), thousands(float64(state.Messages)),
 		float64(state.Bytes)/1e6, time.Since(began).Seconds())
 	return nil

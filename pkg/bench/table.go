@@ -69,8 +69,10 @@ func (r *Report) folding(b *strings.Builder) {
 		name string
 		of   func(CPU) float64
 	}{
-		{"CPU µs/event: worker or consumer", func(c CPU) float64 { return c.Worker }}, {"NATS", func(c CPU) float64 { return c.NATS }},
-		{"Postgres", func(c CPU) float64 { return c.Postgres }}, {"together", CPU.sum},
+		{"CPU µs/event: worker or consumer", func(c CPU) float64 { return c.Worker }},
+		{"NATS", func(c CPU) float64 { return c.NATS }},
+		{"Postgres", func(c CPU) float64 { return c.Postgres }},
+		{"together", CPU.sum},
 	} {
 		row(kind.name, func(x *BareResult) string { return micros(x.CPU, kind.of) }, func(f *FoldResult) string { return micros(f.CPU, kind.of) })
 	}
@@ -89,12 +91,15 @@ func (r *Report) ending(b *strings.Builder) {
 		if f.FoldResult == nil {
 			continue
 		}
-		e := f.AtEnd
-		fmt.Fprintf(b, "\n%s: at the end the coarser levels were completed in %.1f s, %s bytes of WAL and %s rows per event", f.name, e.Seconds, significant(e.WAL), significant(e.Rows))
-		if e.CPU != nil {
-			fmt.Fprintf(b, ", %s µs of CPU", significant(e.CPU.sum()))
+		if e := f.AtEnd; e == nil {
+			fmt.Fprintf(b, "\n%s: the coarser levels were not completed in the time that workers have when they end; answers read what these lack from the finer ones", f.name)
+		} else {
+			fmt.Fprintf(b, "\n%s: at the end the coarser levels were completed in %.1f s, with %s bytes of WAL and %s rows per event", f.name, e.Seconds, significant(e.WAL), significant(e.Rows))
+			if e.CPU != nil {
+				fmt.Fprintf(b, ", %s µs of CPU", significant(e.CPU.sum()))
+			}
 		}
-		if f.Ratio != nil && f.name != "full pack" {
+		if f.Ratio != nil && f.FoldResult == r.One {
 			fmt.Fprintf(b, "; the bare consumer had %s events/s of its stream", thousands(*f.Bare))
 		}
 	}

@@ -95,4 +95,4 @@ func (m *Memory) watch(workers []*process, nats, postgres int) (stop func()) {
 }
 
 // peak keeps the largest that was seen.
-func peak(most *float64, bytes int64) { *most = max(*most, float64(bytes)/(1<<20)) }
+func peak(most *float64, bytes int64) { *most = max(*most, rounded(float64(bytes)/(1<<20))) }
