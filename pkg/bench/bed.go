@@ -26,7 +26,7 @@ const (
 	patience     = time.Minute
 	natsTimeout  = 10 * time.Second
 	pollLeast    = 5 * time.Millisecond
-	pollMost     = 200 * time.Millisecond
+	pollMost     = 500 * time.Millisecond
 	releaseAhead = 500 * time.Millisecond
 	eventsStream = "EVENTS"
 	bareConsumer = "bare"

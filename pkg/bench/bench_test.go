@@ -82,6 +82,13 @@ func TestParseStatus_ReadsSizes(t *testing.T) {
 	}
 }
 
+func TestParseBusy_LeavesOutWhatIsIdle(t *testing.T) {
+	t.Parallel()
+	if got := parseBusy("cpu  1 2 3 1000 1000 4 5 6 7 8\ncpu0 1 1 1 1\n"); got != 21*clockTick {
+		t.Errorf("got %s, want %s", got, 21*clockTick)
+	}
+}
+
 func TestTreeCPU_HasWhatThisProcessUses(t *testing.T) {
 	t.Parallel()
 	if !measurable() {

@@ -17,6 +17,7 @@ type folded struct {
 	cpu      *CPU
 	wal      float64 // bytes per event
 	rows     float64 // per event
+	others   float64 // share of the machine that had nothing to do with it
 	rest     rest
 	problems []string // of the counts
 	checked  int      // aggregations times levels
@@ -116,6 +117,7 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 	}
 	f.rate = float64(events) / after.at.Sub(before.at).Seconds()
 	f.cpu, f.wal = after.since(before, events)
+	f.others = after.others(before)
 	rowsAfter, err := b.countRows(ctx, db)
 	if err != nil {
 		return nil, err

@@ -128,6 +128,32 @@ func treeMemory(pid int) int64 {
 	return alone + shared
 }
 
+// parseBusy returns how long all cores together were not idle, from proc(5) stat of the whole system.
+func parseBusy(text string) time.Duration {
+	line, _, _ := strings.Cut(text, "\n")
+	var busy int64
+	for i, field := range strings.Fields(line) {
+		// cpu user nice system idle iowait irq softirq steal; guests are in user and nice
+		if i == 0 || i == 4 || i == 5 || i > 8 {
+			continue
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0
+		}
+		busy += n
+	}
+	return time.Duration(busy) * clockTick
+}
+
+func readBusy() time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	return parseBusy(string(text))
+}
+
 // machine is what the numbers are of.
 func machine() (model string, memory int64) {
 	text, _ := os.ReadFile("/proc/cpuinfo") // nothing elsewhere

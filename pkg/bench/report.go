@@ -41,6 +41,8 @@ type Machine struct {
 	MemoryMB int64  `json:"memory_mb,omitempty"`
 	OS       string `json:"os"`
 	Arch     string `json:"arch"`
+	// Others is the share of all cores that other processes had while workers folded.
+	Others float64 `json:"used_by_others"`
 }
 
 // Spread is the least and the most of the runs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -201,6 +202,11 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	if report.Bare == nil {
 		report.Bare = r.ones.bareResult()
 	}
+	var others []float64
+	for _, f := range append(slices.Clone(r.packs.measured), r.ones.measured...) {
+		others = append(others, f.others)
+	}
+	report.Machine.Others = median(others)
 	var memory int64
 	report.Machine.CPU, memory = machine()
 	report.Machine.MemoryMB = memory >> 20

@@ -14,6 +14,9 @@ func (r *Report) Table() string {
 	fmt.Fprintf(&b, "\n%s: NATS, Postgres, %s and what measures them share it\n", r.Machine, plural(r.Workers, "worker"))
 	fmt.Fprintf(&b, "%s events a run, %s a message, %.0f bytes each; %s, medians, and the least and the most of them\n",
 		thousands(float64(r.Events)), thousands(float64(r.Batch)), r.EventBytes, plural(r.Runs, "run"))
+	if r.Machine.Others >= 0.1 {
+		fmt.Fprintf(&b, "DISTURBED: other processes had %.0f %% of the cores while workers folded; take the rates as lower bounds\n", 100*r.Machine.Others)
+	}
 	if r.History > 0 {
 		fmt.Fprintf(&b, "%s events were stored before\n", thousands(float64(r.History)))
 	}
@@ -51,14 +54,18 @@ func (r *Report) folding(b *strings.Builder) {
 				cells[i+1] = fold(f)
 			}
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t\n", name, strings.Join(cells, "\t"))
+		if strings.Join(cells, "") != "" {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t\n", name, strings.Join(cells, "\t"))
+		}
 	}
 	none := func(*BareResult) string { return "" }
 	row("", func(*BareResult) string { return "bare consumer" }, func(f *FoldResult) string {
 		return map[bool]string{true: "full pack", false: "one aggregation"}[f == r.FullPack]
 	})
 	row("events/s", func(x *BareResult) string { return thousands(x.EventsPerSecond) }, func(f *FoldResult) string { return thousands(f.EventsPerSecond) })
-	row("least to most", func(x *BareResult) string { return between(x.Spread) }, func(f *FoldResult) string { return between(f.Spread) })
+	if r.Runs > 1 {
+		row("least to most", func(x *BareResult) string { return between(x.Spread) }, func(f *FoldResult) string { return between(f.Spread) })
+	}
 	row("of the bare consumer", none, func(f *FoldResult) string {
 		if f.Ratio == nil {
 			return ""

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"errors"
+	"os"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -17,7 +19,8 @@ type CPU struct {
 // usage is what processes have used up to a moment.
 type usage struct {
 	worker, nats, postgres time.Duration
-	wal                    int64 // bytes
+	self, machine          time.Duration // this process, and all there is
+	wal                    int64         // bytes
 	at                     time.Time
 }
 
@@ -38,6 +41,8 @@ func (b *bed) look(ctx context.Context, running, ended []*process) (u usage, err
 			add(&u.worker, p.pid())
 		}
 		add(&u.nats, b.server.pid())
+		own, err := readStat(os.Getpid())
+		u.self, u.machine, failed = own.own, readBusy(), errors.Join(failed, err)
 		add(&u.postgres, b.postgres.pid)
 		if failed != nil {
 			return u, failed
@@ -55,6 +60,13 @@ func (u usage) since(before usage, events int) (cpu *CPU, wal float64) {
 		cpu = &CPU{micros(u.worker - before.worker), micros(u.nats - before.nats), micros(u.postgres - before.postgres)}
 	}
 	return cpu, float64(u.wal-before.wal) / n
+}
+
+// others is the share of all cores that processes had that are none of the measurement.
+func (u usage) others(before usage) float64 {
+	ours := u.worker + u.nats + u.postgres + u.self - before.worker - before.nats - before.postgres - before.self
+	cores := time.Duration(runtime.NumCPU()) * u.at.Sub(before.at)
+	return min(max(0, float64(u.machine-before.machine-ours)/float64(cores)), 1)
 }
 
 // Memory is the peak of the memory in use, in MB of 2^20 bytes, of one process of a kind: of the largest worker, say.
