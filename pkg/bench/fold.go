@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"weir/pkg/stream"
 )
 
@@ -188,4 +190,39 @@ func (b *bed) complete(ctx context.Context, database string) (bool, error) {
 		}
 	}
 	return err == nil, err
+}
+
+// chunk is how many events of the history are in the stream and not folded.
+const chunk = 1_000_000
+
+// history folds events into the template, by workers that run all the time, as they would: what coarser levels lack is
+// never more than usual. The stream, which keeps only the newest messages meanwhile, is empty afterwards.
+func (b *bed) history(ctx context.Context, events int, say func(string, ...any)) error {
+	s, err := b.js.Stream(ctx, eventsStream)
+	if err != nil {
+		return err
+	}
+	config := s.CachedInfo().Config
+	config.MaxMsgs, config.Discard = int64(2*chunk/b.cfg.Batch+1000), jetstream.DiscardOld
+	if _, err := b.js.UpdateStream(ctx, config); err != nil {
+		return fmt.Errorf("let the stream forget: %w", err)
+	}
+	workers, err := b.workers(b.name)
+	defer killAll(workers) // they have ended, but after an error
+	if err != nil {
+		return err
+	}
+	for left := events; left > 0; left -= chunk {
+		if err := b.fill(ctx, min(left, chunk)); err != nil {
+			return err
+		}
+		if err := b.drained(ctx, stream.FoldConsumer, workers); err != nil {
+			return err
+		}
+		say("%s: %s events of the history are folded", b.name, thousands(float64(b.made)))
+	}
+	if err := stopAll(workers); err != nil {
+		return err
+	}
+	return b.empty(ctx)
 }

@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// chunk is how many events of the history are in the stream at once.
-const chunk = 1_000_000
-
 // Run measures. It returns the report also where counts are wrong; [Report.Exact] tells. Everything that it has started has ended when it returns,
 // also when ctx has.
 func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
@@ -93,18 +90,10 @@ func (r *run) bed(ctx context.Context, name string, files map[string]string, l l
 func (r *run) fill(ctx context.Context, b *bed) error {
 	all := r.cfg.History + r.cfg.Events
 	b.start = time.Now().Add(-time.Duration(all) * time.Second / time.Duration(b.generate.load.perSecond)).Truncate(time.Second)
-	for left := r.cfg.History; left > 0; left -= chunk {
-		n := min(left, chunk)
-		if err := b.fill(ctx, n); err != nil {
-			return fmt.Errorf("publish the history: %w", err)
-		}
-		if _, err := b.foldInto(ctx, b.name, n, r.memory); err != nil {
+	if r.cfg.History > 0 {
+		if err := b.history(ctx, r.cfg.History, r.say); err != nil {
 			return fmt.Errorf("fold the history: %w", err)
 		}
-		if err := b.empty(ctx); err != nil {
-			return err
-		}
-		r.say("%s: %s events of the history are folded", b.name, thousands(float64(b.made)))
 	}
 	began := time.Now()
 	if err := b.fill(ctx, r.cfg.Events); err != nil {
