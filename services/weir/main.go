@@ -25,6 +25,7 @@ import (
 	"weir/services/apply"
 	"weir/services/audit"
 	"weir/services/auditor"
+	"weir/services/bench"
 	"weir/services/chaos"
 	"weir/services/check"
 	"weir/services/config"
@@ -69,6 +70,7 @@ func commands() []*cobra.Command {
 		sources.Command(),
 		purge.Command(),
 		check.Command(),
+		bench.Command(),
 		chaos.Command(),
 		durability.Command(),
 		config.Command(),
