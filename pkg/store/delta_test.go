@@ -72,9 +72,9 @@ func roundTrip(t testContext, db *DB, shardID string, delta aggregation.Delta) (
 			return err
 		}
 		rows, err := tx.tx.QueryContext(t.Context(), `
-			SELECT p.bucket, u.* FROM weir_data.allkinds_seconds p, unnest(by_string, by_int, by_float, by_bool, by_time, weir_events, weir_last_time, weir_last_seq)
+			SELECT p.bucket, u.* FROM weir_data.allkinds_seconds p, unnest(weir_view.texts(by_string), by_int, by_float, by_bool, by_time, weir_events, weir_last_time, weir_last_seq)
 				WITH ORDINALITY AS u
-			WHERE shard_id = $1 AND batch_no = 7 AND by_string = last_string AND by_int = last_int
+			WHERE shard_id = $1 AND batch_no = 7 AND weir_view.texts(by_string) = weir_view.texts(last_string, by_string[1]) AND by_int = last_int
 				AND by_float::text = last_float::text AND by_bool = last_bool AND by_time = last_time
 			ORDER BY p.bucket, u.ordinality`, shardID)
 		if err != nil {
@@ -167,7 +167,7 @@ func TestWriteDelta_OfAnyValuesReadsBackTheSame(t *testing.T) {
 		}
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		parts := rapid.MapOfN(rapid.Custom(func(t *rapid.T) int64 { return when.Draw(t, "bucket") / 1e6 * 1e6 }), rapid.SliceOfN(one, 1, 5), 1, 3).Draw(t, "parts")
+		parts := rapid.MapOfN(rapid.Custom(func(t *rapid.T) int64 { return when.Draw(t, "bucket") / 1e6 * 1e6 }), rapid.SliceOfN(one, 1, 12), 1, 3).Draw(t, "parts")
 		delta := aggregation.Delta{Dict: event.NewDictionary()}
 		for bucket, groups := range parts {
 			delta.Parts = append(delta.Parts, part(def, delta.Dict, bucket, groups))
@@ -198,7 +198,7 @@ func TestWriteDelta_LargerThanOneChunk(t *testing.T) {
 	if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 		t.Fatal(err)
 	}
-	if got := ask[string](t, db, `SELECT count(*) || ' ' || sum(weir_events[1]) || ' ' || sum(length(by_string[1])) FROM weir_data.allkinds_seconds`); got !=
+	if got := ask[string](t, db, `SELECT count(*) || ' ' || sum(weir_events[1]) || ' ' || sum(length(by_string[2])) FROM weir_data.allkinds_seconds`); got !=
 		fmt.Sprint(50, 51*25, 50*len(text)+90) {
 		t.Errorf("got %s", got)
 	}

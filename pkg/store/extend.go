@@ -220,7 +220,7 @@ func addColumn(def *aggregation.Definition, level aggregation.Granularity, c col
 	packed := level == def.Finest()
 	steps := []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(packed, lz4)}
 	if packed {
-		steps = append(steps, "ADD "+parallel(def, c)+" NOT VALID")
+		steps = append(steps, "ADD "+parallel(c)+" NOT VALID")
 	}
 	return steps
 }

@@ -73,16 +73,12 @@ func (c column) sqlType() string {
 func columnsOf(def *aggregation.Definition) []column {
 	var columns []column
 	for _, key := range def.Keys {
-		columns = append(columns, column{ident(key.Name), key.Kind})
+		columns = append(columns, keyColumn(key))
 	}
 	columns = append(columns, column{colEvents, event.Int}, column{colChecksum, event.Int})
 	for _, m := range def.Measures {
-		switch {
-		case !m.Stored():
-		case m.Sketched():
-			columns = append(columns, column{name: ident(m.Name)})
-		default:
-			columns = append(columns, column{ident(m.Name), m.ArgKind})
+		if m.Stored() {
+			columns = append(columns, measureColumn(m))
 		}
 	}
 	if def.HasFirst() {
@@ -92,6 +88,16 @@ func columnsOf(def *aggregation.Definition) []column {
 		columns = append(columns, column{colLastAt, event.Int}, column{colLastSeq, event.Int})
 	}
 	return columns
+}
+
+func keyColumn(key aggregation.Key) column { return column{ident(key.Name), key.Kind} }
+
+// measureColumn is the column of a measure that is stored.
+func measureColumn(m aggregation.Measure) column {
+	if m.Sketched() {
+		return column{name: ident(m.Name)}
+	}
+	return column{ident(m.Name), m.ArgKind}
 }
 
 // storedType is the column's type in a packed table or in one with a row per
@@ -116,9 +122,14 @@ func (c column) storedType(packed, lz4 bool) string {
 }
 
 // parallel is the constraint that a column of a packed row has one element per
-// group: unnest would pad a short one silently.
-func parallel(def *aggregation.Definition, c column) string {
-	return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", pq.QuoteIdentifier(c.name), pq.QuoteIdentifier(columnsOf(def)[0].name))
+// group, or says of each which it has: unnest would pad a short one silently.
+func parallel(c column) string {
+	name := pq.QuoteIdentifier(c.name)
+	if c.kind != event.String {
+		return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", name, colEvents)
+	}
+	return fmt.Sprintf("CHECK (CASE octet_length(%[1]s[1]) WHEN 0 THEN cardinality(%[1]s) - 1 WHEN 1 THEN cardinality(%[2]s) "+
+		"ELSE (octet_length(%[1]s[1]) - 1) / (ascii(%[1]s[1]) - 48) END = cardinality(%[2]s))", name, colEvents)
 }
 
 // createTable returns the DDL of one level: packed rows at the finest, a row
@@ -141,8 +152,8 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 			null = ""
 		}
 		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)
-		if packed && i > 0 {
-			fmt.Fprintf(&b, "\t%s,\n", parallel(def, c))
+		if packed && c.name != colEvents {
+			fmt.Fprintf(&b, "\t%s,\n", parallel(c))
 		}
 	}
 	fmt.Fprintf(&b, "\tPRIMARY KEY (%s)\n) PARTITION BY LIST (%s);\n", strings.Join(key, ", "), colShard)
