@@ -133,6 +133,9 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 			for i, g := range groups {
 				cells[i] = literal(cell(g))
 			}
+			if _, ok := cell(groups[0]).(string); ok {
+				cells = slices.Insert(cells, 0, "''") // each group has a text of its own
+			}
 			values = append(values, "ARRAY["+strings.Join(cells, ",")+"]")
 		}
 		for i := range def.Keys {

@@ -180,7 +180,7 @@ func (c *compaction) touched(ctx context.Context, tx *Tx, after time.Time) (buck
 // them, and the next compaction passes them over.
 func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error {
 	key := colBucket
-	if c.level != c.def.Finest() {
+	if !c.def.Packed(c.level) {
 		key += ", " + colKey
 	}
 	table := tableOf(c.def, c.level)

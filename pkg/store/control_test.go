@@ -63,7 +63,7 @@ func addUp(t testContext, db *DB, from time.Time, cut func(int64) int64, query s
 // lacks.
 func levelAndTail(def *aggregation.Definition, level aggregation.Granularity) string {
 	list := func(level aggregation.Granularity) string {
-		if level == def.Finest() {
+		if def.Packed(level) {
 			return "bucket, unnest(weir_events), unnest(weir_checksum)"
 		}
 		return "bucket, weir_events, weir_checksum"

@@ -21,7 +21,7 @@ const copyChunk = 48 << 10
 
 // WriteDelta appends the delta's rows to the shard, under a batch number: one
 // COPY per aggregation and level, in the delta's order, which is the same for
-// every worker. Parts of an aggregation's finest level become packed rows,
+// every worker. Parts of levels that are packed become packed rows,
 // others a row per group.
 func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
 	if err := tx.writeDelta(ctx, shardID, batch, delta); err != nil {
@@ -50,9 +50,9 @@ func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, delta
 func (tx *Tx) copyParts(ctx context.Context, e *encoder, parts []aggregation.Part) error {
 	def, level := parts[0].Definition, parts[0].Level
 	e.columns = columnsOf(def)
-	columns, encode := []string{colBucket, colShard, colBatch}, e.packed
-	if level != def.Finest() {
-		columns, encode = append(columns, colKey, colPart), e.plain
+	columns, encode := []string{colBucket, colShard, colBatch, colPart}, e.packed
+	if !def.Packed(level) {
+		columns, encode = append(columns, colKey), e.plain
 	}
 	for _, c := range e.columns {
 		columns = append(columns, c.name)

@@ -100,17 +100,34 @@ func valuesOf(all []values, p *aggregation.Part, columns []column) []values {
 }
 
 func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
-	e.values = valuesOf(e.values[:0], p, e.columns)
 	out = e.appendTime(out, p.Bucket)
 	out = append(out, '\t')
 	out = appendEscaped(out, e.shardID)
 	out = append(out, '\t')
-	return strconv.AppendInt(out, e.batch, 10)
+	out = strconv.AppendInt(out, e.batch, 10)
+	return append(out, '\t')
 }
 
-// packed appends one row that holds all groups as arrays.
+// packedGroups is how many groups a packed row has at most, which bounds the
+// memory that it takes here and in Postgres. A row is a few megabytes then.
+const packedGroups = 1 << 15
+
+// packed appends a row that holds all groups as arrays, or a few.
 func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
+	if p.Len() <= packedGroups {
+		return e.packedRow(out, p, 0)
+	}
+	for from := 0; from < p.Len(); from += packedGroups {
+		some := p.Slice(from, min(from+packedGroups, p.Len()))
+		out = e.packedRow(out, &some, from/packedGroups)
+	}
+	return out
+}
+
+func (e *encoder) packedRow(out []byte, p *aggregation.Part, number int) []byte {
 	out = e.begin(out, p)
+	out = strconv.AppendInt(out, int64(number), 10)
+	e.values = valuesOf(e.values[:0], p, e.columns)
 	e.beginPart()
 	for i := range e.values {
 		v := &e.values[i]
@@ -152,17 +169,17 @@ func (e *encoder) plain(out []byte, p *aggregation.Part) []byte {
 	clear(e.rows)
 	start := len(out)
 	out = e.begin(out, p)
+	e.values = valuesOf(e.values[:0], p, e.columns)
 	same := len(out) - start // what all rows begin with
 	for n := range p.Len() {
 		if n > 0 {
 			out = append(out, out[start:start+same]...)
 		}
 		key := e.key(p, n)
-		out = append(out, '\t')
-		out = hex.AppendEncode(out, key[:])
-		out = append(out, '\t')
 		out = strconv.AppendInt(out, int64(e.rows[key]), 10)
 		e.rows[key]++
+		out = append(out, '\t')
+		out = hex.AppendEncode(out, key[:])
 		for i := range e.values {
 			v := &e.values[i]
 			out = append(out, '\t')

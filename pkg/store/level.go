@@ -156,7 +156,7 @@ func groupList(def *aggregation.Definition, columns []column, level aggregation.
 func groupColumn(def *aggregation.Definition, c column, level aggregation.Granularity) string {
 	name := pq.QuoteIdentifier(c.name)
 	switch {
-	case level != def.Finest():
+	case !def.Packed(level):
 		return name
 	case c.kind != event.String:
 		return "unnest(" + name + ")"

@@ -23,7 +23,7 @@ const (
 	colFirstAt  = "weir_first_time" // the same of the oldest event
 	colFirstSeq = "weir_first_seq"
 	colKey      = "weir_key"  // hash of the group keys, for they may be too long for an index
-	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums
+	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums, or all groups
 )
 
 // ident is how a defined name appears in SQL: lower case, so that people can
@@ -132,18 +132,19 @@ func parallel(c column) string {
 		"ELSE (octet_length(%[1]s[1]) - 1) / (ascii(%[1]s[1]) - 48) END = cardinality(%[2]s))", name, colEvents)
 }
 
-// createTable returns the DDL of one level: packed rows at the finest, a row
-// per group at the others. With partial, rows may lack measures: the level is
+// createTable returns the DDL of one level: packed rows ([aggregation.Definition.Packed]),
+// or a row per group. With partial, rows may lack measures: the level is
 // added to others that have rows from before a measure was.
 func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4, partial bool) string {
-	packed := level == def.Finest()
+	packed := def.Packed(level)
 	var b strings.Builder
 	table := tableOf(def, level)
 	fmt.Fprintf(&b, "CREATE TABLE %s (\n", table)
 	fmt.Fprintf(&b, "\t%s timestamptz NOT NULL,\n\t%s text COLLATE \"C\" NOT NULL,\n\t%s bigint NOT NULL,\n", colBucket, colShard, colBatch)
-	key := []string{colBucket, colShard, colBatch}
+	fmt.Fprintf(&b, "\t%s integer NOT NULL DEFAULT 0,\n", colPart)
+	key := []string{colBucket, colShard, colBatch, colPart}
 	if !packed {
-		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n\t%s integer NOT NULL,\n", colKey, colPart)
+		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n", colKey)
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {

@@ -41,7 +41,7 @@ func benchEncode(db *DB, delta aggregation.Delta) (size int) {
 		p := &delta.Parts[i]
 		e.columns = columnsOf(p.Definition)
 		encode := e.packed
-		if p.Level != p.Definition.Finest() {
+		if !p.Definition.Packed(p.Level) {
 			encode = e.plain
 		}
 		e.chunk = encode(e.chunk[:0], p)
@@ -70,7 +70,7 @@ func BenchmarkFlush(b *testing.B) {
 		f := newFlushBench(b)
 		rows, events := 0, 0
 		for b.Loop() {
-			for range 20 {
+			for range 4 {
 				delta := aggregation.Fold(f.load.catalog.Aggregations, f.load.batch(b, 50_000), nil)
 				f.cascade.Add(delta)
 				events += 50_000
@@ -154,7 +154,9 @@ func BenchmarkClaim(b *testing.B) {
 			})
 		})
 		b.Run(fmt.Sprintf("foreign/%d", n), func(b *testing.B) {
-			benchClaim(b, n, func(c *Claims, k uint64) bool { return c.AddForeign("0123456789abcdef", 2*k+1, 1_790_000_000_000_000+int64(k)) })
+			benchClaim(b, n, func(c *Claims, k uint64) bool {
+				return c.AddForeign("0123456789abcdef", 2*k+1, 1_790_000_000_000_000+int64(k))
+			})
 		})
 	}
 }
