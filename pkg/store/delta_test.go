@@ -72,11 +72,11 @@ func roundTrip(t testContext, db *DB, shardID string, delta aggregation.Delta) (
 			return err
 		}
 		rows, err := tx.tx.QueryContext(t.Context(), `
-			SELECT p.bucket, u.* FROM weir_data.allkinds_seconds p, unnest(weir_view.texts(by_string), by_int, by_float, by_bool, by_time, weir_events, weir_last_time, weir_last_seq)
+			SELECT p.bucket, u.* FROM weir_data.allkinds_seconds p, unnest(weir_view.texts(by_string), by_int, by_float, by_bool, by_time, weir_events, weir_view.numbers(weir_last_time), weir_view.numbers(weir_last_seq))
 				WITH ORDINALITY AS u
 			WHERE shard_id = $1 AND batch_no = 7 AND weir_view.texts(by_string) = weir_view.texts(last_string, by_string[1]) AND by_int = last_int
 				AND by_float::text = last_float::text AND by_bool = last_bool AND by_time = last_time
-			ORDER BY p.bucket, u.ordinality`, shardID)
+			ORDER BY p.bucket, p.weir_part, u.ordinality`, shardID)
 		if err != nil {
 			return err
 		}
@@ -182,6 +182,36 @@ func TestWriteDelta_OfAnyValuesReadsBackTheSame(t *testing.T) {
 			}
 		}
 	})
+}
+
+// So many different texts, and times so far from each other, that they take
+// one digit more, or one less; and more groups than a row takes.
+func TestWriteDelta_NumbersTextsAndTimes(t *testing.T) {
+	t.Parallel()
+	def := allKinds()
+	db := migrated(t, def)
+	mustLease(t, db, "s", def)
+	for _, groups := range []int{4, 5, 70, 5000, 2*packedGroups + 7} {
+		for _, different := range []int{1, 2, 64, 65, 4096, 4097, groups - 1, groups} {
+			if different > groups || different == 0 {
+				continue
+			}
+			var want []group
+			for i := range int64(groups) {
+				n := i % int64(different)
+				want = append(want, group{
+					text: fmt.Sprint("text ", n), events: i, lastTime: micro(1969, 12, 31) + 1000*n, lastSeq: 1<<50 - n,
+					number: i, time: micro(2026, 1, 1) + i,
+				})
+			}
+			delta := aggregation.Delta{Dict: event.NewDictionary()}
+			delta.Parts = append(delta.Parts, part(def, delta.Dict, 0, want))
+			_, got := roundTrip(t, db, "s", delta)
+			if all := slices.Concat(got...); !slices.EqualFunc(all, want, sameGroup) {
+				t.Errorf("%d groups, %d different: got %.300v, want %.300v", groups, different, all, want)
+			}
+		}
+	}
 }
 
 func TestWriteDelta_LargerThanOneChunk(t *testing.T) {

@@ -132,8 +132,12 @@ func (e *encoder) packedRow(out []byte, p *aggregation.Part, number int) []byte 
 	for i := range e.values {
 		v := &e.values[i]
 		out = append(out, '\t')
-		if v.kind == event.String {
+		switch {
+		case v.kind == event.String:
 			out = e.appendTexts(out, p, v)
+			continue
+		case v.moment():
+			out = e.appendMoments(out, p, v)
 			continue
 		}
 		out = append(out, '{')

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 // them, as its first element, says which group has which:
 //
 //	""          each group its own, in order
-//	"1…" – "4…" by their numbers, from 0: for each group so many digits, the
+//	"1…" – "3…" by their numbers, from 0: for each group so many digits, the
 //	            greatest first, of 6 bits each (see digits)
 //	"A" – "Z"   as the first, second, … text key: the column's n-th text is that
 //	            of all groups with that key's n-th text
@@ -154,7 +155,7 @@ func (w *textWriter) appendText(out []byte, cell event.Cell) []byte {
 const digits = "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\x1c]^_`abcdefghijklmnopqrstuvwxyz{|}~?"
 
 func appendNumbers(out []byte, c *numbered) []byte {
-	out = slices.Grow(out, 4*len(c.of)+1)
+	out = slices.Grow(out, 3*len(c.of)+1)
 	switch n := len(c.first); {
 	case n <= 1<<6:
 		out = append(out, '1')
@@ -166,18 +167,74 @@ func appendNumbers(out []byte, c *numbered) []byte {
 		for _, v := range c.of {
 			out = append(out, digits[v>>6&63], digits[v&63])
 		}
-	case n <= 1<<18:
+	default: // packedGroups is far below 2^18
 		out = append(out, '3')
 		for _, v := range c.of {
 			out = append(out, digits[v>>12&63], digits[v>>6&63], digits[v&63])
 		}
-	default: // a row has far fewer than 2^24 groups
-		out = append(out, '4')
-		for _, v := range c.of {
-			out = append(out, digits[v>>18&63], digits[v>>12&63], digits[v>>6&63], digits[v&63])
-		}
 	}
 	return out
+}
+
+// appendMoments appends a column of numbers, packed: those of the events of one
+// bucket and batch are near each other, so that as a rule it is how far each is
+// from the least, in digits as above. "" stands before them where it is not.
+func (w *textWriter) appendMoments(out []byte, p *aggregation.Part, v *values) []byte {
+	cells := *v.cells
+	least, step, width := closeBy(cells)
+	for n := 0; n < len(cells) && width > 0; n++ {
+		if v.unknown(p, n) {
+			width = 0
+		}
+	}
+	if width == 0 {
+		out = append(out, `{""`...)
+		for n, cell := range cells {
+			out = append(out, ',')
+			if v.unknown(p, n) {
+				out = append(out, "NULL"...)
+			} else {
+				out = strconv.AppendInt(out, int64(cell), 10)
+			}
+		}
+		return append(out, '}')
+	}
+	out = append(slices.Grow(out, width*len(cells)+64), '{', '"', byte('0'+width))
+	for _, cell := range cells {
+		for shift := 6 * (width - 1); shift >= 0; shift -= 6 {
+			out = append(out, digits[(cell-least)/step>>shift&63])
+		}
+	}
+	out = append(out, '"', ',')
+	out = append(strconv.AppendInt(out, int64(least), 10), ',')
+	return append(strconv.AppendInt(out, int64(step), 10), '}')
+}
+
+// closeBy returns in how many digits the numbers can be written as multiples of
+// a step above the least; 0 if they are too few, or too far from each other. Times
+// are mostly whole milliseconds.
+func closeBy(cells []event.Cell) (least, step event.Cell, width int) {
+	if len(cells) <= fewGroups {
+		return 0, 1, 0
+	}
+	least, most, step := cells[0], cells[0], event.Cell(1000)
+	for _, cell := range cells {
+		least, most = min(least, cell), max(most, cell)
+		if (cell-cells[0])%1000 != 0 {
+			step = 1
+		}
+	}
+	const digitBits, mostDigits = 6, 4
+	if uint64(most)-uint64(least) >= 1<<40 { //nolint:gosec // the difference of any two
+		return least, step, 0
+	}
+	for n := (most - least) / step; width == 0 || n > 0; n >>= digitBits {
+		width++
+	}
+	if width > mostDigits {
+		width = 0
+	}
+	return least, step, width
 }
 
 // appendQuoted appends an array element: quoted for the array, and escaped

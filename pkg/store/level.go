@@ -158,6 +158,8 @@ func groupColumn(def *aggregation.Definition, c column, level aggregation.Granul
 	switch {
 	case !def.Packed(level):
 		return name
+	case c.moment():
+		return "unnest(weir_view.numbers(" + name + "))"
 	case c.kind != event.String:
 		return "unnest(" + name + ")"
 	}

@@ -58,6 +58,12 @@ type column struct {
 // merged by joining them.
 func (c column) sketched() bool { return c.kind == 0 }
 
+// moment reports whether the column is the time or the sequence of a First or a
+// Last. Packed rows have them as text[]: see textWriter.
+func (c column) moment() bool {
+	return c.name == colLastAt || c.name == colLastSeq || c.name == colFirstAt || c.name == colFirstSeq
+}
+
 func (c column) sqlType() string {
 	switch {
 	case c.sketched():
@@ -105,7 +111,10 @@ func measureColumn(m aggregation.Measure) column {
 // at all: pglz would cost more than all the rest of the write path.
 func (c column) storedType(packed, lz4 bool) string {
 	sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
-	if packed {
+	switch {
+	case packed && c.moment():
+		sqlType = "text[]"
+	case packed:
 		sqlType += "[]"
 	}
 	switch {
@@ -125,7 +134,7 @@ func (c column) storedType(packed, lz4 bool) string {
 // group, or says of each which it has: unnest would pad a short one silently.
 func parallel(c column) string {
 	name := pq.QuoteIdentifier(c.name)
-	if c.kind != event.String {
+	if c.kind != event.String && !c.moment() {
 		return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", name, colEvents)
 	}
 	return fmt.Sprintf("CHECK (CASE octet_length(%[1]s[1]) WHEN 0 THEN cardinality(%[1]s) - 1 WHEN 1 THEN cardinality(%[2]s) "+

@@ -68,7 +68,7 @@ func BenchmarkFlush(b *testing.B) {
 	}
 	b.Run("levels", func(b *testing.B) {
 		f := newFlushBench(b)
-		rows, events := 0, 0
+		rows, events, batch := 0, 0, int64(0)
 		for b.Loop() {
 			for range 4 {
 				delta := aggregation.Fold(f.load.catalog.Aggregations, f.load.batch(b, 50_000), nil)
@@ -76,8 +76,9 @@ func BenchmarkFlush(b *testing.B) {
 				events += 50_000
 			}
 			levels := f.cascade.Prepare(func(g aggregation.Granularity) bool { return g == aggregation.Minutes })
+			batch++
 			f.measure(func() error {
-				return f.db.InTx(b.Context(), func(tx *Tx) error { return tx.WriteLevels(b.Context(), "b", 7, levels) })
+				return f.db.InTx(b.Context(), func(tx *Tx) error { return tx.WriteLevels(b.Context(), "b", batch, levels) })
 			})
 			f.cascade.Commit(levels)
 			rows += groups(levels.Delta)
