@@ -64,6 +64,9 @@ func (tx *Tx) copyParts(ctx context.Context, e *encoder, parts []aggregation.Par
 	return tx.copyRaw(ctx, statement, func(send func([]byte) error) error {
 		e.chunk = e.chunk[:0]
 		for i := range parts {
+			if err := e.parallel(&parts[i]); err != nil {
+				return err
+			}
 			e.chunk = encode(e.chunk, &parts[i])
 			if len(e.chunk) >= copyChunk {
 				if err := send(e.chunk); err != nil {

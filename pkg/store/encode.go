@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/md5"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"strconv"
 
@@ -99,6 +100,19 @@ func valuesOf(all []values, p *aggregation.Part, columns []column) []values {
 	return all
 }
 
+// parallel checks that all columns have a value per group: Postgres would read a
+// short one as if it went on with NULL. It is not for a constraint to do, because
+// Postgres reads the text of every constraint anew for every COPY.
+func (e *encoder) parallel(p *aggregation.Part) error {
+	e.values = valuesOf(e.values[:0], p, e.columns)
+	for i := range e.values {
+		if v := &e.values[i]; v.len() != p.Len() {
+			return fmt.Errorf("column %s has %d values for %d groups", v.name, v.len(), p.Len())
+		}
+	}
+	return nil
+}
+
 func (e *encoder) begin(out []byte, p *aggregation.Part) []byte {
 	out = e.appendTime(out, p.Bucket)
 	out = append(out, '\t')
@@ -141,7 +155,7 @@ func (e *encoder) packedRow(out []byte, p *aggregation.Part, number int) []byte 
 			continue
 		}
 		out = append(out, '{')
-		for n := range v.len() { // its own: Postgres refuses columns that are not parallel
+		for n := range p.Len() {
 			if n > 0 {
 				out = append(out, ',')
 			}

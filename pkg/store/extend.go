@@ -217,10 +217,5 @@ func (e *extension) columns() {
 // addColumn returns the steps that add a column to a table that has rows, none
 // of which is looked at.
 func addColumn(def *aggregation.Definition, level aggregation.Granularity, c column, lz4 bool) []string {
-	packed := def.Packed(level)
-	steps := []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(packed, lz4)}
-	if packed {
-		steps = append(steps, "ADD "+parallel(c)+" NOT VALID")
-	}
-	return steps
+	return []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(def.Packed(level), lz4)}
 }

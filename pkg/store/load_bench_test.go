@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -195,6 +196,7 @@ func (c *countingConn) Read(p []byte) (int, error) {
 // measure adds what f costs.
 func (m *meter) measure(f func() error) {
 	m.b.Helper()
+	runtime.GC() // of what came before
 	wal := ask[string](m.b, m.db, `SELECT pg_current_wal_lsn()::text`)
 	client, postgres, trips, begun := clientCPU(m.b), m.postgresCPU(), m.trips.Load(), time.Now()
 	if err := f(); err != nil {

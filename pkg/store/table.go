@@ -130,17 +130,6 @@ func (c column) storedType(packed, lz4 bool) string {
 	return sqlType
 }
 
-// parallel is the constraint that a column of a packed row has one element per
-// group, or says of each which it has: unnest would pad a short one silently.
-func parallel(c column) string {
-	name := pq.QuoteIdentifier(c.name)
-	if c.kind != event.String && !c.moment() {
-		return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", name, colEvents)
-	}
-	return fmt.Sprintf("CHECK (CASE octet_length(%[1]s[1]) WHEN 0 THEN cardinality(%[1]s) - 1 WHEN 1 THEN cardinality(%[2]s) "+
-		"ELSE (octet_length(%[1]s[1]) - 1) / (ascii(%[1]s[1]) - 48) END = cardinality(%[2]s))", name, colEvents)
-}
-
 // createTable returns the DDL of one level: packed rows ([aggregation.Definition.Packed]),
 // or a row per group. With partial, rows may lack measures: the level is
 // added to others that have rows from before a measure was.
@@ -162,9 +151,6 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 			null = ""
 		}
 		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)
-		if packed && c.name != colEvents {
-			fmt.Fprintf(&b, "\t%s,\n", parallel(c))
-		}
 	}
 	fmt.Fprintf(&b, "\tPRIMARY KEY (%s)\n) PARTITION BY LIST (%s);\n", strings.Join(key, ", "), colShard)
 	// The rows past a watermark are the newest, and lie together.
