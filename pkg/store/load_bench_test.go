@@ -156,7 +156,7 @@ func (d *countingDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 func (d *countingDialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
-	ctx := context.Background() //nolint:forbidigo // the interface has none
+	ctx := context.Background()
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
