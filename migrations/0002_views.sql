@@ -42,6 +42,62 @@ $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION weir.replace_view(text, text) FROM PUBLIC;
 
+-- texts returns one text per group of a packed row's column, which has each
+-- different text once and before them, as its first element, which group has
+-- which: "" for each its own; "A", "B" … the same as that text key, the first
+-- elements of which follow; else the number of each group's text.
+-- +goose StatementBegin
+CREATE FUNCTION weir_view.numbered(packed text[], keys text[]) RETURNS text[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    -- A character for so many digits of each number, and the digits, of 6 bits.
+    of bytea := convert_to(CASE octet_length(packed[1]) WHEN 1 THEN keys[ascii(packed[1]) - 64] ELSE packed[1] END, 'UTF8');
+    n  integer := octet_length(of) - 1;
+BEGIN
+    CASE get_byte(of, 0) - 48
+        WHEN 1 THEN
+            RETURN ARRAY(SELECT packed[2 + (get_byte(of, i) & 63)] FROM generate_series(1, n) AS i);
+        WHEN 2 THEN
+            RETURN ARRAY(SELECT packed[2 + (((get_byte(of, i) & 63) << 6) | (get_byte(of, i + 1) & 63))] FROM generate_series(1, n, 2) AS i);
+        WHEN 3 THEN
+            RETURN ARRAY(SELECT packed[2 + (((get_byte(of, i) & 63) << 12) | ((get_byte(of, i + 1) & 63) << 6) | (get_byte(of, i + 2) & 63))] FROM generate_series(1, n, 3) AS i);
+    END CASE;
+END
+$$;
+-- +goose StatementEnd
+CREATE FUNCTION weir_view.texts(packed text[], VARIADIC keys text[] DEFAULT '{}') RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN packed[1] = '' THEN packed[2:] ELSE weir_view.numbered(packed, keys) END;
+COMMENT ON FUNCTION weir_view.texts(text[], text[]) IS
+    'One text per group of a column of texts in weir_data, of the finest level; of a measure, the first elements of the text keys follow.';
+
+-- numbers is the same of a column of numbers that lie close together. There are
+-- two elements more: to the first is added how often each has the second.
+-- +goose StatementBegin
+CREATE FUNCTION weir_view.offsets(packed text[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    of    bytea := convert_to(packed[1], 'UTF8');
+    n     integer := octet_length(of) - 1;
+    base  bigint := packed[2];
+    step  bigint := packed[3];
+BEGIN
+    CASE get_byte(of, 0) - 48
+        WHEN 1 THEN
+            RETURN ARRAY(SELECT base + step * (get_byte(of, i) & 63) FROM generate_series(1, n) AS i);
+        WHEN 2 THEN
+            RETURN ARRAY(SELECT base + step * (((get_byte(of, i) & 63) << 6) | (get_byte(of, i + 1) & 63)) FROM generate_series(1, n, 2) AS i);
+        WHEN 3 THEN
+            RETURN ARRAY(SELECT base + step * (((get_byte(of, i) & 63) << 12) | ((get_byte(of, i + 1) & 63) << 6) | (get_byte(of, i + 2) & 63)) FROM generate_series(1, n, 3) AS i);
+        WHEN 4 THEN
+            RETURN ARRAY(SELECT base + step * (((get_byte(of, i) & 63) << 18) | ((get_byte(of, i + 1) & 63) << 12) | ((get_byte(of, i + 2) & 63) << 6) | (get_byte(of, i + 3) & 63)) FROM generate_series(1, n, 4) AS i);
+    END CASE;
+END
+$$;
+-- +goose StatementEnd
+CREATE FUNCTION weir_view.numbers(packed text[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN packed[1] = '' THEN packed[2:]::bigint[] ELSE weir_view.offsets(packed) END;
+COMMENT ON FUNCTION weir_view.numbers(text[]) IS 'One number per group of weir_first_time, weir_last_time and the like in weir_data, where rows are packed.';
+
 -- zone_offset is how many seconds the clocks of a zone are ahead of UTC. Not
 -- STRICT, here as elsewhere, so that Postgres can put it into the caller.
 CREATE FUNCTION weir_view.zone_offset(at bigint, zone text) RETURNS bigint

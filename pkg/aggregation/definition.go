@@ -231,6 +231,13 @@ func (d *Definition) MeasureIndex(name string) int {
 	return slices.IndexFunc(d.Measures, func(m Measure) bool { return m.Name == name })
 }
 
+// Packed reports whether a level is stored as packed rows, which hold many groups
+// of a bucket each, and not as a row per group: where buckets are short, so that
+// their groups are written often and read seldom, and at the finest level.
+func (d *Definition) Packed(level Granularity) bool {
+	return level < Hours || level == d.Finest()
+}
+
 // Column returns the place of the measure that holds what measure i is
 // computed from: its own, unless it shares another's.
 func (d *Definition) Column(i int) int {

@@ -45,6 +45,35 @@ type Part struct {
 // Len returns the number of groups.
 func (p *Part) Len() int { return len(p.Events) }
 
+// Slice returns the groups from one up to, and without, another. They share
+// their memory with the part's.
+func (p *Part) Slice(from, until int) Part {
+	cut := func(cells []event.Cell) []event.Cell {
+		if cells == nil {
+			return nil
+		}
+		return cells[from:until]
+	}
+	some := *p
+	some.hashes = nil
+	some.Events, some.Checksums, some.Missing = cut(p.Events), cut(p.Checksums), cut(p.Missing)
+	some.FirstTime, some.FirstSequence = cut(p.FirstTime), cut(p.FirstSequence)
+	some.LastTime, some.LastSequence = cut(p.LastTime), cut(p.LastSequence)
+	some.Keys, some.Measures, some.Sketches = make([][]event.Cell, len(p.Keys)), make([][]event.Cell, len(p.Measures)), slices.Clone(p.Sketches)
+	for i, cells := range p.Keys {
+		some.Keys[i] = cut(cells)
+	}
+	for i, cells := range p.Measures {
+		some.Measures[i] = cut(cells)
+	}
+	for i, sketches := range p.Sketches {
+		if sketches != nil {
+			some.Sketches[i] = sketches[from:until]
+		}
+	}
+	return some
+}
+
 // Fold is [Folder.Fold] for a single batch; the guard is as in [NewFolder].
 func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
 	return NewFolder(guard).Fold(defs, batch)

@@ -19,6 +19,10 @@ type aggregate struct {
 	record string // what it was read from
 }
 
+// packed reports whether a level has rows of many groups each, as
+// [aggregation.Definition.Packed].
+func (a *aggregate) packed(level int) bool { return level == 0 || a.levels[level] < aggregation.Hours }
+
 // table names the rows of a level.
 func (a *aggregate) table(level int) string {
 	name := strings.ToLower(a.id) + "_" + strings.ReplaceAll(a.levels[level].String(), " ", "_")

@@ -211,7 +211,7 @@ func (b *builder) table(agg *aggregate, level int, which string) {
 		b.text.WriteString(" UNION ALL ")
 	}
 	columns, groups := "weir_events AS e, weir_checksum AS c", ""
-	if level == 0 { // packed
+	if agg.packed(level) {
 		columns, groups = "u.e, u.c", ", unnest(t.weir_events, t.weir_checksum) AS u (e, c)"
 	}
 	before := "<"

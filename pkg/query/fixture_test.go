@@ -134,6 +134,9 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 				cells[i] = literal(cell(g))
 			}
 			values = append(values, "ARRAY["+strings.Join(cells, ",")+"]")
+			if _, ok := cell(groups[0]).(string); ok {
+				values[len(values)-1] = "ARRAY['']||" + values[len(values)-1] // each group has a text of its own
+			}
 		}
 		for i := range def.Keys {
 			add(func(g packed) any { return g.keys[i] })
@@ -144,8 +147,8 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 			add(func(g packed) any { return g.measures[i] })
 		}
 		if def.HasLast() {
-			add(func(g packed) any { return g.time })
-			add(func(g packed) any { return g.seq })
+			add(func(g packed) any { return fmt.Sprint(g.time) })
+			add(func(g packed) any { return fmt.Sprint(g.seq) })
 		}
 		exec(t, raw, fmt.Sprintf(`INSERT INTO weir_data.%q (%s) VALUES (%s)`,
 			def.Table(def.Finest()), strings.Join(columns, ", "), strings.Join(values, ", ")))

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -23,35 +22,6 @@ func benchDB(b *testing.B) *DB {
 		b.Fatal(err)
 	}
 	return db
-}
-
-// BenchmarkClaim compares the two parts of the ledger, a whole transaction
-// each time: pages for messages with an identity, rows for foreign ones.
-func BenchmarkClaim(b *testing.B) {
-	for _, n := range []int{100, 1000, 20_000} {
-		b.Run(fmt.Sprintf("pages/%d", n), func(b *testing.B) {
-			benchClaim(b, n, func(c *Claims, k uint64) { c.Add("gw", "e", k) })
-		})
-		b.Run(fmt.Sprintf("rows/%d", n), func(b *testing.B) {
-			benchClaim(b, n, func(c *Claims, k uint64) { c.AddForeign("i", k, int64(k)) })
-		})
-	}
-}
-
-func benchClaim(b *testing.B, n int, add func(*Claims, uint64)) {
-	db := benchDB(b)
-	next := uint64(1)
-	for b.Loop() {
-		claims := NewClaims()
-		for range n {
-			add(claims, next)
-			next++
-		}
-		if err := db.InTx(b.Context(), func(tx *Tx) error { return tx.Claim(context.WithoutCancel(b.Context()), claims) }); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/message")
 }
 
 // BenchmarkWriteDelta compares packed rows (many groups share a bucket) with

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 	"strings"
@@ -15,9 +16,16 @@ const pageSize = 4096
 // publisher epochs, kept as the ledger keeps them, and foreign messages. A
 // claim that was refused is remembered as such. It belongs to one goroutine.
 type Claims struct {
-	scopes  []string // sorted
-	pages   map[pageKey]*page
-	foreign map[foreignKey]bool // true: refused
+	scopes []string // sorted
+	pages  map[pageKey]*page
+	// recent are the pages that were looked for last. Messages come from a few
+	// sources and in their order, so that hardly any needs the map.
+	recent [8]*page
+	turn   int
+
+	foreign      map[foreignKey]bool // true: refused
+	foreignOrder []foreignKey        // as they were added
+	incarnations []string            // of foreign messages
 }
 
 type pageKey struct {
@@ -26,11 +34,13 @@ type pageKey struct {
 }
 
 type page struct {
+	pageKey
+
 	wanted, refused [pageSize / 8]byte
 }
 
 type foreignKey struct {
-	incarnation string
+	incarnation int // index in Claims.incarnations
 	sequence    uint64
 	stored      int64
 }
@@ -57,11 +67,10 @@ func newClaims(scopes ...string) *Claims {
 // Add claims number n (from 1) of a publisher epoch. It reports false if the
 // set has it already: the batch holds the same event twice.
 func (c *Claims) Add(source, epoch string, n uint64) bool {
-	key := pageKey{source, epoch, (n - 1) / pageSize}
-	p := c.pages[key]
+	p := c.page(source, epoch, n)
 	if p == nil {
-		p = &page{}
-		c.pages[key] = p
+		p = &page{pageKey: pageKey{source, epoch, (n - 1) / pageSize}}
+		c.pages[p.pageKey] = p
 	}
 	at, bit := place(n)
 	if p.wanted[at]&bit != 0 {
@@ -71,9 +80,25 @@ func (c *Claims) Add(source, epoch string, n uint64) bool {
 	return true
 }
 
+// page returns the page of number n; nil if it has none.
+func (c *Claims) page(source, epoch string, n uint64) *page {
+	key := pageKey{source, epoch, (n - 1) / pageSize}
+	for _, p := range c.recent {
+		if p != nil && p.pageKey == key {
+			return p
+		}
+	}
+	p := c.pages[key]
+	if p != nil {
+		c.recent[c.turn%len(c.recent)] = p
+		c.turn++
+	}
+	return p
+}
+
 // Refused reports whether number n of the epoch is known to be folded.
 func (c *Claims) Refused(source, epoch string, n uint64) bool {
-	p := c.pages[pageKey{source, epoch, (n - 1) / pageSize}]
+	p := c.page(source, epoch, n)
 	at, bit := place(n)
 	return p != nil && p.refused[at]&bit != 0
 }
@@ -82,17 +107,27 @@ func (c *Claims) Refused(source, epoch string, n uint64) bool {
 // and when (microseconds since 1970 UTC) it was stored. It reports false if
 // the set has it already.
 func (c *Claims) AddForeign(incarnation string, sequence uint64, stored int64) bool {
-	key := foreignKey{incarnation, sequence, stored}
+	key := c.foreignKey(incarnation, sequence, stored)
 	if _, ok := c.foreign[key]; ok {
 		return false
 	}
 	c.foreign[key] = false
+	c.foreignOrder = append(c.foreignOrder, key)
 	return true
+}
+
+func (c *Claims) foreignKey(incarnation string, sequence uint64, stored int64) foreignKey {
+	at := slices.Index(c.incarnations, incarnation) // there is hardly ever a second
+	if at < 0 {
+		at = len(c.incarnations)
+		c.incarnations = append(c.incarnations, incarnation)
+	}
+	return foreignKey{at, sequence, stored}
 }
 
 // RefusedForeign reports whether the message is known to be folded.
 func (c *Claims) RefusedForeign(incarnation string, sequence uint64, stored int64) bool {
-	return c.foreign[foreignKey{incarnation, sequence, stored}]
+	return c.foreign[c.foreignKey(incarnation, sequence, stored)]
 }
 
 // Empty reports whether nothing is left to claim.
@@ -157,20 +192,20 @@ func (c *Claims) sortedPages() []pageKey {
 
 func (c *Claims) sortedForeign() []foreignKey {
 	keys := make([]foreignKey, 0, len(c.foreign))
-	for key, refused := range c.foreign {
-		if !refused {
+	for _, key := range c.foreignOrder {
+		if !c.foreign[key] {
 			keys = append(keys, key)
 		}
 	}
-	slices.SortFunc(keys, func(a, b foreignKey) int {
-		if d := strings.Compare(a.incarnation, b.incarnation); d != 0 {
-			return d
+	before := func(a, b foreignKey) int {
+		if a.incarnation != b.incarnation {
+			return strings.Compare(c.incarnations[a.incarnation], c.incarnations[b.incarnation])
 		}
-		if a.sequence < b.sequence || a.sequence == b.sequence && a.stored < b.stored {
-			return -1
-		}
-		return 1
-	})
+		return cmp.Or(cmp.Compare(a.sequence, b.sequence), cmp.Compare(a.stored, b.stored))
+	}
+	if !slices.IsSortedFunc(keys, before) { // as a rule, streams deliver in order
+		slices.SortFunc(keys, before)
+	}
 	return keys
 }
 
@@ -182,10 +217,10 @@ func pageArrays(keys []pageKey) (sources, epochs, pages any) {
 	return pq.Array(s), pq.Array(e), pq.Array(p)
 }
 
-func foreignArrays(keys []foreignKey) (incarnations, sequences, stored any) {
+func (c *Claims) foreignArrays(keys []foreignKey) (incarnations, sequences, stored any) {
 	i, q, s := make([]string, len(keys)), make([]int64, len(keys)), make([]int64, len(keys))
 	for n, key := range keys {
-		i[n], q[n], s[n] = key.incarnation, int64(key.sequence), key.stored //nolint:gosec // sequences stay far below 2^63
+		i[n], q[n], s[n] = c.incarnations[key.incarnation], int64(key.sequence), key.stored //nolint:gosec // sequences stay far below 2^63
 	}
 	return pq.Array(i), pq.Array(q), pq.Array(s)
 }

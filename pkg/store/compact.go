@@ -180,7 +180,7 @@ func (c *compaction) touched(ctx context.Context, tx *Tx, after time.Time) (buck
 // them, and the next compaction passes them over.
 func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error {
 	key := colBucket
-	if c.level != c.def.Finest() {
+	if !c.def.Packed(c.level) {
 		key += ", " + colKey
 	}
 	table := tableOf(c.def, c.level)
@@ -191,7 +191,7 @@ func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error 
 		), gone AS (
 			DELETE FROM %[2]s WHERE %[3]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
 		)
-		SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(columnsOf(c.def), c.level == c.def.Finest())),
+		SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(c.def, columnsOf(c.def), c.level)),
 		c.shardID, pq.Array(buckets), buckets[0], buckets[len(buckets)-1], c.through)
 	if err != nil {
 		return err

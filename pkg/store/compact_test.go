@@ -69,7 +69,7 @@ func (h housekeeper) wantOneRowPerKey(t *rapid.T) {
 	t.Helper()
 	for _, level := range h.def.Granularities {
 		key := "bucket, shard_id"
-		if level != h.def.Finest() {
+		if !h.def.Packed(level) {
 			key += ", weir_key"
 		}
 		var rows, keys, below int

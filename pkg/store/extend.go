@@ -61,7 +61,7 @@ func (p *planner) extend(def *aggregation.Definition, have, want *record) bool {
 }
 
 // levelsFit reports whether the wanted levels can be kept with the tables that
-// are there: the finest one, which is packed, is the same, and whatever was
+// are there: the finest one is the same, and whatever was
 // folded from a level still is. (What a new level in between would be given
 // late, its children have already.)
 func (p *planner) levelsFit(def *aggregation.Definition, have *record) bool {
@@ -217,10 +217,5 @@ func (e *extension) columns() {
 // addColumn returns the steps that add a column to a table that has rows, none
 // of which is looked at.
 func addColumn(def *aggregation.Definition, level aggregation.Granularity, c column, lz4 bool) []string {
-	packed := level == def.Finest()
-	steps := []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(packed, lz4)}
-	if packed {
-		steps = append(steps, "ADD "+parallel(def, c)+" NOT VALID")
-	}
-	return steps
+	return []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(def.Packed(level), lz4)}
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 
 	"weir/pkg/failpoint"
 )
@@ -35,27 +37,38 @@ func (tx *Tx) Claim(ctx context.Context, claims *Claims) error {
 		}
 	}
 	for _, scope := range claims.scopes {
-		if err := tx.claimForeign(ctx, scope, foreign); err != nil {
+		if err := tx.claimForeign(ctx, scope, claims, foreign); err != nil {
 			return err
 		}
 	}
 	return tx.db.failpoints.Hit(failpoint.Claimed)
 }
 
-func (tx *Tx) claimForeign(ctx context.Context, scope string, keys []foreignKey) error {
+func (tx *Tx) claimForeign(ctx context.Context, scope string, claims *Claims, keys []foreignKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	incarnations, sequences, stored := foreignArrays(keys)
-	result, err := tx.tx.ExecContext(ctx, `
-		INSERT INTO weir.ledger_foreign (scope, incarnation, sequence, stored)
-		SELECT $4, * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
-		ON CONFLICT DO NOTHING`, incarnations, sequences, stored, scope)
+	err := tx.copyRaw(ctx, `COPY weir.ledger_foreign (scope, incarnation, sequence, stored) FROM STDIN`, func(send func([]byte) error) error {
+		var chunk []byte
+		for _, key := range keys {
+			chunk = append(appendEscaped(chunk, scope), '\t')
+			chunk = append(appendEscaped(chunk, claims.incarnations[key.incarnation]), '\t')
+			chunk = append(strconv.AppendUint(chunk, key.sequence, 10), '\t')
+			chunk = append(strconv.AppendInt(chunk, key.stored, 10), '\n')
+			if len(chunk) >= copyChunk {
+				if err := send(chunk); err != nil {
+					return err
+				}
+				chunk = chunk[:0]
+			}
+		}
+		return send(chunk)
+	})
+	if hasCode(err, pqerror.UniqueViolation) {
+		return errors.Join(ErrClaimed, err)
+	}
 	if err != nil {
 		return fmt.Errorf("claim foreign messages: %w", err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n < int64(len(keys)) {
-		return errors.Join(ErrClaimed, err)
 	}
 	return nil
 }
@@ -137,7 +150,7 @@ func (db *DB) refuseForeign(ctx context.Context, claims *Claims, scope string, c
 	if len(keys) == 0 {
 		return nil
 	}
-	incarnations, sequences, stored := foreignArrays(keys)
+	incarnations, sequences, stored := claims.foreignArrays(keys)
 	rows, err := db.sql.QueryContext(ctx, `
 		SELECT incarnation, sequence, stored FROM weir.ledger_foreign
 		JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS k (incarnation, sequence, stored) USING (incarnation, sequence, stored)
@@ -148,11 +161,12 @@ func (db *DB) refuseForeign(ctx context.Context, claims *Claims, scope string, c
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	found := map[foreignKey]bool{}
 	for rows.Next() {
+		var incarnation string
 		var key foreignKey
-		if err := rows.Scan(&key.incarnation, &key.sequence, &key.stored); err != nil {
+		if err := rows.Scan(&incarnation, &key.sequence, &key.stored); err != nil {
 			return err
 		}
-		found[key] = true
+		found[claims.foreignKey(incarnation, key.sequence, key.stored)] = true
 	}
 	if err := rows.Err(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,7 +122,7 @@ func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.
 	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
 		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		ORDER BY bucket`, groupList(columnsOf(def), parent == def.Finest()), tableOf(def, parent)), shardID, def.ID(), level.String())
+		ORDER BY bucket`, groupList(def, columnsOf(def), parent), tableOf(def, parent)), shardID, def.ID(), level.String())
 }
 
 // readGroups asks for rows of a level, bucket and groupList in the order of
@@ -142,21 +143,35 @@ func readGroups(ctx context.Context, q querier, def *aggregation.Definition, lev
 	return delta, rows.Err()
 }
 
-// groupList lists columns of a table by their names, one value per group.
-func groupList(columns []column, packed bool) string {
+// groupList lists columns of a level's table by their names, one value per group.
+func groupList(def *aggregation.Definition, columns []column, level aggregation.Granularity) string {
 	var list []string
 	for _, c := range columns {
-		list = append(list, groupColumn(c.name, packed)+" AS "+pq.QuoteIdentifier(c.name))
+		list = append(list, groupColumn(def, c, level)+" AS "+pq.QuoteIdentifier(c.name))
 	}
 	return strings.Join(list, ", ")
 }
 
-// groupColumn returns a column with one value per group.
-func groupColumn(name string, packed bool) string {
-	if packed {
-		return "unnest(" + pq.QuoteIdentifier(name) + ")"
+// groupColumn returns a column of a level's table with one value per group.
+func groupColumn(def *aggregation.Definition, c column, level aggregation.Granularity) string {
+	name := pq.QuoteIdentifier(c.name)
+	switch {
+	case !def.Packed(level):
+		return name
+	case c.moment():
+		return "unnest(weir_view.numbers(" + name + "))"
+	case c.kind != event.String:
+		return "unnest(" + name + ")"
 	}
-	return pq.QuoteIdentifier(name)
+	args := name
+	if !slices.ContainsFunc(def.Keys, func(k aggregation.Key) bool { return ident(k.Name) == c.name }) {
+		for _, k := range def.Keys {
+			if k.Kind == event.String { // which the column may hang on
+				args += ", " + pq.QuoteIdentifier(ident(k.Name)) + "[1]"
+			}
+		}
+	}
+	return "unnest(weir_view.texts(" + args + "))"
 }
 
 // tailReader turns rows, one per group and in the order of buckets, back into
@@ -186,7 +201,7 @@ func (r *tailReader) row(rows *sql.Rows) error {
 			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
 			Sketches: make([][][]byte, len(r.def.Measures)),
 		})
-		r.last = valuesOf(&r.delta.Parts[len(parts)], r.columns)
+		r.last = valuesOf(nil, &r.delta.Parts[len(parts)], r.columns)
 	}
 	missing := event.Cell(0)
 	for i, c := range r.last {

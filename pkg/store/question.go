@@ -204,11 +204,11 @@ func (q *Question) keys() []int {
 }
 
 // key returns what an aggregation of the question calls the key number i.
-func (q *Question) key(i int, joined bool) string {
+func (q *Question) key(i int, joined bool) aggregation.Key {
 	if joined {
-		return q.Join.With.Keys[q.Join.Keys[i]].Name
+		return q.Join.With.Keys[q.Join.Keys[i]]
 	}
-	return q.Aggregation.Keys[i].Name
+	return q.Aggregation.Keys[i]
 }
 
 // direct reports whether the groups can be made from stored rows in one step.

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/event"
 )
 
 // The SQL of a question has one shape, whatever is asked:
@@ -102,18 +103,18 @@ func (st *statement) stored(s span) {
 func (st *statement) source(s span, source source) {
 	q := st.question
 	def := q.definition(source.joined)
-	packed := source.level == def.Finest()
+	level := source.level
 	st.printf("SELECT %s AS bucket", st.bucket(s, source.level))
 	if st.parts.shard {
 		st.printf(", shard_id")
 	}
 	for _, i := range st.parts.keys {
-		st.printf(", %s AS k%d", groupColumn(ident(q.key(i, source.joined)), packed), i)
+		st.printf(", %s AS k%d", groupColumn(def, keyColumn(q.key(i, source.joined)), level), i)
 	}
 	for _, joined := range q.sides() {
 		n := "0::bigint"
 		if joined == source.joined {
-			n = groupColumn(colEvents, packed)
+			n = groupColumn(def, column{colEvents, event.Int}, level)
 		}
 		st.printf(", %s AS %s", n, prefixed(joined, "n"))
 	}
@@ -121,17 +122,17 @@ func (st *statement) source(s span, source source) {
 		m := q.measure(f)
 		value := "NULL::" + storedType(m)
 		if f.Joined == source.joined {
-			value = groupColumn(ident(m.Name), packed)
+			value = groupColumn(def, measureColumn(m), level)
 		}
 		st.printf(", %s AS %s", value, f.column("m"))
 	}
 	if st.parts.age {
-		st.printf(", %s AS age", age(def, packed))
+		st.printf(", %s AS age", age(def, level))
 	}
 	if st.parts.oldest {
 		oldest := `NULL::text COLLATE "C"`
 		if def.HasFirst() {
-			oldest = moment(colFirstAt, colFirstSeq, packed)
+			oldest = moment(def, colFirstAt, colFirstSeq, level)
 		}
 		st.printf(", %s AS oldest", oldest)
 	}
@@ -168,11 +169,11 @@ func (st *statement) past(watermarks map[string]int64) {
 // age returns a text whose order is that of the events: by time, then by
 // place in the stream. Both are shifted to 19 digits each, for the years 1 to
 // 9999. Where an aggregation keeps no newest event the bucket has to do.
-func age(def *aggregation.Definition, packed bool) string {
+func age(def *aggregation.Definition, level aggregation.Granularity) string {
 	if !def.HasLast() {
 		return bucketAge("bucket")
 	}
-	return moment(colLastAt, colLastSeq, packed)
+	return moment(def, colLastAt, colLastSeq, level)
 }
 
 func bucketAge(bucket string) string {
@@ -180,9 +181,13 @@ func bucketAge(bucket string) string {
 }
 
 // moment is age of the event whose time and sequence two columns hold.
-func moment(at, sequence string, packed bool) string {
-	return fmt.Sprintf(`((%s + 2000000000000000000)::text || (%s + 1000000000000000000)::text) COLLATE "C"`,
-		groupColumn(at, packed), groupColumn(sequence, packed))
+func moment(def *aggregation.Definition, at, sequence string, level aggregation.Granularity) string {
+	return shownMoment(groupColumn(def, column{at, event.Int}, level), groupColumn(def, column{sequence, event.Int}, level))
+}
+
+// shownMoment is moment of columns with one value per group.
+func shownMoment(at, sequence string) string {
+	return fmt.Sprintf(`((%s + 2000000000000000000)::text || (%s + 1000000000000000000)::text) COLLATE "C"`, at, sequence)
 }
 
 // tableOf returns the table of a level as SQL names it.

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/lib/pq"
@@ -83,6 +84,7 @@ type DB struct {
 	lockWait   time.Duration // of a flush
 	idleInTx   time.Duration // Config.IdleInTx
 	failpoints *failpoint.Set
+	encoders   sync.Pool // of *encoder
 }
 
 // Open connects and checks that the server answers.

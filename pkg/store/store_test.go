@@ -37,7 +37,7 @@ func migrated(t testing.TB, defs ...*aggregation.Definition) *DB {
 }
 
 // ask reads one value.
-func ask[T any](t *testing.T, db *DB, query string, args ...any) T {
+func ask[T any](t testing.TB, db *DB, query string, args ...any) T {
 	t.Helper()
 	var v T
 	if err := db.sql.QueryRowContext(t.Context(), query, args...).Scan(&v); err != nil {

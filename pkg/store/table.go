@@ -23,7 +23,7 @@ const (
 	colFirstAt  = "weir_first_time" // the same of the oldest event
 	colFirstSeq = "weir_first_seq"
 	colKey      = "weir_key"  // hash of the group keys, for they may be too long for an index
-	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums
+	colPart     = "weir_part" // 0, 1, … where one row cannot hold a group's sums, or all groups
 )
 
 // ident is how a defined name appears in SQL: lower case, so that people can
@@ -58,6 +58,12 @@ type column struct {
 // merged by joining them.
 func (c column) sketched() bool { return c.kind == 0 }
 
+// moment reports whether the column is the time or the sequence of a First or a
+// Last. Packed rows have them as text[]: see textWriter.
+func (c column) moment() bool {
+	return c.name == colLastAt || c.name == colLastSeq || c.name == colFirstAt || c.name == colFirstSeq
+}
+
 func (c column) sqlType() string {
 	switch {
 	case c.sketched():
@@ -73,16 +79,12 @@ func (c column) sqlType() string {
 func columnsOf(def *aggregation.Definition) []column {
 	var columns []column
 	for _, key := range def.Keys {
-		columns = append(columns, column{ident(key.Name), key.Kind})
+		columns = append(columns, keyColumn(key))
 	}
 	columns = append(columns, column{colEvents, event.Int}, column{colChecksum, event.Int})
 	for _, m := range def.Measures {
-		switch {
-		case !m.Stored():
-		case m.Sketched():
-			columns = append(columns, column{name: ident(m.Name)})
-		default:
-			columns = append(columns, column{ident(m.Name), m.ArgKind})
+		if m.Stored() {
+			columns = append(columns, measureColumn(m))
 		}
 	}
 	if def.HasFirst() {
@@ -94,12 +96,25 @@ func columnsOf(def *aggregation.Definition) []column {
 	return columns
 }
 
+func keyColumn(key aggregation.Key) column { return column{ident(key.Name), key.Kind} }
+
+// measureColumn is the column of a measure that is stored.
+func measureColumn(m aggregation.Measure) column {
+	if m.Sketched() {
+		return column{name: ident(m.Name)}
+	}
+	return column{ident(m.Name), m.ArgKind}
+}
+
 // storedType is the column's type in a packed table or in one with a row per
 // group. Long values are compressed with lz4, or where the server lacks it not
 // at all: pglz would cost more than all the rest of the write path.
 func (c column) storedType(packed, lz4 bool) string {
 	sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
-	if packed {
+	switch {
+	case packed && c.moment():
+		sqlType = "text[]"
+	case packed:
 		sqlType += "[]"
 	}
 	switch {
@@ -115,24 +130,19 @@ func (c column) storedType(packed, lz4 bool) string {
 	return sqlType
 }
 
-// parallel is the constraint that a column of a packed row has one element per
-// group: unnest would pad a short one silently.
-func parallel(def *aggregation.Definition, c column) string {
-	return fmt.Sprintf("CHECK (cardinality(%s) = cardinality(%s))", pq.QuoteIdentifier(c.name), pq.QuoteIdentifier(columnsOf(def)[0].name))
-}
-
-// createTable returns the DDL of one level: packed rows at the finest, a row
-// per group at the others. With partial, rows may lack measures: the level is
+// createTable returns the DDL of one level: packed rows ([aggregation.Definition.Packed]),
+// or a row per group. With partial, rows may lack measures: the level is
 // added to others that have rows from before a measure was.
 func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4, partial bool) string {
-	packed := level == def.Finest()
+	packed := def.Packed(level)
 	var b strings.Builder
 	table := tableOf(def, level)
 	fmt.Fprintf(&b, "CREATE TABLE %s (\n", table)
 	fmt.Fprintf(&b, "\t%s timestamptz NOT NULL,\n\t%s text COLLATE \"C\" NOT NULL,\n\t%s bigint NOT NULL,\n", colBucket, colShard, colBatch)
-	key := []string{colBucket, colShard, colBatch}
+	fmt.Fprintf(&b, "\t%s integer NOT NULL DEFAULT 0,\n", colPart)
+	key := []string{colBucket, colShard, colBatch, colPart}
 	if !packed {
-		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n\t%s integer NOT NULL,\n", colKey, colPart)
+		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n", colKey)
 		key = []string{colBucket, colShard, colKey, colBatch, colPart}
 	}
 	for i, c := range columnsOf(def) {
@@ -141,9 +151,6 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 			null = ""
 		}
 		fmt.Fprintf(&b, "\t%s %s%s,\n", pq.QuoteIdentifier(c.name), c.storedType(packed, lz4), null)
-		if packed && i > 0 {
-			fmt.Fprintf(&b, "\t%s,\n", parallel(def, c))
-		}
 	}
 	fmt.Fprintf(&b, "\tPRIMARY KEY (%s)\n) PARTITION BY LIST (%s);\n", strings.Join(key, ", "), colShard)
 	// The rows past a watermark are the newest, and lie together.

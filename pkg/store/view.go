@@ -166,7 +166,7 @@ func extremeRow(function, moment, column string, kind event.Kind) string {
 // rows to expect.
 func viewSources(def *aggregation.Definition, level aggregation.Granularity) string {
 	sources := []string{fmt.Sprintf("\tSELECT %s\n\tFROM (SELECT bucket, %s FROM %s) p",
-		sourceColumns(def), groupList(shownOf(def), level == def.Finest()), tableOf(def, level))}
+		sourceColumns(def), groupList(def, shownOf(def), level), tableOf(def, level))}
 	for from := level; ; {
 		parent, ok := def.Parent(from)
 		if !ok {
@@ -181,7 +181,7 @@ func viewSources(def *aggregation.Definition, level aggregation.Granularity) str
 			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatch+`) AND t.batch_no <= s.last_batch OFFSET 0
 		) t
 	) p`, sourceColumns(def), pq.QuoteLiteral(def.ID()), pq.QuoteLiteral(from.String()),
-			groupList(shownOf(def), parent == def.Finest()), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
+			groupList(def, shownOf(def), parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))
 		from = parent
 	}
 }
@@ -211,10 +211,10 @@ func sourceColumns(def *aggregation.Definition) string {
 		}
 	}
 	if def.HasLast() {
-		list += ", " + moment(colLastAt, colLastSeq, false) + " AS " + colNewest
+		list += ", " + shownMoment(colLastAt, colLastSeq) + " AS " + colNewest
 	}
 	if def.HasFirst() {
-		list += ", " + moment(colFirstAt, colFirstSeq, false) + " AS " + colOldest
+		list += ", " + shownMoment(colFirstAt, colFirstSeq) + " AS " + colOldest
 	}
 	return list
 }

@@ -54,7 +54,7 @@ func TestPack_GroupsPathsByTemplateWhereTheGatewayGivesNone(t *testing.T) {
 	h.publish("events.fault.gw", "gw/e/5", "", `{"requestTimestamp":1715947200000,"apiResourcePath":"/orders/5"}`)
 	h.process(w, h.take(w, 5)...)
 	want := map[string]int64{"/orders/{id}": 3, "/orders/{orderId}": 1, "/orders/4": 1}
-	got := h.counts(`SELECT name, sum(n)::bigint FROM weir_data.apierroranalysisagg_seconds, unnest(apiresourcetemplate, weir_events) AS u (name, n) GROUP BY 1`)
+	got := h.counts(`SELECT name, sum(n)::bigint FROM weir_data.apierroranalysisagg_seconds, unnest(weir_view.texts(apiresourcetemplate), weir_events) AS u (name, n) GROUP BY 1`)
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

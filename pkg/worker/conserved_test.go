@@ -67,7 +67,7 @@ func (h *harness) proven(def *aggregation.Definition, level aggregation.Granular
 	h.t.Helper()
 	list := func(level aggregation.Granularity) string {
 		table := " FROM weir_data.\"" + def.Table(level) + "\" t"
-		if level == def.Finest() {
+		if def.Packed(level) {
 			return "SELECT true, bucket, unnest(weir_events), unnest(weir_checksum)" + table
 		}
 		return "SELECT true, bucket, weir_events, weir_checksum" + table

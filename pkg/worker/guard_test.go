@@ -40,8 +40,8 @@ func TestGuard_CapsGroupsOfAllLevelsOverBatches(t *testing.T) {
 		"years":   "1 buckets, at most 6 groups, 60 events, 55 of others",
 	} {
 		groups := `SELECT bucket, apiresourcetemplate AS name, weir_events AS n FROM weir_data.apirespathperapp_` + level
-		if level == "seconds" {
-			groups = `SELECT bucket, unnest(apiresourcetemplate) AS name, unnest(weir_events) AS n FROM weir_data.apirespathperapp_seconds`
+		if level == "seconds" || level == "minutes" {
+			groups = `SELECT bucket, unnest(weir_view.texts(apiresourcetemplate)) AS name, unnest(weir_events) AS n FROM weir_data.apirespathperapp_` + level
 		}
 		got := ask[string](h, `SELECT count(*) || ' buckets, at most ' || max(groups) || ' groups, ' || sum(n) || ' events, ' || sum(others) || ' of others' FROM (
 			SELECT count(DISTINCT name) AS groups, sum(n) AS n, coalesce(sum(n) FILTER (WHERE name = '__other__'), 0) AS others FROM (`+groups+`) AS g GROUP BY bucket) AS b`)

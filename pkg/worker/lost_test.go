@@ -43,7 +43,11 @@ func TestLost_CommitsUnderALiveWorkerAreNotCountedTwiceWhenRepaired(t *testing.T
 			continue
 		}
 		for _, level := range def.Granularities[1:] {
-			if got := ask[int64](h, `SELECT coalesce(sum(weir_events), 0)::bigint FROM weir_data.`+def.Table(level)); got != 60 {
+			events := "weir_events"
+			if def.Packed(level) {
+				events = "(SELECT sum(n) FROM unnest(weir_events) AS n)"
+			}
+			if got := ask[int64](h, `SELECT coalesce(sum(`+events+`), 0)::bigint FROM weir_data.`+def.Table(level)); got != 60 {
 				t.Errorf("per %s: %d events, want 60", level, got)
 			}
 		}

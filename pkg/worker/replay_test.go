@@ -131,7 +131,7 @@ func (h *harness) wantOracle(log realLog) {
 	want("months", log.oracle.Months, per("month", `YYYY-MM`))
 	want("statuses", log.oracle.Statuses, `SELECT status::text, sum(n)::bigint FROM `+errors+`, unnest(responsecode, weir_events) AS u (status, n)
 		WHERE `+log.years+` GROUP BY 1`)
-	want("methods", log.oracle.Methods, `SELECT method, sum(n)::bigint FROM `+times+`, unnest(apimethod, weir_events) AS u (method, n)
+	want("methods", log.oracle.Methods, `SELECT method, sum(n)::bigint FROM `+times+`, unnest(weir_view.texts(apimethod), weir_events) AS u (method, n)
 		WHERE `+log.years+` GROUP BY 1`)
 	classes := maps.Clone(log.oracle.Classes)
 	delete(classes, "3xx") // has no measure
@@ -141,7 +141,7 @@ func (h *harness) wantOracle(log realLog) {
 	if strings.Contains(log.path, "nasa") {
 		return // its oracle counts paths with their queries
 	}
-	want("paths", map[string]int64{"paths": log.oracle.Paths}, `SELECT 'paths', count(DISTINCT path) FROM `+times+`, unnest(apiresourcetemplate) AS path
+	want("paths", map[string]int64{"paths": log.oracle.Paths}, `SELECT 'paths', count(DISTINCT path) FROM `+times+`, unnest(weir_view.texts(apiresourcetemplate)) AS path
 		WHERE `+log.years)
 }
 
