@@ -109,7 +109,9 @@ type Flush struct {
 	Delta Delta
 	// Levels lists what will be complete, also where there is nothing to write.
 	Levels []FlushedLevel
-	of     map[*cascadeLevel]span // of Delta.Parts
+	// Complete says that no level which is due was left for another flush.
+	Complete bool
+	of       map[*cascadeLevel]span // of Delta.Parts
 }
 
 // parts returns what the flush gives a level; nothing for one that it leaves.
@@ -129,13 +131,26 @@ type FlushedLevel struct {
 // changed: a flush that is not committed can be forgotten. It holds until the
 // next one that has anything is prepared.
 func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
-	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}}
+	return c.PrepareSome(func(l FlushedLevel) bool { return due(l.Level) }, math.MaxInt)
+}
+
+// PrepareSome is Prepare for as many of the levels that are due, in their order,
+// as have about so many groups together: at least one that has any. A level is
+// flushed as a whole.
+func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
+	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}, Complete: true}
 	wanted := map[*cascadeLevel]bool{}
 	for _, l := range c.levels {
-		if due(l.table.level) {
-			for ; l != nil; l = l.parent {
-				wanted[l] = true
-			}
+		if wanted[l] || !due(FlushedLevel{l.table.def, l.table.level}) {
+			continue
+		}
+		if groups <= 0 {
+			f.Complete = false
+			break
+		}
+		for ; l != nil && !wanted[l]; l = l.parent {
+			wanted[l] = true
+			groups -= l.table.len()
 		}
 	}
 	if len(wanted) == 0 {

@@ -29,31 +29,42 @@ func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Du
 	return lease, err
 }
 
+// rollUpGroups is about how many groups RollUp writes in one transaction.
+const rollUpGroups = 1 << 17
+
 // RollUp gives the coarser levels of a shard all that they lack, and returns
-// how many groups that was.
+// how many groups that was. After an error some may have it.
 func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Definition) (groups int, err error) {
 	cascade, last, err := db.LoadCascade(ctx, lease.ShardID, defs, nil)
 	if err != nil {
 		return 0, err
 	}
-	levels := cascade.Prepare(func(aggregation.Granularity) bool { return true })
-	err = db.InTx(ctx, func(tx *Tx) error {
+	for complete := false; !complete; last++ {
+		levels := cascade.PrepareSome(func(aggregation.FlushedLevel) bool { return true }, rollUpGroups)
+		if err := db.writeLevels(ctx, lease, last+1, levels); err != nil {
+			return groups, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
+		}
+		for i := range levels.Delta.Parts {
+			groups += levels.Delta.Parts[i].Len()
+		}
+		cascade.Commit(levels)
+		complete = levels.Complete
+	}
+	return groups, nil
+}
+
+// writeLevels gives coarser levels what they lack, as the batch of that number.
+func (db *DB) writeLevels(ctx context.Context, lease *Lease, batch int64, levels *aggregation.Flush) error {
+	return db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, lease, Totals{OtherEvents: OtherEvents(levels.Delta)})
 		if err != nil {
 			return err
 		}
-		if number != last+1 {
-			return fmt.Errorf("batch %d of it comes after %d: Postgres has lost commits meanwhile, try again", number, last)
+		if number != batch {
+			return fmt.Errorf("batch %d of it comes where %d should: Postgres has lost commits meanwhile, try again", number, batch)
 		}
 		return tx.WriteLevels(ctx, lease.ShardID, number, levels)
 	})
-	if err != nil {
-		return 0, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
-	}
-	for i := range levels.Delta.Parts {
-		groups += levels.Delta.Parts[i].Len()
-	}
-	return groups, nil
 }
 
 // Upkeep is who works on shards, and on which aggregations.

@@ -339,7 +339,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	levels := w.cascade.Prepare(w.due)
+	levels := w.cascade.PrepareSome(w.due, flushGroups)
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}

@@ -42,15 +42,19 @@ func (w *Worker) loadCascade(ctx context.Context) error {
 	return err
 }
 
-// due reports whether it is time to give the levels of a granularity what they
-// lack.
-func (w *Worker) due(g aggregation.Granularity) bool {
-	last, ok := w.flushed[g]
+// flushGroups is about how many groups of coarser levels one flush writes: all of
+// a large shard at once would keep the events behind them waiting, and take the
+// memory of all.
+const flushGroups = 1 << 17
+
+// due reports whether it is time to give a level what it lacks.
+func (w *Worker) due(l aggregation.FlushedLevel) bool {
+	last, ok := w.flushed[l]
 	if !ok {
-		w.flushed[g] = time.Now()
+		w.flushed[l] = time.Now()
 		return false
 	}
-	return time.Since(last) >= w.cfg.Cadence(g)
+	return time.Since(last) >= w.cfg.Cadence(l.Level)
 }
 
 // before is the batch up to which the coarser levels are complete after the
@@ -103,7 +107,7 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delt
 	w.cascade.Add(delta)
 	w.others.note(time.Now(), w.log, slices.Concat(delta.Other, levels.Delta.Other)...)
 	for _, l := range levels.Levels {
-		w.flushed[l.Level] = time.Now()
+		w.flushed[l] = time.Now()
 	}
 	return nil
 }
@@ -125,27 +129,28 @@ func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	if w.cascade.Empty() {
-		return nil
-	}
 	if all {
-		for _, g := range w.granularities() {
-			w.flushed[g] = time.Time{}
+		for _, l := range w.coarser() {
+			w.flushed[l] = time.Time{}
 		}
 	}
-	if !slices.ContainsFunc(w.granularities(), w.due) {
-		return nil
+	for !w.cascade.Empty() && slices.ContainsFunc(w.coarser(), w.due) {
+		if err := w.cfg.Failpoints.Hit(failpoint.RollUp); err != nil {
+			return err
+		}
+		if err := w.flush(ctx, newBatch(0, store.NewClaims())); err != nil || !all {
+			return err
+		}
 	}
-	if err := w.cfg.Failpoints.Hit(failpoint.RollUp); err != nil {
-		return err
-	}
-	return w.flush(ctx, newBatch(0, store.NewClaims()))
+	return nil
 }
 
-// granularities lists the coarser levels of all aggregations.
-func (w *Worker) granularities() (all []aggregation.Granularity) {
+// coarser lists the coarser levels of all aggregations.
+func (w *Worker) coarser() (all []aggregation.FlushedLevel) {
 	for _, def := range w.catalog.Kept() {
-		all = append(all, def.Granularities[1:]...)
+		for _, level := range def.Granularities[1:] {
+			all = append(all, aggregation.FlushedLevel{Definition: def, Level: level})
+		}
 	}
 	return all
 }

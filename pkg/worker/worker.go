@@ -81,7 +81,7 @@ type Worker struct {
 	guard    *aggregation.Guard
 	folder   *aggregation.Folder
 	others   otherLog
-	flushed  map[aggregation.Granularity]time.Time
+	flushed  map[aggregation.FlushedLevel]time.Time
 	reader   *reader
 	ahead    parcel // of the batch in hand
 
@@ -101,7 +101,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 	}
 	w := &Worker{
 		cfg: cfg, catalog: catalog, db: db, conn: conn, log: log,
-		flushed: map[aggregation.Granularity]time.Time{},
+		flushed: map[aggregation.FlushedLevel]time.Time{},
 		guard:   aggregation.NewGuard(),
 
 		unstorable: map[uint64]string{},
