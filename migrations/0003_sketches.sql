@@ -144,7 +144,7 @@ BEGIN
                 squares := 'Infinity';
             ELSIF abs(delta) > 1e145 THEN
                 term := 4 * (delta * 1e-20) * (delta * 1e-20) * (n * n2 / (n + n2));
-                squares := CASE WHEN squares * 1e-40 + more * 1e-40 + term < 1.7976e268
+                squares := CASE WHEN greatest(squares, 1) * 1e-40 + greatest(more, 1) * 1e-40 + term < 1.7976e268
                     THEN squares + (more + term * 1e40) ELSE 'Infinity' END;
             ELSIF abs(delta) > 1e-140 THEN
                 squares := squares + (more + 4 * delta * delta * (n * n2 / (n + n2)));
