@@ -29,8 +29,9 @@ type Cascade struct {
 	levels []*cascadeLevel // of all aggregations, in the order of definition, finer before coarser
 	// texts takes over those of the deltas' dictionaries that were used last, the
 	// last one first.
-	texts []*translation
-	slabs columnSlabs // what the last flush is made of
+	texts  []*translation
+	texted int         // how many texts were left when some were last forgotten
+	slabs  columnSlabs // what the last flush is made of
 }
 
 type cascadeLevel struct {
@@ -89,8 +90,9 @@ func (c *Cascade) translation(from *event.Dictionary) *translation {
 }
 
 // AddTail takes in rows of the level's parent that the level does not have:
-// after a start, what is past its watermark. Sketches that are corrupted are an
-// error; the cascade is of no use after it.
+// after a start, what is past its watermark, in as many deltas as it takes; it
+// keeps nothing of them. Sketches that are corrupted are an error; the cascade is
+// of no use after it.
 func (c *Cascade) AddTail(level Granularity, tail Delta) error {
 	for _, l := range c.levels {
 		if l.table.level != level {
@@ -100,6 +102,7 @@ func (c *Cascade) AddTail(level Granularity, tail Delta) error {
 			return err
 		}
 	}
+	c.compact()
 	return nil
 }
 
@@ -208,10 +211,11 @@ func (c *Cascade) Groups() (n int) {
 // compact forgets the texts of groups that were flushed, once most are.
 func (c *Cascade) compact() {
 	const worthwhile = 1 << 16
-	if c.dict.Len() < worthwhile || c.dict.Len() < 4*c.Groups() {
+	if c.dict.Len() < max(worthwhile, 2*c.texted) || c.dict.Len() < 4*c.Groups() {
 		return
 	}
 	c.renew()
+	c.texted = c.dict.Len()
 }
 
 // renew gives the cascade a dictionary of the texts that its groups have.

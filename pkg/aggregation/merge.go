@@ -13,11 +13,39 @@ import (
 // a measure is not known of some, and stands for the same events. Corrupted
 // sketches are an error.
 func Merge(def *Definition, level Granularity, delta Delta) (Delta, error) {
-	t := newTable(def, level, delta.Dict, nil)
-	if err := t.merge(&delta, newHasher(), nil); err != nil {
+	m := NewMerger(def, level)
+	if err := m.Add(delta); err != nil {
 		return Delta{}, err
 	}
-	return Delta{Parts: t.pack(nil, &columnSlabs{}), Dict: delta.Dict}, nil
+	return m.Delta(), nil
+}
+
+// Merger is Merge of deltas that come one after the other; it keeps nothing of
+// them. It belongs to one goroutine.
+type Merger struct {
+	table  *table
+	hasher *hasher
+	texts  *translation // of the last delta's dictionary
+}
+
+// NewMerger returns one that has added up nothing yet.
+func NewMerger(def *Definition, level Granularity) *Merger {
+	return &Merger{table: newTable(def, level, event.NewDictionary(), nil), hasher: newHasher()}
+}
+
+// Add adds the groups of another delta. After an error, which corrupted sketches
+// are, the merger is of no use.
+func (m *Merger) Add(delta Delta) error {
+	if m.texts == nil || m.texts.from != delta.Dict {
+		m.texts = &translation{from: delta.Dict, to: m.table.dict}
+	}
+	m.texts.grow()
+	return m.table.merge(&delta, m.hasher, m.texts)
+}
+
+// Delta returns the outcome, in a dictionary of its own.
+func (m *Merger) Delta() Delta {
+	return Delta{Parts: m.table.pack(nil, &columnSlabs{}), Dict: m.table.dict}
 }
 
 // merge adds the groups of those parts of the delta that are of the table's

@@ -185,23 +185,25 @@ func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error 
 	}
 	table := tableOf(c.def, c.level)
 	const which = `shard_id = $1 AND bucket = ANY ($2::timestamptz[]) AND bucket BETWEEN $3 AND $4 AND batch_no <= $5`
-	delta, err := readGroups(ctx, tx.tx, c.def, c.level, fmt.Sprintf(`
+	merger, groups := aggregation.NewMerger(c.def, c.level), int64(0)
+	add := func(delta aggregation.Delta) error {
+		for i := range delta.Parts {
+			groups += int64(delta.Parts[i].Len())
+		}
+		return merger.Add(delta)
+	}
+	var reader groupReader
+	err := reader.read(ctx, tx.tx, c.def, c.level, add, fmt.Sprintf(`
 		WITH crowded AS (
 			SELECT %[1]s FROM %[2]s WHERE %[3]s GROUP BY %[1]s HAVING count(*) > 1 OR min(batch_no) < 0
 		), gone AS (
 			DELETE FROM %[2]s WHERE %[3]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
 		)
-		SELECT bucket, %[4]s FROM gone ORDER BY bucket, batch_no`, key, table, which, groupList(c.def, columnsOf(c.def), c.level)),
+		SELECT %[4]s FROM gone ORDER BY bucket, batch_no, weir_part`, key, table, which, storedList(c.def)),
 		c.shardID, pq.Array(buckets), buckets[0], buckets[len(buckets)-1], c.through)
 	if err != nil {
 		return err
 	}
-	for i := range delta.Parts {
-		c.groups += int64(delta.Parts[i].Len())
-	}
-	merged, err := aggregation.Merge(c.def, c.level, delta)
-	if err != nil {
-		return err
-	}
-	return tx.WriteDelta(ctx, c.shardID, c.through, merged)
+	c.groups += groups
+	return tx.WriteDelta(ctx, c.shardID, c.through, merger.Delta())
 }

@@ -63,6 +63,24 @@ func (v *values) len() int {
 	return len(*v.cells)
 }
 
+// clear forgets all values, and keeps their memory.
+func (v *values) clear() {
+	if v.sketched() {
+		*v.sketches = (*v.sketches)[:0]
+	} else {
+		*v.cells = (*v.cells)[:0]
+	}
+}
+
+// append adds one group's value to the column.
+func (v *values) append(cell event.Cell, sketch []byte) {
+	if v.sketched() {
+		*v.sketches = append(*v.sketches, sketch)
+	} else {
+		*v.cells = append(*v.cells, cell)
+	}
+}
+
 // unknown reports whether the value of group n is not known.
 func (v *values) unknown(p *aggregation.Part, n int) bool {
 	return p.Missing != nil && p.Missing[n]&v.missing != 0 || v.times != nil && (*v.times)[n] == v.absent

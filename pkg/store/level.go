@@ -62,13 +62,10 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(last_batch), 0) FROM weir.shard WHERE shard_id = $1`, shardID).Scan(&last); err != nil {
 			return err
 		}
+		var reader groupReader
 		for _, def := range defs {
 			for _, level := range def.Granularities[1:] {
-				tail, err := loadTail(ctx, tx, shardID, def, level)
-				if err != nil {
-					return fmt.Errorf("%s per %s: %w", def.ID(), level, err)
-				}
-				if err := cascade.AddTail(level, tail); err != nil {
+				if err := loadTail(ctx, tx, &reader, shardID, def, level, cascade); err != nil {
 					return fmt.Errorf("%s per %s: %w", def.ID(), level, err)
 				}
 			}
@@ -113,34 +110,17 @@ func (db *DB) Abandoned(ctx context.Context, after time.Duration, defs []*aggreg
 	return shards, rows.Err()
 }
 
-// loadTail reads the rows of the level's parent that the level lacks.
-func loadTail(ctx context.Context, tx *sql.Tx, shardID string, def *aggregation.Definition, level aggregation.Granularity) (aggregation.Delta, error) {
+// loadTail gives the cascade the rows of the level's parent that the level lacks.
+func loadTail(ctx context.Context, tx *sql.Tx, reader *groupReader, shardID string, def *aggregation.Definition, level aggregation.Granularity, cascade *aggregation.Cascade) error {
 	parent, ok := def.Parent(level)
 	if !ok {
-		return aggregation.Delta{Dict: event.NewDictionary()}, nil
+		return nil
 	}
-	return readGroups(ctx, tx, def, parent, fmt.Sprintf(`
-		SELECT bucket, %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
+	add := func(tail aggregation.Delta) error { return cascade.AddTail(level, tail) }
+	return reader.read(ctx, tx, def, parent, add, fmt.Sprintf(`
+		SELECT %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		ORDER BY bucket`, groupList(def, columnsOf(def), parent), tableOf(def, parent)), shardID, def.ID(), level.String())
-}
-
-// readGroups asks for rows of a level, bucket and groupList in the order of
-// buckets, and turns them back into parts.
-func readGroups(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, query string, args ...any) (aggregation.Delta, error) {
-	delta := aggregation.Delta{Dict: event.NewDictionary()}
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return delta, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	reader := tailReader{def: def, level: level, columns: columnsOf(def), delta: &delta}
-	for rows.Next() {
-		if err := reader.row(rows); err != nil {
-			return delta, err
-		}
-	}
-	return delta, rows.Err()
+		ORDER BY bucket, batch_no, weir_part`, storedList(def), tableOf(def, parent)), shardID, def.ID(), level.String())
 }
 
 // groupList lists columns of a level's table by their names, one value per group.
@@ -172,86 +152,4 @@ func groupColumn(def *aggregation.Definition, c column, level aggregation.Granul
 		}
 	}
 	return "unnest(weir_view.texts(" + args + "))"
-}
-
-// tailReader turns rows, one per group and in the order of buckets, back into
-// parts.
-type tailReader struct {
-	def     *aggregation.Definition
-	level   aggregation.Granularity
-	columns []column
-	delta   *aggregation.Delta
-	last    []values // of the last part
-}
-
-func (r *tailReader) row(rows *sql.Rows) error {
-	var bucket time.Time
-	raw := make([]any, len(r.columns))
-	targets := []any{&bucket}
-	for i := range raw {
-		targets = append(targets, &raw[i])
-	}
-	if err := rows.Scan(targets...); err != nil {
-		return err
-	}
-	parts := r.delta.Parts
-	if n := len(parts); n == 0 || parts[n-1].Bucket != bucket.UnixMicro() {
-		r.delta.Parts = append(parts, aggregation.Part{
-			Definition: r.def, Level: r.level, Bucket: bucket.UnixMicro(),
-			Keys: make([][]event.Cell, len(r.def.Keys)), Measures: make([][]event.Cell, len(r.def.Measures)),
-			Sketches: make([][][]byte, len(r.def.Measures)),
-		})
-		r.last = valuesOf(nil, &r.delta.Parts[len(parts)], r.columns)
-	}
-	missing := event.Cell(0)
-	for i, c := range r.last {
-		if raw[i] == nil { // the row is older than the column
-			missing |= c.missing
-			c.append(c.absent, nil)
-			continue
-		}
-		if c.sketched() {
-			blocks, ok := raw[i].([]byte)
-			if !ok {
-				return fmt.Errorf("column %s: unexpected %T for a sketch", c.name, raw[i])
-			}
-			c.append(0, blocks)
-			continue
-		}
-		cell, err := r.cell(c.kind, raw[i])
-		if err != nil {
-			return fmt.Errorf("column %s: %w", c.name, err)
-		}
-		c.append(cell, nil)
-	}
-	part := &r.delta.Parts[len(r.delta.Parts)-1]
-	part.Missing = append(part.Missing, missing)
-	return nil
-}
-
-// append adds one group's value to the column.
-func (v *values) append(cell event.Cell, sketch []byte) {
-	if v.sketched() {
-		*v.sketches = append(*v.sketches, sketch)
-	} else {
-		*v.cells = append(*v.cells, cell)
-	}
-}
-
-func (r *tailReader) cell(kind event.Kind, raw any) (event.Cell, error) {
-	switch v := raw.(type) {
-	case string:
-		return r.delta.Dict.Intern(v), nil
-	case []byte:
-		return r.delta.Dict.InternBytes(v), nil
-	case int64:
-		return event.Cell(v), nil
-	case float64:
-		return event.FloatCell(v), nil
-	case bool:
-		return event.BoolCell(v), nil
-	case time.Time:
-		return event.Cell(v.UnixMicro()), nil
-	}
-	return 0, fmt.Errorf("unexpected %T for a %s", raw, kind)
 }
