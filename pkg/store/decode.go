@@ -44,8 +44,7 @@ type groupReader struct {
 	bytes   []byte       // of the row's sketches
 }
 
-// read asks for rows of a level, storedList in the order of buckets, and hands
-// on their groups.
+// read asks for rows of a level, storedList, and hands on their groups.
 func (r *groupReader) read(ctx context.Context, q querier, def *aggregation.Definition, level aggregation.Granularity, use func(aggregation.Delta) error, query string, args ...any) error {
 	r.def, r.level, r.columns, r.use = def, level, columnsOf(def), use
 	rows, err := q.QueryContext(ctx, query, args...)

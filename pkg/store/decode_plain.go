@@ -3,14 +3,15 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/event"
 )
 
-// plainRows turns rows, one per group and in the order of buckets, back into
-// parts.
+// plainRows turns rows, one per group, back into parts. They come mostly in the
+// order in which they were written, which is bucket by bucket.
 type plainRows struct {
 	*groupReader
 
@@ -18,7 +19,8 @@ type plainRows struct {
 	raw    []any
 	delta  aggregation.Delta
 	groups int      // in the delta
-	last   []values // of its last part
+	at     int      // of its parts, the one that the last row was of
+	values []values // of that
 }
 
 // plain reads rows that have one group each.
@@ -54,16 +56,10 @@ func (r *plainRows) handOn() error {
 }
 
 func (r *plainRows) row() error {
-	parts := r.delta.Parts
-	if n := len(parts); n == 0 || parts[n-1].Bucket != r.bucket.UnixMicro() {
-		r.delta.Parts = append(parts, emptyPart(r.def, r.level))
-		p := &r.delta.Parts[n]
-		p.Bucket = r.bucket.UnixMicro()
-		r.last = valuesOf(r.last[:0], p, r.columns)
-	}
+	r.turnTo(r.bucket.UnixMicro())
 	missing := event.Cell(0)
-	for i := range r.last {
-		c := &r.last[i]
+	for i := range r.values {
+		c := &r.values[i]
 		if r.raw[i] == nil { // the row is older than the column
 			missing |= c.missing
 			c.append(c.absent, nil)
@@ -83,10 +79,25 @@ func (r *plainRows) row() error {
 		}
 		c.append(cell, nil)
 	}
-	part := &r.delta.Parts[len(r.delta.Parts)-1]
+	part := &r.delta.Parts[r.at]
 	part.Missing = append(part.Missing, missing)
 	r.groups++
 	return nil
+}
+
+// turnTo makes the next row one of the bucket's part.
+func (r *plainRows) turnTo(bucket int64) {
+	parts := r.delta.Parts
+	if r.groups > 0 && parts[r.at].Bucket == bucket {
+		return
+	}
+	r.at = slices.IndexFunc(parts, func(p aggregation.Part) bool { return p.Bucket == bucket })
+	if r.at < 0 {
+		r.at = len(parts)
+		r.delta.Parts = append(parts, emptyPart(r.def, r.level))
+		r.delta.Parts[r.at].Bucket = bucket
+	}
+	r.values = valuesOf(r.values[:0], &r.delta.Parts[r.at], r.columns)
 }
 
 func (r *plainRows) cell(kind event.Kind, raw any) (event.Cell, error) {

@@ -1,14 +1,18 @@
 package store
 
 import (
+	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
 	"weir/pkg/badinput"
+	"weir/pkg/event"
 )
 
 // readCopy undoes what COPY does to a text field, as the manual of Postgres has it.
@@ -173,3 +177,96 @@ func checkClaim(t *testing.T, db *DB, epoch string, folded map[uint64]bool, ns [
 		folded[n] = true
 	}
 }
+
+// rawRow is a packed row as it comes from Postgres.
+func rawRow(columns int, text func(i int) string) (row []sql.RawBytes) {
+	for i := range columns {
+		row = append(row, sql.RawBytes(text(i)))
+	}
+	return row
+}
+
+// writeArray writes an array as the manual of Postgres has it; nil is NULL.
+func writeArray(elements [][]byte) []byte {
+	out := []byte{'{'}
+	for i, element := range elements {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if element == nil {
+			out = append(out, "NULL"...)
+			continue
+		}
+		out = append(out, '"')
+		for _, c := range element {
+			if c == '"' || c == '\\' {
+				out = append(out, '\\')
+			}
+			out = append(out, c)
+		}
+		out = append(out, '"')
+	}
+	return append(out, '}')
+}
+
+// elementsOf reads an array to its end.
+func elementsOf(text []byte) (elements [][]byte, err error) {
+	var a arrayReader
+	if err := a.open(text); err != nil {
+		return nil, err
+	}
+	for a.more {
+		element, err := a.next()
+		if err != nil {
+			return nil, err
+		}
+		if element != nil {
+			element = append([]byte{}, element...)
+		}
+		elements = append(elements, element)
+	}
+	return elements, nil
+}
+
+// An array of any texts is read as what it is made of. What is no array, or does
+// not fit into a row, is refused and does no harm; a row that is accepted has a
+// value per group in every column.
+func FuzzPackedRow(f *testing.F) {
+	for _, seed := range []string{`{"1@A@A@",a,"b ""}`, `{"",NULL,"a\\b\"c"}`, `{A,x,"y,z"}`, `{"2@@@A@@@A@@","",{}}`, `{1,-2,NULL,9223372036854775807}`, `{"3@@@@@@@@@@@@@@@",1790000000000000,1000}`,
+		`{"\\x0a0b","\\x"}`, `{t,f}`, `{"2026-10-01 12:00:00.5+00"}`, `{NaN,-Infinity,1e-07}`, `[0:1]={1,2}`, `{"a`, `{a\`, `{,}`} {
+		f.Add([]byte(seed), []byte(`{"1@@@@@",a}`), "\\\"{},")
+	}
+	def := everyColumn()
+	f.Fuzz(func(t *testing.T, keys, others []byte, text string) {
+		want := [][]byte{[]byte(text), nil, {}, others, []byte("NULL")}
+		if got, err := elementsOf(writeArray(want)); err != nil || !slices.EqualFunc(got, want, sameElement) {
+			t.Fatalf("%q is read as %q, %v", want, got, err)
+		}
+		if elements, err := elementsOf(keys); err == nil {
+			if got, err := elementsOf(writeArray(elements)); err != nil || !slices.EqualFunc(got, elements, sameElement) {
+				t.Fatalf("%q is %q, and written again %q, %v", keys, elements, got, err)
+			}
+		}
+		r := groupReader{def: def, level: def.Finest(), columns: columnsOf(def)}
+		r.begin()
+		for _, events := range []string{`{1,2,3,4,5}`, string(others)} {
+			r.part = emptyPart(def, def.Finest())
+			err := r.unpack(rawRow(len(r.columns), func(i int) string {
+				switch c := r.columns[i]; {
+				case c.name == colEvents:
+					return events
+				case c.kind == event.String && i%2 == 0:
+					return string(keys)
+				}
+				return string(others)
+			}))
+			for _, v := range valuesOf(nil, &r.part, r.columns) {
+				if err == nil && v.len() != r.part.Len() {
+					t.Fatalf("column %s has %d values for %d groups", v.name, v.len(), r.part.Len())
+				}
+			}
+		}
+	})
+}
+
+func sameElement(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }

@@ -117,10 +117,14 @@ func loadTail(ctx context.Context, tx *sql.Tx, reader *groupReader, shardID stri
 		return nil
 	}
 	add := func(tail aggregation.Delta) error { return cascade.AddTail(level, tail) }
+	order := "" // of many plain rows none, for Postgres would have to sort them
+	if def.Packed(parent) {
+		order = "ORDER BY bucket, batch_no, weir_part"
+	}
 	return reader.read(ctx, tx, def, parent, add, fmt.Sprintf(`
 		SELECT %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
 			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		ORDER BY bucket, batch_no, weir_part`, storedList(def), tableOf(def, parent)), shardID, def.ID(), level.String())
+		%s`, storedList(def), tableOf(def, parent), order), shardID, def.ID(), level.String())
 }
 
 // groupList lists columns of a level's table by their names, one value per group.
