@@ -232,8 +232,10 @@ func elementsOf(text []byte) (elements [][]byte, err error) {
 // not fit into a row, is refused and does no harm; a row that is accepted has a
 // value per group in every column.
 func FuzzPackedRow(f *testing.F) {
-	for _, seed := range []string{`{"1@A@A@",a,"b ""}`, `{"",NULL,"a\\b\"c"}`, `{A,x,"y,z"}`, `{"2@@@A@@@A@@","",{}}`, `{1,-2,NULL,9223372036854775807}`, `{"3@@@@@@@@@@@@@@@",1790000000000000,1000}`,
-		`{"\\x0a0b","\\x"}`, `{t,f}`, `{"2026-10-01 12:00:00.5+00"}`, `{NaN,-Infinity,1e-07}`, `[0:1]={1,2}`, `{"a`, `{a\`, `{,}`} {
+	for _, seed := range []string{
+		`{"1@A@A@",a,"b ""}`, `{"",NULL,"a\\b\"c"}`, `{A,x,"y,z"}`, `{"2@@@A@@@A@@","",{}}`, `{1,-2,NULL,9223372036854775807}`, `{"3@@@@@@@@@@@@@@@",1790000000000000,1000}`,
+		`{"\\x0a0b","\\x"}`, `{t,f}`, `{"2026-10-01 12:00:00.5+00"}`, `{NaN,-Infinity,1e-07}`, `[0:1]={1,2}`, `{"a`, `{a\`, `{,}`,
+	} {
 		f.Add([]byte(seed), []byte(`{"1@@@@@",a}`), "\\\"{},")
 	}
 	def := everyColumn()
