@@ -86,6 +86,25 @@ func TestInterleaving_ConsumerDeletedEndsWorkersUntilItIsProvisioned(t *testing.
 	p.finish()
 }
 
+// What was published while there was no consumer waits for the next.
+func TestConsumer_ProvisionedAfterMessagesWerePublishedHasThemAll(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	p.own(3)
+	if err := p.jetstream().DeleteConsumer(t.Context(), "EVENTS", "fold"); err != nil {
+		t.Fatal(err)
+	}
+	p.own(2)
+	p.provision()
+	state, err := p.conn.State(t.Context())
+	if err != nil || state.Pending != 5 {
+		t.Fatalf("%d messages wait (%v), want all 5", state.Pending, err)
+	}
+	w := p.hand("w1", nil)
+	p.process(w, p.take(w, 5)...)
+	p.check("from a consumer that was made later")
+}
+
 // A late ack for a message that the consumer has forgotten, and delivers anew.
 func TestInterleaving_LateAckAfterTheConsumerWasMadeAnew(t *testing.T) {
 	t.Parallel()
