@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"weir/pkg/embedded"
 	"weir/pkg/stream"
 )
@@ -84,6 +88,26 @@ func TestInterleaving_ConsumerDeletedEndsWorkersUntilItIsProvisioned(t *testing.
 	p.round()
 	p.provision()
 	p.finish()
+}
+
+func TestWorker_WhoseConsumerIsDeletedSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	core, logged := observer.New(zapcore.WarnLevel)
+	w := New(p.config("w1", nil), p.catalog, p.open(nil), p.connect(), zap.New(core))
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(t.Context()) }()
+	p.round()
+	p.drain()
+	if err := p.jetstream().DeleteConsumer(t.Context(), "EVENTS", "fold"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.end(ended); !errors.Is(err, stream.ErrGone) || !strings.Contains(err.Error(), "run weir apply") {
+		t.Errorf("it ended with %v, want what to do", err)
+	}
+	for _, line := range logged.All() {
+		t.Errorf("it said %s: %v", line.Message, line.ContextMap())
+	}
 }
 
 // What was published while there was no consumer waits for the next.

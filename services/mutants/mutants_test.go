@@ -204,7 +204,7 @@ func (c check) run(t *testing.T, flags ...string) (out string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // that of the tests begins once they are compiled
 	defer cancel()
-	args := append([]string{"test", "-v", "-count=1", "-failfast", "-timeout", patience.String(), "-run", c.Run}, flags...)
+	args := append([]string{"test", "-v", "-vet=off", "-count=1", "-failfast", "-timeout", patience.String(), "-run", c.Run}, flags...)
 	if c.Tags != "" {
 		args = append(args, "-tags", c.Tags)
 	}
