@@ -261,6 +261,9 @@ func (w *Worker) fetch(ctx context.Context, batches chan<- []stream.Message) err
 				giveBack(messages)
 			}
 		}
+		if errors.Is(err, stream.ErrGone) && ctx.Err() == nil {
+			return fmt.Errorf("fetch: %w: run weir apply, which provisions what is missing, and start the worker again", err)
+		}
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("fetch: %w", err)
 		}
