@@ -196,6 +196,9 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('weir.add_partition.' || part, 0));
+    -- A table's lock lets this session learn what others have made meanwhile; an
+    -- advisory lock does not, and the next look would find what the first found.
+    EXECUTE format('LOCK TABLE ONLY weir_data.%I IN ACCESS SHARE MODE', parent);
     IF to_regclass(format('weir_data.%I', part)) IS NOT NULL THEN
         RETURN;
     END IF;

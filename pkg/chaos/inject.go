@@ -31,6 +31,7 @@ func (r *run) inject(ctx context.Context, s Step) error {
 	case "nats-stop":
 		n := r.site.node(s.Target)
 		n.signal(syscall.SIGSTOP)
+		r.states.add("NATS servers stopped", 1)
 		pause(ctx, s.For)
 		n.signal(syscall.SIGCONT)
 	case "leader-kill":
@@ -89,10 +90,14 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 		r.states.add("workers killed", 1)
 	case "worker-term":
 		w.stop(syscall.SIGTERM, termTimeout)
+		r.states.add("workers terminated", 1)
 	case "worker-stop":
 		w.signal(syscall.SIGSTOP)
-		r.states.add("workers stopped past the ack wait", 1)
+		begun := time.Now()
 		pause(ctx, s.For)
+		if time.Since(begun) > ackWait {
+			r.states.add("workers stopped past the ack wait", 1)
+		}
 		w.signal(syscall.SIGCONT)
 		return nil
 	}
@@ -220,7 +225,9 @@ func (r *run) fillDisk(ctx context.Context, s Step) error {
 	}
 	name := fmt.Sprintf("%s/ballast-%d", dir, time.Now().UnixNano())
 	err := fill(ctx, name)
-	r.states.add("disks filled", 1)
+	if ctx.Err() == nil { // else it was not filled to the end
+		r.states.add("disks filled", 1)
+	}
 	pause(ctx, s.For)
 	if gone := os.Remove(name); !errors.Is(gone, os.ErrNotExist) {
 		err = errors.Join(err, gone)

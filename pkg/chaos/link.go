@@ -44,7 +44,14 @@ type link struct {
 	left    int64         // bytes until the cut
 	changed chan struct{} // closed at every change
 	conns   map[*passage]struct{}
-	cuts    int // connections that were closed by trouble
+	met     met
+}
+
+// met is what has met a link's trouble.
+type met struct {
+	cuts  int // connections that were closed, or refused
+	holes int // pieces that a hole has swallowed, or held until it was healed
+	slow  int // pieces that were held back for a time
 }
 
 // passage is one connection through the link, both its ends.
@@ -91,7 +98,7 @@ func (l *link) heal() { l.set(fine, both, 0, 0) }
 func (l *link) drop() {
 	for p := range l.conns {
 		p.end()
-		l.cuts++
+		l.met.cuts++
 	}
 	clear(l.conns)
 }
@@ -116,6 +123,7 @@ func (l *link) connect(client net.Conn) {
 	p := &passage{client: client, server: server, ended: make(chan struct{})}
 	l.mu.Lock()
 	if l.state == cut {
+		l.met.cuts++
 		l.mu.Unlock()
 		p.end()
 		return
@@ -162,7 +170,7 @@ func (l *link) copy(p *passage, w way, from io.Reader, to io.Writer) {
 
 // pass waits until a piece of n bytes may go, and says how much of it; not whole: then the connection ends.
 func (l *link) pass(p *passage, w way, n int) (pass int, whole bool) {
-	for held := false; ; {
+	for held, swallowed := false, false; ; {
 		l.mu.Lock()
 		state, changed, delay := l.state, l.changed, l.delay
 		here := l.way == both || l.way == w
@@ -172,8 +180,15 @@ func (l *link) pass(p *passage, w way, n int) (pass int, whole bool) {
 				return n, true
 			}
 			l.state = fine
-			l.cuts++
+			l.met.cuts++
 			return max(0, n+int(l.left)), false
+		}
+		if state == hole && here && !swallowed {
+			swallowed = true
+			l.met.holes++
+		}
+		if state == slow && !held {
+			l.met.slow++
 		}
 		l.mu.Unlock()
 		var wait <-chan time.Time
@@ -196,8 +211,8 @@ func (l *link) pass(p *passage, w way, n int) (pass int, whole bool) {
 	}
 }
 
-func (l *link) cutConnections() int {
+func (l *link) metSoFar() met {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cuts
+	return l.met
 }

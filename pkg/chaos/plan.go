@@ -38,7 +38,7 @@ type Plan struct {
 // Step is one fault. It begins at a time or at a count of published events, whichever the plan gives.
 type Step struct {
 	At       time.Duration `json:"at_ns,omitempty"`        // since the beginning
-	AtEvents int           `json:"at_events,omitempty"`    // once so many events are acknowledged
+	AtEvents int           `json:"at_events,omitempty"`    // once so many events are acknowledged, or so late that it just has its time
 	For      time.Duration `json:"for_ns"`                 // then it is healed
 	Fault    string        `json:"fault"`                  // its name
 	Target   string        `json:"target,omitempty"`       // process or link

@@ -80,3 +80,13 @@ func TestPlan_DemandsWhatItsFaultsMakeLikely(t *testing.T) {
 		t.Errorf("missed %q, want %q", missed, want)
 	}
 }
+
+func TestPlan_DemandsEachFaultItHasOnce(t *testing.T) {
+	t.Parallel()
+	for _, k := range kinds() {
+		least := Plan{Events: 1, Steps: []Step{{Fault: k.name}}}.least()
+		if without := (Plan{Events: 1}).least(); len(least) <= len(without) {
+			t.Errorf("a plan with one %s demands %v, as one without", k.name, least)
+		}
+	}
+}

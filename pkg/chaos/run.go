@@ -195,13 +195,13 @@ func (r *run) faults(ctx context.Context, origin time.Time) error {
 	return failed
 }
 
-// await returns when the step is due.
+// await returns when the step is due: at the latest when there is just the time that it lasts, however slow the load is.
 func (r *run) await(ctx context.Context, origin time.Time, s Step) {
 	if s.AtEvents == 0 {
 		pause(ctx, time.Until(origin.Add(s.At)))
 		return
 	}
-	for ctx.Err() == nil {
+	for latest := origin.Add(r.plan.Length - s.For); ctx.Err() == nil && time.Now().Before(latest); {
 		if _, confirmed := r.history.counts(); confirmed >= s.AtEvents {
 			return
 		}
@@ -288,7 +288,10 @@ func (r *run) finish() error {
 	}
 	for _, links := range r.site.links {
 		for _, l := range links {
-			r.states.add("connections cut", l.cutConnections())
+			met := l.metSoFar()
+			r.states.add("connections cut", met.cuts)
+			r.states.add("pieces swallowed by links", met.holes)
+			r.states.add("pieces held back by links", met.slow)
 		}
 	}
 	r.report.States = r.states.all()

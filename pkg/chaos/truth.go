@@ -110,31 +110,25 @@ func (i identity) text() string {
 	return fmt.Sprintf("%s/%s/%d offset %d", i.source, i.epoch, i.number, i.offset)
 }
 
+// readPatience is how long a stream is waited for: on a loaded machine three servers that were just started need some seconds.
+const readPatience = 20 * time.Second
+
 // readStream calls f for everything that a stream holds.
 func readStream(ctx context.Context, js jetstream.JetStream, name string, f func(m jetstream.Msg, sequence uint64, stored time.Time)) error {
-	s, err := js.Stream(ctx, name)
+	messages, last, err := openStream(ctx, js, name)
+	for end := time.Now().Add(readPatience); err != nil && ctx.Err() == nil && time.Now().Before(end); {
+		pause(ctx, 200*time.Millisecond)
+		messages, last, err = openStream(ctx, js, name)
+	}
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", name, err)
 	}
-	info, err := s.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("read stream %s: %w", name, err)
-	}
-	if info.State.Msgs == 0 {
+	if messages == nil {
 		return nil
 	}
-	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
-	if err != nil {
-		return fmt.Errorf("read stream %s: %w", name, err)
-	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return fmt.Errorf("read stream %s: %w", name, err)
-	}
 	defer messages.Stop()
-	const patience = 20 * time.Second
 	for {
-		m, err := messages.Next(jetstream.NextMaxWait(patience))
+		m, err := messages.Next(jetstream.NextMaxWait(readPatience))
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", name, err)
 		}
@@ -143,8 +137,22 @@ func readStream(ctx context.Context, js jetstream.JetStream, name string, f func
 			return errors.Join(fmt.Errorf("read stream %s", name), err)
 		}
 		f(m, meta.Sequence.Stream, meta.Timestamp)
-		if meta.Sequence.Stream >= info.State.LastSeq {
+		if meta.Sequence.Stream >= last {
 			return nil
 		}
 	}
+}
+
+// openStream begins to read a stream, up to the sequence that is its last now; nil if it holds nothing.
+func openStream(ctx context.Context, js jetstream.JetStream, name string) (messages jetstream.MessagesContext, last uint64, err error) {
+	s, err := js.Stream(ctx, name)
+	if err != nil || s.CachedInfo().State.Msgs == 0 {
+		return nil, 0, err
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
+	if err != nil {
+		return nil, 0, err
+	}
+	messages, err = consumer.Messages()
+	return messages, s.CachedInfo().State.LastSeq, err
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"weir/pkg/aggregation"
 	"weir/pkg/embedded/embeddedtest"
 )
@@ -185,6 +187,35 @@ func TestLeaseShard_ManyAtOnceWhileAnotherFlushes(t *testing.T) {
 		// A partition and its part for all times, per shard.
 		if n := ask[int](t, db, `SELECT count(*) FROM pg_partition_tree($1) WHERE level > 0`, table); n != 14 {
 			t.Errorf("%s has %d partitions, want 14", table, n)
+		}
+	}
+}
+
+// A move and a worker that leases the shard again may both find that it has no
+// part of the tables yet.
+func TestAddPartitions_ManyAtOnceMakeThemOnce(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	for round := range 5 {
+		def := calls(fmt.Sprint("Round", round))
+		if err := db.Apply(t.Context(), []*aggregation.Definition{def}, PlanOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if round == 0 {
+			mustLease(t, db, "a")
+		}
+		var group errgroup.Group
+		for range 5 {
+			conn, err := db.sql.Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			group.Go(func() error {
+				return errors.Join(addPartitions(t.Context(), conn, "a", []*aggregation.Definition{def}), conn.Close())
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"weir/pkg/store"
@@ -28,6 +29,9 @@ func (w *Worker) fetch(ctx context.Context, parcels chan<- parcel, readers chan 
 			case <-ctx.Done():
 				giveBack(messages)
 			}
+		}
+		if errors.Is(err, stream.ErrGone) && ctx.Err() == nil {
+			return fmt.Errorf("fetch: %w: run weir apply, which provisions what is missing, and start the worker again", err)
 		}
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("fetch: %w", err)

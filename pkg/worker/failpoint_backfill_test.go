@@ -62,6 +62,8 @@ func TestFailpoint_Backfill(t *testing.T) {
 					t.Error(err)
 				}
 				h.wantTwin("after the backfill", catalog, "Twin", int64(events))
+				h.deliverAgain(catalog)
+				h.wantTwin("delivered anew", catalog, "Twin", int64(events))
 			})
 		}
 	}

@@ -42,6 +42,30 @@ func TestFailpoint(t *testing.T) {
 	}
 }
 
+// What another worker has given back is committed, and the worker does not know;
+// tried again it is found in the ledger, and no other batch comes. What the worker
+// remembers lacks it, and yet the coarser levels get it.
+func TestFailpoint_LevelsAreCompletedAfterACommitOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	set := &failpoint.Set{}
+	set.Fail(failpoint.Committed, 1)
+	w := p.hand("w1", set)
+	p.own(4)
+	giveBack(p.take(w, 4))
+	if err := w.persist(t.Context(), t.Context(), p.take(w, 4)); err != nil || set.Hits(failpoint.Committed) == 0 {
+		t.Fatalf("after %d commits: %v", set.Hits(failpoint.Committed), err)
+	}
+	if err := w.rollUp(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.incomplete("w1"); n != 0 {
+		t.Errorf("the levels lack %d groups", n)
+	}
+	p.check("rolled up")
+	p.replayAll()
+}
+
 func failsOnce(p *proof, step failpoint.Step) {
 	set := &failpoint.Set{}
 	set.Fail(step, 1)

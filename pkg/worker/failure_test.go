@@ -233,6 +233,22 @@ func TestPostgres_AwayForAWhile(t *testing.T) {
 	h.wantCalls("with the lease taken anew", 10)
 }
 
+// What Postgres has no room for, for a while, is nobody's fault.
+func TestPostgres_WithoutRoomMakesNoDeadLetters(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	w := p.hand("w1", nil)
+	p.own(1)
+	p.exec(`CREATE SEQUENCE public.tries`)
+	p.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF nextval('public.tries') <= 2 THEN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END IF; RETURN NEW; END $$`)
+	p.exec(`CREATE TRIGGER refuse BEFORE INSERT ON weir_data.` + p.ticks().Table(p.ticks().Finest()) + ` FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
+	if err := w.persist(t.Context(), t.Context(), p.take(w, 1)); err != nil {
+		t.Error(err)
+	}
+	p.check("with room again")
+}
+
 func TestNATS_RestartLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	config := embedded.NATSConfig{Dir: t.TempDir()}

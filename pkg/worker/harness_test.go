@@ -75,9 +75,7 @@ func newHarnessOn(t *testing.T, s servers) *harness {
 	if err := h.db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.conn.Provision(t.Context(), stream.Provision{AckWait: s.ackWait}); err != nil {
-		t.Fatal(err)
-	}
+	h.provision()
 	return h
 }
 

@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"weir/pkg/embedded"
 	"weir/pkg/stream"
 )
@@ -84,6 +88,45 @@ func TestInterleaving_ConsumerDeletedEndsWorkersUntilItIsProvisioned(t *testing.
 	p.round()
 	p.provision()
 	p.finish()
+}
+
+func TestWorker_WhoseConsumerIsDeletedSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	core, logged := observer.New(zapcore.WarnLevel)
+	w := New(p.config("w1", nil), p.catalog, p.open(nil), p.connect(), zap.New(core))
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(t.Context()) }()
+	p.round()
+	p.drain()
+	if err := p.jetstream().DeleteConsumer(t.Context(), "EVENTS", "fold"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.end(ended); !errors.Is(err, stream.ErrGone) || !strings.Contains(err.Error(), "run weir apply") {
+		t.Errorf("it ended with %v, want what to do", err)
+	}
+	for _, line := range logged.All() {
+		t.Errorf("it said %s: %v", line.Message, line.ContextMap())
+	}
+}
+
+// What was published while there was no consumer waits for the next.
+func TestConsumer_ProvisionedAfterMessagesWerePublishedHasThemAll(t *testing.T) {
+	t.Parallel()
+	p := newProof(t)
+	p.own(3)
+	if err := p.jetstream().DeleteConsumer(t.Context(), "EVENTS", "fold"); err != nil {
+		t.Fatal(err)
+	}
+	p.own(2)
+	p.provision()
+	state, err := p.conn.State(t.Context())
+	if err != nil || state.Pending != 5 {
+		t.Fatalf("%d messages wait (%v), want all 5", state.Pending, err)
+	}
+	w := p.hand("w1", nil)
+	p.process(w, p.take(w, 5)...)
+	p.check("from a consumer that was made later")
 }
 
 // A late ack for a message that the consumer has forgotten, and delivers anew.

@@ -115,11 +115,16 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delt
 // rollUp gives coarser levels what they lack while no batch comes: also what a
 // worker that was killed left, when no event ever comes again. All of it can
 // wait for the next time, so an error is not final unless the shard is lost,
-// or the tables are not as this worker knows them.
+// or the tables are not as this worker knows them. All levels, and not those that
+// are due, are for the worker's end.
 func (w *Worker) rollUp(ctx context.Context, all bool) error {
 	err := w.caughtFolding(func() error { return w.rollUpNow(ctx, all) })
 	if err != nil && !w.final(ctx, err) {
-		w.log.Warn("coarser levels not flushed, trying again later", zap.Error(err))
+		then := "trying again later"
+		if all { // the worker ends
+			then = "left to whoever has the shard next"
+		}
+		w.log.Warn("coarser levels not flushed, "+then, zap.Error(err))
 		return nil
 	}
 	return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/stream"
 )
 
 // incomplete is how many groups the coarser levels of the shard lack.
@@ -40,6 +41,24 @@ func TestLevels_ThatAKilledWorkerLeftAreCompletedWithoutAnotherEvent(t *testing.
 	if err := <-h.failed; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestLevels_LackNothingAfterARollUp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.publishCalls("g", 1, 6)
+	w := h.idle("w1")
+	messages := h.take(w, 6)
+	for _, some := range [][]stream.Message{messages[:4], messages[4:]} {
+		h.process(w, some...)
+		if err := w.rollUp(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if n := h.incomplete("w1"); n != 0 {
+			t.Errorf("after %d messages: the levels lack %d groups", len(some), n)
+		}
+	}
+	h.wantCalls("rolled up", 6)
 }
 
 func TestMaintain_PurgesAndThenCompacts(t *testing.T) {

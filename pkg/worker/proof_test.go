@@ -270,21 +270,10 @@ func show(counts map[string]int64) string {
 func (p *proof) replayAll() {
 	p.t.Helper()
 	p.stopAll()
-	js := p.jetstream()
-	if err := js.DeleteConsumer(p.t.Context(), "EVENTS", "fold"); err != nil {
-		p.t.Fatal(err)
-	}
-	p.provision()
+	p.forgetAcks()
 	p.supervise("replay", nil)
 	p.settle()
 	p.check("after everything was delivered anew")
-}
-
-func (p *proof) provision() {
-	p.t.Helper()
-	if _, err := p.conn.Provision(p.t.Context(), stream.Provision{AckWait: p.servers.ackWait}); err != nil {
-		p.t.Fatal(err)
-	}
 }
 
 // jetstream is NATS without Weir.

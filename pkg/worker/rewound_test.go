@@ -4,7 +4,9 @@ import (
 	"errors"
 	"testing"
 
+	"weir/pkg/definition"
 	"weir/pkg/store"
+	"weir/pkg/stream"
 )
 
 // Postgres fails over to one that lacks the last commits, while the worker has
@@ -38,8 +40,16 @@ func TestInterleaving_FailoverThatLostCommitsUnderARunningWorker(t *testing.T) {
 	if err := w.rollUp(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
+	events := h.folded("Ticks")
 	for _, def := range h.catalog.Aggregations {
 		h.wantConserved("after the failover and the repairs", def)
+	}
+	h.deliverAgain(h.catalog)
+	for _, def := range h.catalog.Aggregations {
+		h.wantConserved("delivered anew", def)
+	}
+	if got := h.folded("Ticks"); got != events {
+		t.Errorf("delivered anew: %d events, want %d", got, events)
 	}
 }
 
@@ -63,6 +73,8 @@ func TestInterleaving_FailoverThatLostTheLeaseOfARunningWorker(t *testing.T) {
 		t.Errorf("got %v, want to go on under a new lease", err)
 	}
 	h.wantCalls("under the new lease", 30)
+	h.deliverAgain(h.catalog)
+	h.wantCalls("delivered anew", 30)
 }
 
 // The shard was taken over, which is lost, and is taken over again. The epochs of
@@ -87,4 +99,37 @@ func TestInterleaving_FailoverThatLostATakeover(t *testing.T) {
 	}
 	h.process(third, messages...)
 	h.wantCalls("under the last lease", 30)
+	h.deliverAgain(h.catalog)
+	h.wantCalls("delivered anew", 30)
+}
+
+// forgetAcks makes the consumer anew: the floor of its acknowledgements falls back
+// to 1.
+func (h *harness) forgetAcks() {
+	h.t.Helper()
+	if err := h.jetstream().DeleteConsumer(h.t.Context(), "EVENTS", "fold"); err != nil {
+		h.t.Fatal(err)
+	}
+	h.provision()
+}
+
+func (h *harness) provision() {
+	h.t.Helper()
+	if _, err := h.conn.Provision(h.t.Context(), stream.Provision{AckWait: h.servers.ackWait}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// deliverAgain has a worker with these definitions fold the whole stream, of which
+// nothing is acknowledged any more, and expects that it adds nothing to the
+// control totals.
+func (h *harness) deliverAgain(catalog *definition.Catalog) {
+	h.t.Helper()
+	h.forgetAcks()
+	before := h.totals()
+	w := h.knowing(catalog, "again")
+	h.process(w, h.take(w, int(h.lastSequence()))...) //nolint:gosec // few
+	if after := h.totals(); after != before {
+		h.t.Errorf("everything was delivered anew: control totals %+v, were %+v", after, before)
+	}
 }

@@ -72,3 +72,28 @@ func TestShow_PrintsTextThatCanBePasted(t *testing.T) {
 		}
 	}
 }
+
+func TestList_CutsWhatIsLongAndShowDoesNot(t *testing.T) {
+	t.Parallel()
+	long := "events.request." + strings.Repeat("ö", 3000)
+	letters := []query.DeadLetter{{ID: 1, Subject: long, Reason: long, Source: long}, {ID: 2, Subject: "events.request.gw", Reason: "x"}}
+	var list, one bytes.Buffer
+	for out, print := range map[*bytes.Buffer]func(*cobra.Command) error{
+		&list: func(cmd *cobra.Command) error { return printList(cmd, letters) },
+		&one:  func(cmd *cobra.Command) error { return printOne(cmd, letters[0]) },
+	} {
+		cmd := &cobra.Command{}
+		cmd.SetOut(out)
+		if err := print(cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(list.String()) {
+		if n := len([]rune(line)); n > 500 || strings.Contains(line, "gw") && n > 170 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+	if !strings.Contains(list.String(), "ö…") || strings.Count(one.String(), long) != 3 {
+		t.Errorf("list:\n%s\nshow:\n%s", list.String(), one.String())
+	}
+}

@@ -16,6 +16,23 @@ import (
 	"weir/pkg/store"
 )
 
+// Most characters of what strangers wrote, where many letters are shown; "show" has
+// all of it.
+const (
+	shownReason  = 300
+	shownSubject = 80 // its column is as wide as the longest
+)
+
+// cut is the text, or its beginning and a mark.
+func cut(text string, most int) string {
+	for i := range text {
+		if most--; most < 0 {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
 func printList(cmd *cobra.Command, letters []query.DeadLetter) error {
 	if asJSON(cmd) {
 		return printJSON(cmd.OutOrStdout(), letters...)
@@ -23,8 +40,8 @@ func printList(cmd *cobra.Command, letters []query.DeadLetter) error {
 	lines := [][]string{{"id", "state", "stored_at", "subject", "sequence", "offset", "reason"}}
 	for _, l := range letters {
 		lines = append(lines, []string{
-			strconv.FormatInt(l.ID, 10), l.State, l.StoredAt.Format(time.RFC3339), l.Subject,
-			strconv.FormatUint(l.Sequence, 10), offset(l), l.Reason,
+			strconv.FormatInt(l.ID, 10), l.State, l.StoredAt.Format(time.RFC3339), cut(l.Subject, shownSubject),
+			strconv.FormatUint(l.Sequence, 10), offset(l), cut(l.Reason, shownReason),
 		})
 	}
 	return query.WriteAligned(cmd.OutOrStdout(), lines, []bool{true, false, false, false, true, true, false})

@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	pollEvery   = 200 * time.Millisecond
-	shownBad    = 10 // letters whose reason is shown
-	shownReason = 300
+	pollEvery = 200 * time.Millisecond
+	shownBad  = 10 // letters whose reason is shown
 )
 
 // chosen says which letters a command is about: by their numbers, by a text in
@@ -191,7 +190,7 @@ func results(ctx context.Context, db *store.DB, ids []int64) (folded int64, stil
 	letters = append(letters, split...)
 	var texts []string
 	for _, l := range letters[:min(len(letters), shownBad)] {
-		texts = append(texts, fmt.Sprintf("#%d: %s", l.ID, strings.ToValidUTF8(l.Reason[:min(len(l.Reason), shownReason)], "")))
+		texts = append(texts, fmt.Sprintf("#%d: %s", l.ID, cut(l.Reason, shownReason)))
 	}
 	if more := still.n - int64(len(texts)); more > 0 {
 		texts = append(texts, fmt.Sprintf("%d more in `weir deadletters list`", more))

@@ -3,7 +3,8 @@
 //
 // mutants.yaml lists the mutants. Each is an edit of a source file, a text that
 // occurs there once and what stands in its place, and the test that must catch
-// it. Nothing of that is in the product: a mutant is built with the go command's
+// it: one of some seconds, which passes without the mutant, and fails with it by
+// what it checks. A hang proves nothing and catches nobody. Nothing of that is in the product: a mutant is built with the go command's
 // -overlay, which reads the edited file in place of the one on disk.
 //
 // TestMutants_AreStillEditsOfTheSource runs with all other tests, so that no

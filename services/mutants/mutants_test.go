@@ -19,20 +19,24 @@ import (
 // root is the repository's, seen from here.
 const root = "../.."
 
-// patience is what one mutant's tests get: some mutants hang instead of failing.
-const patience = 4 * time.Minute
+// patience is what a test gets, with a mutant and without: longer than it takes on
+// a loaded machine, and shorter than tests wait for what never comes.
+const patience = 2 * time.Minute
 
 // mutant is one way to break the protocol.
 type mutant struct {
 	Name string `yaml:"name"`
 	Why  string `yaml:"why"` // what would go wrong in production
 	Edit []edit `yaml:"edit"`
-	// CaughtBy is what must fail: a package, and a pattern of its tests' names.
-	CaughtBy struct {
-		Package string `yaml:"package"`
-		Run     string `yaml:"run"`
-		Tags    string `yaml:"tags"`
-	} `yaml:"caught_by"`
+	// CaughtBy is what must fail with the mutant, and pass without.
+	CaughtBy check `yaml:"caught_by"`
+}
+
+// check is the tests of a package whose names have a pattern.
+type check struct {
+	Package string `yaml:"package"`
+	Run     string `yaml:"run"`
+	Tags    string `yaml:"tags"`
 }
 
 // edit replaces a text, which occurs once in a file.
@@ -121,8 +125,8 @@ func TestMutants_AreStillEditsOfTheSource(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	mutants := load(t)
-	if len(mutants) < 20 {
-		t.Errorf("%d mutants, want at least 20", len(mutants))
+	if len(mutants) < 30 {
+		t.Errorf("%d mutants, want at least 30", len(mutants))
 	}
 	for _, m := range mutants {
 		if m.Name == "" || m.Why == "" || m.CaughtBy.Package == "" || m.CaughtBy.Run == "" || len(m.Edit) == 0 || seen[m.Name] {
@@ -143,12 +147,19 @@ func TestMutants_AreCaught(t *testing.T) { //nolint:paralleltest // a mutant at 
 		t.Skip("WEIR_MUTANTS is not set: run `task mutants:run`")
 	}
 	caught, run := 0, 0
+	sound := map[check]bool{} // what passes without a mutant
 	for _, m := range load(t) {
 		if chosen != "all" && !slices.Contains(strings.Split(chosen, ","), m.Name) {
 			continue
 		}
 		run++
-		if t.Run(m.Name, m.mustBeCaught) {
+		if t.Run(m.Name, func(t *testing.T) {
+			if !sound[m.CaughtBy] {
+				m.CaughtBy.mustPass(t)
+				sound[m.CaughtBy] = true
+			}
+			m.mustBeCaught(t)
+		}) {
 			caught++
 		}
 	}
@@ -158,34 +169,67 @@ func TestMutants_AreCaught(t *testing.T) { //nolint:paralleltest // a mutant at 
 	}
 }
 
-// mustBeCaught fails unless a test fails with the mutant, by what it checks and
-// not because the mutant does not compile.
-func (m mutant) mustBeCaught(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	args := []string{"test", "-count=1", "-failfast", "-timeout", "2m", "-overlay", m.overlay(t), "-run", m.CaughtBy.Run}
-	if m.CaughtBy.Tags != "" {
-		args = append(args, "-tags", m.CaughtBy.Tags)
+// mustPass ends the test unless the check passes without a mutant: what fails
+// anyway, or finds nothing to run, catches nobody.
+func (c check) mustPass(t *testing.T) {
+	t.Helper()
+	out, err := c.run(t)
+	if err != nil || strings.Contains(out, "[no tests to run]") || strings.Contains(out, "--- SKIP") {
+		t.Fatalf("%s of %s does not pass without a mutant (%v):\n%s", c.Run, c.Package, err, out)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, m.CaughtBy.Package)...) //nolint:gosec // the arguments are from our own list
-	cmd.Dir = root
-	cmd.WaitDelay = 10 * time.Second
-	out, err := cmd.CombinedOutput()
-	switch text := string(out); {
+}
+
+// mustBeCaught fails unless a test fails with the mutant, by what it checks: not
+// because the mutant does not compile, and not by waiting for what never comes,
+// for so does a test on a machine that is too slow.
+func (m mutant) mustBeCaught(t *testing.T) {
+	t.Helper()
+	out, err := m.CaughtBy.run(t, "-overlay", m.overlay(t))
+	switch {
 	case err == nil:
 		t.Errorf("not caught by %s of %s: %s", m.CaughtBy.Run, m.CaughtBy.Package, m.Why)
-	case strings.Contains(text, "[build failed]") || strings.Contains(text, "[setup failed]"):
-		t.Errorf("does not compile:\n%s", text)
-	case ctx.Err() != nil || strings.Contains(text, "panic: test timed out"):
-		t.Logf("caught: the tests hang")
-	case !strings.Contains(text, "--- FAIL"):
-		t.Errorf("the tests ended otherwise than by a failure:\n%s", text)
+	case strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]"):
+		t.Errorf("does not compile:\n%s", out)
+	case strings.Contains(out, "panic: test timed out"):
+		t.Errorf("%s of %s hangs, and a hang proves nothing: name a test that fails", m.CaughtBy.Run, m.CaughtBy.Package)
+	case !strings.Contains(out, "--- FAIL"):
+		t.Errorf("the tests ended otherwise than by a failure (%v):\n%s", err, out)
 	default:
-		for line := range strings.Lines(text) {
-			if strings.HasPrefix(strings.TrimSpace(line), "--- FAIL") {
-				t.Logf("caught: %s", strings.TrimSpace(line))
-				break
-			}
+		t.Logf("caught: %s", failure(out))
+	}
+}
+
+// run runs the check, with more flags of the go command.
+func (c check) run(t *testing.T, flags ...string) (out string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // that of the tests begins once they are compiled
+	defer cancel()
+	args := append([]string{"test", "-v", "-vet=off", "-count=1", "-failfast", "-timeout", patience.String(), "-run", c.Run}, flags...)
+	if c.Tags != "" {
+		args = append(args, "-tags", c.Tags)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, c.Package)...) //nolint:gosec // the arguments are from our own list
+	cmd.Dir = root
+	cmd.WaitDelay = 10 * time.Second
+	text, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%s of %s took longer than %s:\n%s", c.Run, c.Package, 5*patience, text)
+	}
+	return string(text), err
+}
+
+// failure is the line of the first test that failed, and the first thing that it
+// said.
+func failure(out string) string {
+	said := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "--- FAIL") {
+			return line + " " + said
+		}
+		if said == "" && strings.Contains(line, "_test.go:") {
+			said = line[:min(len(line), 200)]
 		}
 	}
+	return said
 }
