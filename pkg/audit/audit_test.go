@@ -198,7 +198,7 @@ func TestAudit_GivesWhatWasAcknowledgedAndNotFoldedToTheWorkers(t *testing.T) {
 	}
 	h.run("w1") // which folds them
 	deadline := time.Now().Add(2 * time.Minute)
-	for (!r.Green() || r.Balance.Events != 11) && time.Now().Before(deadline) { // the balance is the first that a pass looks at
+	for (!r.Green() || r.Balance.Events != 11) && time.Now().Before(deadline) { // the balance is counted less often
 		clear(h.turn)
 		r = h.pass()
 	}
