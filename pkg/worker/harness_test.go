@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -61,8 +62,9 @@ func newHarnessOn(t *testing.T, s servers) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.postgres == "" {
-		s.postgres = embeddedtest.Postgres(t)
+	applied := s.postgres == ""
+	if applied {
+		s.postgres = appliedPostgres(t, s.definitions, catalog)
 	}
 	if s.nats == "" {
 		s.nats = embeddedtest.NATS(t)
@@ -72,11 +74,37 @@ func newHarnessOn(t *testing.T, s servers) *harness {
 	}
 	h := &harness{t: t, catalog: catalog, servers: s, failed: make(chan error, 16)}
 	h.db, h.sql, h.conn = h.openDB(), h.openSQL(), h.connect()
-	if err := h.db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
-		t.Fatal(err)
+	if !applied {
+		if err := h.db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h.provision()
 	return h
+}
+
+// appliedPostgres is a database to which the definitions are applied.
+func appliedPostgres(t *testing.T, definitions fs.FS, catalog *definition.Catalog) string {
+	t.Helper()
+	files, err := fs.Glob(definitions, "*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no definitions", err)
+	}
+	key := ""
+	for _, name := range files {
+		text, err := fs.ReadFile(definitions, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key += name + "\n" + string(text)
+	}
+	return embeddedtest.PostgresLike(t, key, func(url string) error {
+		db, err := store.Open(t.Context(), store.Config{URL: url})
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}), db.Close())
+	})
 }
 
 func (h *harness) openDB() *store.DB {

@@ -35,6 +35,19 @@ type sharedCluster struct {
 	lock     *embedded.DirLock
 	server   *embedded.Postgres
 	database atomic.Int64 // the number of the last one
+
+	mu        sync.Mutex
+	templates map[string]*template
+}
+
+// database is one of the cluster's.
+type database struct{ name, url string }
+
+// template is a database that others are copied from.
+type template struct {
+	once sync.Once
+	name string
+	err  error
 }
 
 // propertyChecks is how many cases a property is tried with that needs a database, where -rapid.checks does not say:
@@ -91,22 +104,40 @@ func (c *sharedCluster) stop() error {
 	return errors.Join(errs...)
 }
 
-// createDatabase returns the URL of an empty database and what drops it, sessions included.
-func (c *sharedCluster) createDatabase() (string, func() error, error) {
+// createDatabase makes a database, an empty one unless the options say otherwise.
+func (c *sharedCluster) createDatabase(options string) (*database, error) {
 	c.once.Do(func() { c.err = c.start() })
 	if c.err != nil {
-		return "", nil, c.err
+		return nil, c.err
 	}
 	u, err := url.Parse(c.server.URL())
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	name := fmt.Sprintf("test_%d", c.database.Add(1))
 	u.Path = "/" + name
-	if err := c.run("CREATE DATABASE " + name); err != nil {
-		return "", nil, err
+	return &database{name: name, url: u.String()}, c.run("CREATE DATABASE " + name + options)
+}
+
+// template returns the name of the database that has the key, made by the first who asks.
+func (c *sharedCluster) template(key string, prepare func(url string) error) (name string, err error) {
+	c.mu.Lock()
+	of := c.templates[key]
+	if of == nil {
+		if c.templates == nil {
+			c.templates = map[string]*template{}
+		}
+		of = &template{}
+		c.templates[key] = of
 	}
-	return u.String(), func() error { return c.run("DROP DATABASE " + name + " WITH (FORCE)") }, nil
+	c.mu.Unlock()
+	of.once.Do(func() {
+		var made *database
+		if made, of.err = c.createDatabase(""); of.err == nil {
+			of.name, of.err = made.name, prepare(made.url)
+		}
+	})
+	return of.name, of.err
 }
 
 // run executes one statement in the cluster's first database.

@@ -39,16 +39,37 @@ func NATS(t testing.TB) string {
 func Postgres(t testing.TB) string {
 	t.Helper()
 	skipIfShort(t)
-	url, drop, err := shared.createDatabase()
+	return dropAfter(t, func() (*database, error) { return shared.createDatabase("") })
+}
+
+// PostgresLike is Postgres, and the database is a copy of one that prepare filled. The first test of the
+// binary that gives the key has that made, for all that give it; prepare must close its connections. To copy
+// the tables of the default pack takes a quarter of the time of making them.
+func PostgresLike(t testing.TB, key string, prepare func(url string) error) string {
+	t.Helper()
+	skipIfShort(t)
+	return dropAfter(t, func() (*database, error) {
+		template, err := shared.template(key, prepare)
+		if err != nil {
+			return nil, err
+		}
+		return shared.createDatabase(" TEMPLATE " + template)
+	})
+}
+
+// dropAfter makes a database that is dropped with the test, and returns its URL.
+func dropAfter(t testing.TB, create func() (*database, error)) string {
+	t.Helper()
+	made, err := create()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := drop(); err != nil {
+		if err := shared.run("DROP DATABASE " + made.name + " WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 	})
-	return url
+	return made.url
 }
 
 // Dir makes an empty directory, for Weir's data directory to be it or in it, and removes it with the test.
