@@ -67,25 +67,33 @@ func (db *DB) Plan(ctx context.Context, defs []*aggregation.Definition, options 
 
 const (
 	applyLockWait = 2 * time.Second // for flushes and questions to let a table go
-	applyTries    = 15
+	// applyIdle is what a plan may take to be computed, on a busy machine, in the middle of the transaction;
+	// a session's own limit is for flushes (see session).
+	applyIdle  = 10 * time.Second
+	applyTries = 15
 )
 
 // Apply carries out the plan, all of it or nothing. Any number of processes
 // may call it at once: an advisory lock lets one after another. Workers go on
-// meanwhile: where a table is not free soon, it steps back and tries again.
+// meanwhile: where a table is not free soon, it steps back and tries again, as
+// it does where its session was lost.
 func (db *DB) Apply(ctx context.Context, defs []*aggregation.Definition, options PlanOptions) error {
 	if err := db.Migrate(ctx); err != nil {
 		return err
 	}
 	for try := 1; ; try++ {
 		err := db.InTx(ctx, func(tx *Tx) error { return tx.apply(ctx, defs, options) })
-		if err == nil || try == applyTries || !hasCode(err, pqerror.LockNotAvailable, pqerror.TRDeadlockDetected) {
+		again := Unavailable(err) || hasCode(err, pqerror.LockNotAvailable, pqerror.TRDeadlockDetected, pqerror.IdleInTransactionSessionTimeout)
+		if !again || try == applyTries {
 			return err
 		}
 	}
 }
 
 func (tx *Tx) apply(ctx context.Context, defs []*aggregation.Definition, options PlanOptions) error {
+	if _, err := tx.tx.ExecContext(ctx, fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, applyIdle.Milliseconds())); err != nil {
+		return fmt.Errorf("let Postgres wait for the plan: %w", err)
+	}
 	if _, err := tx.tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('weir.apply', 0))`); err != nil {
 		return fmt.Errorf("wait for another apply: %w", err)
 	}
@@ -94,7 +102,7 @@ func (tx *Tx) apply(ctx context.Context, defs []*aggregation.Definition, options
 		return err
 	}
 	if _, err := tx.tx.ExecContext(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, applyLockWait.Milliseconds())); err != nil {
-		return err
+		return fmt.Errorf("limit the wait for tables: %w", err)
 	}
 	if err := tx.holdGuards(ctx, changes); err != nil {
 		return err

@@ -84,6 +84,49 @@ func TestApply_ManyAtOnceMakeEverythingOnce(t *testing.T) {
 	}
 }
 
+func TestApply_TriesAgainWhereItsSessionIsLost(t *testing.T) {
+	t.Parallel()
+	address := embeddedtest.Postgres(t)
+	other, db := open(t, address), open(t, address)
+	if err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := other.sql.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback() }()
+	if _, err := holder.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock(hashtextextended('weir.apply', 0))`); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- db.Apply(t.Context(), []*aggregation.Definition{calls("Lost")}, PlanOptions{}) }()
+	waiting := func(but int) (pid int) {
+		for pid == 0 {
+			select {
+			case err := <-ended:
+				t.Fatalf("Apply ended before it had its turn: %v", err)
+			default:
+				pid = ask[int](t, other, `SELECT coalesce(max(pid), 0) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+					WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted AND pid <> $1`, but)
+			}
+		}
+		return pid
+	}
+	lost := waiting(0)
+	mustExec(t, other, `SELECT pg_terminate_backend($1)`, lost)
+	waiting(lost)
+	if err := holder.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if n := ask[int](t, other, `SELECT count(*) FROM weir.aggregation`); n != 1 {
+		t.Errorf("%d aggregations are recorded, want 1", n)
+	}
+}
+
 func TestMigrate_ManyAtOnceRunEachMigrationOnce(t *testing.T) {
 	t.Parallel()
 	address := embeddedtest.Postgres(t)

@@ -62,7 +62,8 @@ func (h *harness) holdLedger() (release func()) {
 func (h *harness) waitForFlush() {
 	h.t.Helper()
 	h.until("a flush waits at the ledger", func() (bool, error) {
-		return ask[int](h, `SELECT count(*) FROM pg_locks WHERE relation = 'weir.ledger_page'::regclass AND NOT granted`) > 0, nil
+		return ask[int](h, `SELECT count(*) FROM pg_locks WHERE relation = 'weir.ledger_page'::regclass AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) > 0, nil
 	})
 }
 

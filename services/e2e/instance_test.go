@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +37,12 @@ func upIn(t *testing.T, dir string, args ...string) *instance {
 	}
 	command := append(args[:env:env], "up", "--dir", dir, "--retention", "all", "--log-format", "json")
 	i := &instance{process: start(t, append(command, args[env:]...)...), dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, err := os.ReadFile(filepath.Join(dir, "postgres", "postgres.log"))
+			t.Logf("the log of Postgres (%v):\n%s", err, tail(string(log)))
+		}
+	})
 	until(t, "weir up to print three URLs", func() bool {
 		return len(i.stdout.lines()) >= 3 || !i.running()
 	})
