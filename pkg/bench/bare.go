@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"weir/pkg/child"
 )
 
 // Bare takes messages from the consumer that a run has made, acknowledges each, and does nothing else, until ctx ends. It runs in a process of its own,
@@ -70,7 +72,7 @@ func (b *bed) bare(ctx context.Context, events int, memory *Memory) (*bare, erro
 		ahead = aheadLarge
 	}
 	dir := filepath.Join(b.cfg.Dir, b.name)
-	p, err := spawn("bare consumer", b.cfg.Program, filepath.Join(dir, "bare.log"), environment(dir), "bench", "bare", "--nats", b.url, "--ahead", strconv.Itoa(ahead))
+	p, err := spawn("bare consumer", b.cfg.Program, filepath.Join(dir, "bare.log"), child.Environment(dir), "bench", "bare", "--nats", b.url, "--ahead", strconv.Itoa(ahead))
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +85,8 @@ func (b *bed) bare(ctx context.Context, events int, memory *Memory) (*bare, erro
 	if err != nil {
 		return nil, err
 	}
-	peak(&memory.BareConsumer, readStatus(p.pid())["VmHWM"])
-	peak(&memory.NATS, readStatus(b.server.pid())["VmHWM"])
+	peak(&memory.BareConsumer, readStatus(p.Pid())["VmHWM"])
+	peak(&memory.NATS, readStatus(b.server.Pid())["VmHWM"])
 	m := &bare{rate: float64(events) / after.at.Sub(before.at).Seconds()}
 	m.cpu, _ = after.since(before, events)
 	return m, p.stop()

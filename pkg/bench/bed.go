@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/child"
 	"weir/pkg/definition"
 	"weir/pkg/gateway"
 	"weir/pkg/store"
@@ -84,7 +85,7 @@ func (b *bed) startNATS() (err error) {
 	if b.cfg.SyncAlways {
 		args = append(args, "--sync-always")
 	}
-	if b.server, err = spawn("NATS", b.cfg.Program, filepath.Join(dir, "nats.log"), environment(dir), args...); err != nil {
+	if b.server, err = spawn("NATS", b.cfg.Program, filepath.Join(dir, "nats.log"), child.Environment(dir), args...); err != nil {
 		return err
 	}
 	if b.url, err = b.server.line(); err != nil {
@@ -232,7 +233,7 @@ func (b *bed) poll(ctx context.Context, name string, processes []*process, limit
 		}
 		for _, p := range processes {
 			select {
-			case <-p.done:
+			case <-p.Done():
 				return p.failed()
 			default:
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"weir/pkg/child"
 	"weir/pkg/stream"
 )
 
@@ -39,7 +40,7 @@ type rest struct {
 func (b *bed) workers(database string) (all []*process, err error) {
 	for i := range b.cfg.Workers {
 		shard := "w" + strconv.Itoa(i+1)
-		env := environment(filepath.Join(b.cfg.Dir, b.name), b.cfg.Worker...)
+		env := child.Environment(filepath.Join(b.cfg.Dir, b.name), b.cfg.Worker...)
 		env = append(env, "WEIR_NATS_URL="+b.url, "WEIR_POSTGRES_URL="+b.postgres.url(database), "WEIR_STREAMS="+b.streams,
 			"WEIR_WORKER_SHARD_ID="+shard, "WEIR_LOG_FORMAT=json")
 		p, err := spawn("worker "+shard, b.cfg.Program, filepath.Join(b.cfg.Dir, b.name, shard+".log"), env, "worker")
@@ -111,7 +112,7 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
 		return nil, fmt.Errorf("wait for workers to begin: %w", err)
 	}
-	defer memory.watch(workers, b.server.pid(), b.postgres.pid)()
+	defer memory.watch(workers, b.server.Pid(), b.postgres.pid)()
 	f := &folded{}
 	before, after, err := b.timed(ctx, stream.FoldConsumer, workers)
 	if err != nil {
@@ -165,7 +166,7 @@ func (f *folded) end(ctx context.Context, b *bed, workers []*process, events int
 		return err
 	}
 	for _, p := range workers {
-		if p.err != nil {
+		if p.Err() != nil {
 			return p.failed()
 		}
 	}

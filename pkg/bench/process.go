@@ -7,26 +7,26 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"weir/pkg/child"
 )
 
 // stopTimeout is what a process gets to end after SIGTERM; a worker completes its coarser levels in it.
 const stopTimeout = 2 * time.Minute
 
-// process is a child that runs or has ended.
+// process is a weir that runs or has ended. It dies with this process.
 type process struct {
+	*child.Process
 	name string
 	log  string // file with what it says on standard error
 	cmd  *exec.Cmd
 	out  *bufio.Reader // its standard output
-	done chan struct{} // closed when it has ended
-	err  error         // how; valid after done
 }
 
-// spawn starts the program. It dies with this one.
+// spawn starts the program.
 func spawn(name, program, log string, env []string, args ...string) (*process, error) {
 	said, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -39,33 +39,24 @@ func spawn(name, program, log string, env []string, args ...string) (*process, e
 	}
 	defer in.Close() // likewise
 	cmd := exec.Command(program, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, in, said, attributes()
-	p := &process{name: name, log: log, cmd: cmd, out: bufio.NewReader(out), done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The kernel's promise to end the child counts from the end of the thread that started it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			_ = out.Close()
-			close(p.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, in, said
+	started, err := child.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		_ = out.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	return p, nil
+	go func() {
+		<-started.Done()
+		_ = out.Close()
+	}()
+	return &process{Process: started, name: name, log: log, cmd: cmd, out: bufio.NewReader(out)}, nil
 }
 
 // line returns the next line of its standard output.
 func (p *process) line() (string, error) {
 	text, err := p.out.ReadString('\n')
 	if err != nil {
-		<-p.done // nothing else closes it
+		<-p.Done() // nothing else closes it
 		return "", p.failed()
 	}
 	return strings.TrimSpace(text), nil
@@ -81,7 +72,7 @@ func (p *process) failed() error {
 	if len(said) > most {
 		said = said[len(said)-most:]
 	}
-	return fmt.Errorf("%s ended: %w; the last that it said:\n%s", p.name, errors.Join(p.err, ifNil(p.err)), said)
+	return fmt.Errorf("%s ended: %w; the last that it said:\n%s", p.name, errors.Join(p.Err(), ifNil(p.Err())), said)
 }
 
 func ifNil(err error) error {
@@ -93,9 +84,9 @@ func ifNil(err error) error {
 
 // stop ends the process in good order; after stopTimeout it is killed, which is an error. It returns when it has ended.
 func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	select {
-	case <-p.done:
+	case <-p.Done():
 		return nil
 	case <-time.After(stopTimeout):
 		p.kill()
@@ -105,25 +96,11 @@ func (p *process) stop() error {
 
 // kill ends the process at once.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
+	p.Signal(syscall.SIGKILL)
+	<-p.Done()
 }
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // cpu is what a process that has ended has used.
 func (p *process) cpu() time.Duration {
 	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
-}
-
-// environment is that of this process without what would tell weir of other settings or another instance.
-func environment(home string, more ...string) []string {
-	env := []string{"HOME=" + home, "XDG_STATE_HOME=" + home}
-	for _, line := range os.Environ() {
-		name, _, _ := strings.Cut(line, "=")
-		if name != "HOME" && name != "XDG_STATE_HOME" && !strings.HasPrefix(name, "WEIR_") {
-			env = append(env, line)
-		}
-	}
-	return append(env, more...)
 }

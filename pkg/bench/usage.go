@@ -38,9 +38,9 @@ func (b *bed) look(ctx context.Context, running, ended []*process) (u usage, err
 			failed = errors.Join(failed, err)
 		}
 		for _, p := range running {
-			add(&u.worker, p.pid())
+			add(&u.worker, p.Pid())
 		}
-		add(&u.nats, b.server.pid())
+		add(&u.nats, b.server.Pid())
 		own, err := readStat(os.Getpid())
 		u.self, u.machine, failed = own.own, readBusy(), errors.Join(failed, err)
 		add(&u.postgres, b.postgres.pid)
@@ -89,7 +89,7 @@ func (m *Memory) watch(workers []*process, nats, postgres int) (stop func()) {
 		defer tick.Stop()
 		for {
 			for _, p := range workers {
-				peak(&m.Worker, readStatus(p.pid())["VmHWM"]) // none once it has ended
+				peak(&m.Worker, readStatus(p.Pid())["VmHWM"]) // none once it has ended
 			}
 			peak(&m.NATS, readStatus(nats)["VmHWM"])
 			peak(&m.Postgres, treeMemory(postgres))

@@ -6,66 +6,32 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"weir/pkg/child"
 	"weir/pkg/failpoint"
 )
 
 // restartPause is what the keeper of a process waits before it starts one that ended by itself again.
 const restartPause = 300 * time.Millisecond
 
-// process is one that ended or runs.
-type process struct {
-	os   *os.Process
-	done chan struct{} // closed when it has ended
-	err  error         // how; valid after done
-}
-
-// spawn starts the program; what it prints is added to the log.
-func spawn(program, log string, env []string, args ...string) (*process, error) {
+// spawn starts the program, which dies with the harness; what it prints is added to the log.
+func spawn(program, log string, env []string, args ...string) (*child.Process, error) {
 	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close() // the child has its own descriptor
 	cmd := exec.Command(program, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, out, out, attributes()
-	p := &process{done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The kernel's promise to end the child counts from the end of the thread that started it.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		p.os = cmd.Process
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			close(p.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, out, out
+	p, err := child.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		return nil, fmt.Errorf("start %s %s: %w", program, strings.Join(args, " "), err)
 	}
 	return p, nil
-}
-
-func (p *process) signal(s syscall.Signal) { _ = p.os.Signal(s) }
-
-// environment is that of the harness without what would tell weir of other settings or another instance.
-func environment(home string, more ...string) []string {
-	env := []string{"HOME=" + home, "XDG_STATE_HOME=" + home}
-	for _, line := range os.Environ() {
-		name, _, _ := strings.Cut(line, "=")
-		if name != "HOME" && name != "XDG_STATE_HOME" && !strings.HasPrefix(name, "WEIR_") {
-			env = append(env, line)
-		}
-	}
-	return append(env, more...)
 }
 
 // kept is a process that is started again whenever it has ended, unless it is held.
@@ -77,7 +43,7 @@ type kept struct {
 	args    []string
 
 	mu       sync.Mutex
-	current  *process // nil: not running
+	current  *child.Process // nil: not running
 	held     bool
 	starts   int
 	ownEnds  int           // that nobody asked for
@@ -94,7 +60,7 @@ func newKept(name, program, log string, env []string, args ...string) *kept {
 func (k *kept) keep(ctx context.Context) {
 	defer close(k.finished)
 	for ctx.Err() == nil {
-		var done chan struct{}
+		var done <-chan struct{}
 		k.mu.Lock()
 		if !k.held && k.current == nil {
 			p, err := spawn(k.program, k.log, k.env, k.args...)
@@ -104,7 +70,7 @@ func (k *kept) keep(ctx context.Context) {
 			}
 		}
 		if k.current != nil {
-			done = k.current.done
+			done = k.current.Done()
 		}
 		k.mu.Unlock()
 		select {
@@ -115,7 +81,7 @@ func (k *kept) keep(ctx context.Context) {
 			wanted := !k.held
 			if wanted {
 				k.ownEnds++
-				if ended := (*exec.ExitError)(nil); errors.As(k.current.err, &ended) && ended.ExitCode() == failpoint.ExitCode {
+				if ended := (*exec.ExitError)(nil); errors.As(k.current.Err(), &ended) && ended.ExitCode() == failpoint.ExitCode {
 					k.failed++
 				}
 			}
@@ -129,8 +95,8 @@ func (k *kept) keep(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.current != nil {
-		k.current.signal(syscall.SIGKILL)
-		<-k.current.done
+		k.current.Signal(syscall.SIGKILL)
+		<-k.current.Done()
 	}
 }
 
@@ -143,13 +109,13 @@ func (k *kept) stop(s syscall.Signal, limit time.Duration) {
 	if p == nil {
 		return
 	}
-	p.signal(s)
+	p.Signal(s)
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-time.After(limit):
-		p.signal(syscall.SIGCONT)
-		p.signal(syscall.SIGKILL)
-		<-p.done
+		p.Signal(syscall.SIGCONT)
+		p.Signal(syscall.SIGKILL)
+		<-p.Done()
 	}
 }
 
@@ -158,7 +124,7 @@ func (k *kept) signal(s syscall.Signal) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.current != nil {
-		k.current.signal(s)
+		k.current.Signal(s)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"weir/pkg/child"
 	"weir/pkg/store"
 )
 
@@ -119,7 +120,7 @@ func (s *site) startNATS(ctx context.Context) error {
 			args = append(args, "--cluster-listen", cluster[i], "--routes", strings.Join(routes, ","))
 		}
 		name := fmt.Sprintf("n%d", i+1)
-		n.kept = newKept(name, s.cfg.Program, s.path(name+".log"), environment(s.path()), args...)
+		n.kept = newKept(name, s.cfg.Program, s.path(name+".log"), child.Environment(s.path()), args...)
 		s.nodes = append(s.nodes, n)
 		urls = append(urls, "nats://"+n.addr)
 		s.keep(n.kept)
@@ -203,7 +204,7 @@ func (s *site) settings(more ...string) []string {
 	if s.plan.Topology == R3 {
 		replicas = "3"
 	}
-	return environment(s.path(), append([]string{
+	return child.Environment(s.path(), append([]string{
 		"WEIR_STREAMS=" + s.path("streams"), "WEIR_LOG_FORMAT=json", "WEIR_STREAM_ACK_WAIT=" + ackWait.String(),
 		"WEIR_STREAM_REPLICAS=" + replicas, "WEIR_STREAM_MAX_BYTES=0", "WEIR_POSTGRES_CONNECT_TIMEOUT=3s", "WEIR_POSTGRES_STATEMENT_TIMEOUT=20s",
 	}, more...)...)

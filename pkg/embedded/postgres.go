@@ -46,7 +46,7 @@ type Postgres struct {
 	addr    listenAddr
 	sockets string // directory of the Unix socket
 	lock    *DirLock
-	process *process
+	process process
 	close   sync.Once
 	closed  error // what Close returns; valid after close
 }
@@ -124,7 +124,7 @@ func (p *Postgres) Config() PostgresConfig {
 func (p *Postgres) BinDir() string { return p.cluster.bin.dir }
 
 // Done is closed when the server has ended, by Close or by itself.
-func (p *Postgres) Done() <-chan struct{} { return p.process.done }
+func (p *Postgres) Done() <-chan struct{} { return p.process.Done() }
 
 // Close ends all sessions and stops the server with a checkpoint (fast shutdown). If ctx ends before that
 // is done, the server is stopped at once, which is an error though nothing committed is lost: the next
@@ -233,17 +233,17 @@ func (p *Postgres) waitReady(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.process.done:
-			if p.process.err == nil {
+		case <-p.process.Done():
+			if p.process.Err() == nil {
 				return errors.New("the server ended")
 			}
-			return fmt.Errorf("the server ended: %w", p.process.err)
+			return fmt.Errorf("the server ended: %w", p.process.Err())
 		case <-ctx.Done():
 			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), quitTimeout)
 			defer cancel()
 			return errors.Join(fmt.Errorf("the server does not answer yet: %w", context.Cause(ctx)), p.process.stop(stop))
 		case <-tick.C:
-			if pid, ready := p.cluster.postmaster(); ready && pid == p.process.os.Pid {
+			if pid, ready := p.cluster.postmaster(); ready && pid == p.process.Pid() {
 				return nil
 			}
 		}

@@ -167,7 +167,7 @@ func TestPostgres_KeepsDataWhateverEndsIt(t *testing.T) {
 		}},
 		{"after a killed server", func(t *testing.T) {
 			next := again(t)
-			next.process.signal(syscall.SIGKILL)
+			next.process.Signal(syscall.SIGKILL)
 			<-next.Done()
 			closePostgres(t, next)
 		}},

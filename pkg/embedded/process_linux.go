@@ -4,11 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
-
-// dieWithParent makes the kernel send sig to the child when the thread that started it ends.
-func dieWithParent(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
 // processesIn is the ids of the processes whose working directory is dir. Every process of a PostgreSQL
 // server works in its data directory, so unlike a pid file this cannot name a stranger.

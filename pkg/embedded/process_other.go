@@ -7,12 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 )
-
-// dieWithParent has no counterpart here: a server left behind by a killed process is stopped by the
-// next start in its directory.
-func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
 
 // processesIn is the id of the PostgreSQL server started by us for the data directory dir, if it runs.
 func processesIn(dir string) ([]int, error) {

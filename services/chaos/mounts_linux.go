@@ -4,11 +4,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"weir/pkg/child"
 )
 
 // ownMountsVariable tells the second of two processes that it is that.
@@ -25,25 +26,23 @@ func inOwnMounts(cmd *cobra.Command, faults []string) (done bool, err error) {
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return false, nil // then without
+		return false, nil //nolint:nilerr // then without
 	}
 	again := exec.Command(program, os.Args[1:]...)
 	again.Env = append(os.Environ(), ownMountsVariable+"=1")
 	again.Stdout, again.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
-	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	runtime.LockOSThread() // the death signal comes when the starting thread ends
-	defer runtime.UnlockOSThread()
-	if err := again.Start(); err != nil {
-		return false, nil // a container that may not unshare: then without
+	again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	p, err := child.Start(again, syscall.SIGKILL)
+	if err != nil {
+		return false, nil //nolint:nilerr // a container that may not unshare: then without
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- again.Wait() }()
 	select {
 	case <-cmd.Context().Done():
-		_ = again.Process.Signal(syscall.SIGTERM)
-		err = <-ended
-	case err = <-ended:
+		p.Signal(syscall.SIGTERM)
+		<-p.Done()
+	case <-p.Done():
 	}
+	err = p.Err()
 	exit := (*exec.ExitError)(nil)
 	if errors.As(err, &exit) {
 		return true, childFailed{exit.ExitCode()}

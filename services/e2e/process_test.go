@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"weir/pkg/child"
 )
 
 const (
@@ -79,7 +81,7 @@ type process struct {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	dependOnSources()
-	env := environment(t)
+	env := child.Environment(t.TempDir())
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		env, args = append(env, args[0]), args[1:]
 	}
@@ -95,20 +97,6 @@ func start(t *testing.T, args ...string) *process {
 	}()
 	t.Cleanup(p.cleanUp)
 	return p
-}
-
-// environment is that of the tests without what would tell weir of another
-// instance or the settings of another, and with a home of the test's own.
-func environment(t *testing.T) []string {
-	home := t.TempDir()
-	env := []string{"HOME=" + home, "XDG_STATE_HOME=" + home}
-	for _, line := range os.Environ() {
-		name, _, _ := strings.Cut(line, "=")
-		if name != "HOME" && name != "XDG_STATE_HOME" && !strings.HasPrefix(name, "WEIR_") {
-			env = append(env, line)
-		}
-	}
-	return env
 }
 
 // cleanUp also shows what the process has printed, where the test has failed.
