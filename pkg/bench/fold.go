@@ -112,7 +112,7 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
 		return nil, fmt.Errorf("wait for workers to begin: %w", err)
 	}
-	defer memory.watch(workers, b.server.Pid(), b.postgres.pid)()
+	defer memory.watch(workers, b.server.Pid(), b.postgres.server.Pid())()
 	f := &folded{}
 	before, after, err := b.timed(ctx, stream.FoldConsumer, workers)
 	if err != nil {

@@ -67,7 +67,7 @@ func (b *bed) live(ctx context.Context, rate float64, memory *Memory) (*live, er
 	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
 		return nil, fmt.Errorf("wait for workers to begin: %w", err)
 	}
-	defer memory.watch(workers, b.server.Pid(), b.postgres.pid)()
+	defer memory.watch(workers, b.server.Pid(), b.postgres.server.Pid())()
 	l, err := b.liveLoad(ctx, database, rate)
 	if err != nil {
 		return nil, err

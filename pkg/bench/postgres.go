@@ -6,10 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"weir/pkg/embedded"
@@ -19,7 +15,6 @@ import (
 // postgres is a private server. Each measurement has a database of its own, made from a template.
 type postgres struct {
 	server *embedded.Postgres
-	pid    int     // of the postmaster
 	sql    *sql.DB // of the database that is only used to look after the others
 }
 
@@ -32,23 +27,7 @@ func startPostgres(ctx context.Context, dir string) (*postgres, error) {
 	if p.sql, err = p.open(ctx, server.URL()); err != nil {
 		return nil, errors.Join(err, p.close(ctx))
 	}
-	if p.pid, err = postmaster(dir); err != nil {
-		return nil, errors.Join(err, p.close(ctx))
-	}
 	return p, nil
-}
-
-func postmaster(dir string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid"))
-	if err != nil {
-		return 0, fmt.Errorf("find the process of Postgres: %w", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		return 0, fmt.Errorf("find the process of Postgres: %w", err)
-	}
-	return pid, nil
 }
 
 // url is the address of a database.

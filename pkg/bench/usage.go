@@ -43,7 +43,7 @@ func (b *bed) look(ctx context.Context, running, ended []*process) (u usage, err
 		add(&u.nats, b.server.Pid())
 		own, err := readStat(os.Getpid())
 		u.self, u.machine, failed = own.own, readBusy(), errors.Join(failed, err)
-		add(&u.postgres, b.postgres.pid)
+		add(&u.postgres, b.postgres.server.Pid())
 		if failed != nil {
 			return u, failed
 		}

@@ -123,6 +123,9 @@ func (p *Postgres) Config() PostgresConfig {
 // BinDir is the directory of the server's programs: psql, pg_dump and the rest, of its own version.
 func (p *Postgres) BinDir() string { return p.cluster.bin.dir }
 
+// Pid is the process id of the server, the parent of all its processes.
+func (p *Postgres) Pid() int { return p.process.Pid() }
+
 // Done is closed when the server has ended, by Close or by itself.
 func (p *Postgres) Done() <-chan struct{} { return p.process.Done() }
 

@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +15,7 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/definition"
+	"weir/pkg/embedded"
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/event"
 	"weir/streams"
@@ -103,7 +99,7 @@ func (l *load) event() (stream, text string) {
 type meter struct {
 	b      *testing.B
 	db     *DB
-	server string // pid of the postmaster
+	server *embedded.Postgres
 	trips  *atomic.Int64
 
 	client, postgres, elapsed time.Duration
@@ -120,9 +116,7 @@ func newMeter(b *testing.B) *meter {
 	if err := db.Migrate(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	m := &meter{b: b, db: db, trips: trips}
-	m.server, _, _ = strings.Cut(ask[string](b, db, `SELECT pg_read_file('postmaster.pid')`), "\n")
-	return m
+	return &meter{b: b, db: db, server: server, trips: trips}
 }
 
 // countedDB opens a pool that counts round trips: reads after writes.
@@ -198,14 +192,14 @@ func (m *meter) measure(f func() error) {
 	m.b.Helper()
 	runtime.GC() // of what came before
 	wal := ask[string](m.b, m.db, `SELECT pg_current_wal_lsn()::text`)
-	client, postgres, trips, begun := clientCPU(m.b), m.postgresCPU(), m.trips.Load(), time.Now()
+	client, postgres, trips, begun := embeddedtest.OwnCPU(), embeddedtest.PostgresCPU(m.server), m.trips.Load(), time.Now()
 	if err := f(); err != nil {
 		m.b.Fatal(err)
 	}
 	m.elapsed += time.Since(begun)
 	m.roundTrips += m.trips.Load() - trips
-	m.client += clientCPU(m.b) - client
-	m.postgres += m.postgresCPU() - postgres
+	m.client += embeddedtest.OwnCPU() - client
+	m.postgres += embeddedtest.PostgresCPU(m.server) - postgres
 	m.wal += ask[float64](m.b, m.db, `SELECT pg_current_wal_lsn() - $1::pg_lsn`, wal)
 	m.calls++
 }
@@ -218,44 +212,6 @@ func (m *meter) report(n float64, of string) {
 	m.b.ReportMetric(m.wal/n, "WAL-B/"+of)
 	m.b.ReportMetric(float64(m.roundTrips)/float64(m.calls), "round-trips")
 	m.b.ReportMetric(0, "ns/op")
-}
-
-func clientCPU(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-}
-
-// postgresCPU is what the server's processes have used, those that ended
-// included; 0 where there is no /proc.
-func (m *meter) postgresCPU() (total time.Duration) {
-	const tick = 10 * time.Millisecond // 100 a second on every Linux
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		_, rest, _ := strings.Cut(string(data), ") ")
-		fields := strings.Fields(rest) // from field 3 of proc(5) on
-		if len(fields) < 15 {
-			continue
-		}
-		own := fields[11:13] // utime, stime
-		if filepath.Base(filepath.Dir(path)) == m.server {
-			own = fields[11:15] // and those of its children that ended
-		} else if fields[1] != m.server {
-			continue
-		}
-		for _, text := range own {
-			n, _ := strconv.ParseInt(text, 10, 64)
-			total += time.Duration(n) * tick
-		}
-	}
-	return total
 }
 
 // groups counts those of a delta.

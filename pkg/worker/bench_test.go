@@ -6,17 +6,16 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
 	"weir/pkg/definition"
+	"weir/pkg/embedded"
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/gateway"
 	"weir/pkg/query"
@@ -62,7 +61,7 @@ type engineBench struct {
 	b        *testing.B
 	catalog  *definition.Catalog
 	postgres string // URL
-	server   string // pid of the postmaster
+	server   *embedded.Postgres
 	db       *store.DB
 	sql      *sql.DB
 	conn     *stream.Conn
@@ -77,7 +76,7 @@ func newEngineBench(b *testing.B, batch int) *engineBench {
 		b.Fatal(err)
 	}
 	server := embeddedtest.PostgresServer(b)
-	e := &engineBench{b: b, catalog: catalog, postgres: server.URL(), batch: batch}
+	e := &engineBench{b: b, catalog: catalog, postgres: server.URL(), server: server, batch: batch}
 	if e.db, err = store.Open(b.Context(), store.Config{URL: e.postgres, StatementTimeout: -1}); err != nil {
 		b.Fatal(err)
 	}
@@ -86,7 +85,6 @@ func newEngineBench(b *testing.B, batch int) *engineBench {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = e.sql.Close() })
-	e.server, _, _ = strings.Cut(benchValue[string](e, `SELECT pg_read_file('postmaster.pid')`), "\n")
 	if e.conn, err = stream.Connect(b.Context(), stream.Config{URL: embeddedtest.NATS(b)}); err != nil {
 		b.Fatal(err)
 	}
@@ -115,11 +113,11 @@ func (e *engineBench) run(events int) {
 	days := min(benchDays, max(1, events/(4*e.batch)))
 	for day := range days { // day by day, so that publishing does not disturb
 		e.publish(day, events/days)
-		walBefore, postgresBefore, processBefore, started := benchValue[string](e, `SELECT pg_current_wal_lsn()::text`), e.postgresCPU(), processCPU(e.b), time.Now()
+		walBefore, postgresBefore, processBefore, started := benchValue[string](e, `SELECT pg_current_wal_lsn()::text`), embeddedtest.PostgresCPU(e.server), embeddedtest.OwnCPU(), time.Now()
 		e.fold()
 		folding += time.Since(started)
-		postgres += e.postgresCPU() - postgresBefore
-		process += processCPU(e.b) - processBefore
+		postgres += embeddedtest.PostgresCPU(e.server) - postgresBefore
+		process += embeddedtest.OwnCPU() - processBefore
 		wal += benchValue[float64](e, `SELECT pg_current_wal_lsn() - $1::pg_lsn`, walBefore)
 	}
 	n := float64(events / days * days)
@@ -230,43 +228,4 @@ func (e *engineBench) ask() {
 		slices.Sort(times)
 		e.b.ReportMetric(float64(times[2].Microseconds())/1000, c.unit)
 	}
-}
-
-// processCPU is what this process has used: the worker and the NATS server.
-func processCPU(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-}
-
-// postgresCPU is what the server's processes have used, those that ended
-// included; 0 where there is no /proc.
-func (e *engineBench) postgresCPU() (total time.Duration) {
-	const tick = 10 * time.Millisecond // 100 a second on every Linux
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		_, rest, _ := strings.Cut(string(data), ") ")
-		fields := strings.Fields(rest) // from field 3 of proc(5) on
-		if len(fields) < 15 {
-			continue
-		}
-		own := fields[11:13] // utime, stime
-		if filepath.Base(filepath.Dir(path)) == e.server {
-			own = fields[11:15] // and those of its children that ended
-		} else if fields[1] != e.server {
-			continue
-		}
-		for _, text := range own {
-			n, _ := strconv.ParseInt(text, 10, 64)
-			total += time.Duration(n) * tick
-		}
-	}
-	return total
 }

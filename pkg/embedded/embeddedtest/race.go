@@ -3,7 +3,6 @@ package embeddedtest
 import (
 	"runtime"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -82,13 +81,4 @@ func (r Race) measure(b *testing.B, run func()) result {
 	client, server = OwnCPU()-client, r.Server.CPU(b)-server
 	runtime.ReadMemStats(&after)
 	return result{took: took, client: client, server: server, allocs: after.Mallocs - before.Mallocs}
-}
-
-// OwnCPU is what this process has used so far, of all cores together.
-func OwnCPU() time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return 0 // only of an argument that is none
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
