@@ -36,7 +36,7 @@ type rest struct {
 	rows     float64
 }
 
-// workers starts them on a database.
+// workers starts them on a database: all, or after an error none.
 func (b *bed) workers(database string) (all []*process, err error) {
 	for i := range b.cfg.Workers {
 		shard := "w" + strconv.Itoa(i+1)
@@ -45,11 +45,29 @@ func (b *bed) workers(database string) (all []*process, err error) {
 			"WEIR_WORKER_SHARD_ID="+shard, "WEIR_LOG_FORMAT=json")
 		p, err := spawn("worker "+shard, b.cfg.Program, filepath.Join(b.cfg.Dir, b.name, shard+".log"), env, "worker")
 		if err != nil {
-			return all, err
+			killAll(all)
+			return nil, err
 		}
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// measured starts workers on a database, and samples their memory from when they are ready for messages until end is called,
+// which ends also those that still run: there are some after an error.
+func (b *bed) measured(ctx context.Context, database string, memory *Memory) (workers []*process, end func(), err error) {
+	if workers, err = b.workers(database); err != nil {
+		return nil, nil, err
+	}
+	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
+		killAll(workers)
+		return nil, nil, fmt.Errorf("wait for workers to begin: %w", err)
+	}
+	unwatch := memory.watch(workers, b.server.Pid(), b.postgres.server.Pid())
+	return workers, func() {
+		unwatch()
+		killAll(workers)
+	}, nil
 }
 
 // stopAll ends processes in good order, all at once.
@@ -104,15 +122,11 @@ func (b *bed) foldInto(ctx context.Context, database string, events int, memory 
 	if err != nil {
 		return nil, err
 	}
-	workers, err := b.workers(database)
-	defer killAll(workers) // they have ended, but after an error
+	workers, end, err := b.measured(ctx, database, memory)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
-		return nil, fmt.Errorf("wait for workers to begin: %w", err)
-	}
-	defer memory.watch(workers, b.server.Pid(), b.postgres.server.Pid())()
+	defer end()
 	f := &folded{}
 	before, after, err := b.timed(ctx, stream.FoldConsumer, workers)
 	if err != nil {
@@ -209,10 +223,10 @@ func (b *bed) history(ctx context.Context, events int, say func(string, ...any))
 		return fmt.Errorf("let the stream forget: %w", err)
 	}
 	workers, err := b.workers(b.name)
-	defer killAll(workers) // they have ended, but after an error
 	if err != nil {
 		return err
 	}
+	defer killAll(workers) // they have ended, but after an error
 	for left := events; left > 0; left -= chunk {
 		if err := b.fill(ctx, min(left, chunk)); err != nil {
 			return err

@@ -59,15 +59,11 @@ func (b *bed) live(ctx context.Context, rate float64, memory *Memory) (*live, er
 	if err := b.empty(ctx); err != nil {
 		return nil, err
 	}
-	workers, err := b.workers(database)
-	defer killAll(workers) // they have ended, but after an error
+	workers, end, err := b.measured(ctx, database, memory)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.ready(ctx, stream.FoldConsumer, workers); err != nil {
-		return nil, fmt.Errorf("wait for workers to begin: %w", err)
-	}
-	defer memory.watch(workers, b.server.Pid(), b.postgres.server.Pid())()
+	defer end()
 	l, err := b.liveLoad(ctx, database, rate)
 	if err != nil {
 		return nil, err
