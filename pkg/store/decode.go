@@ -124,12 +124,7 @@ func (r *groupReader) unpack(raw []sql.RawBytes) error {
 			return fmt.Errorf("column %s: %w", v.name, err)
 		}
 	}
-	for i := range r.values {
-		if v := &r.values[i]; v.len() != p.Len() {
-			return fmt.Errorf("column %s has %d values for %d groups", v.name, v.len(), p.Len())
-		}
-	}
-	return nil
+	return parallel(r.values, p)
 }
 
 // column reads one column of a packed row.

@@ -64,7 +64,8 @@ func (tx *Tx) copyParts(ctx context.Context, e *encoder, parts []aggregation.Par
 	return tx.copyRaw(ctx, statement, func(send func([]byte) error) error {
 		e.chunk = e.chunk[:0]
 		for i := range parts {
-			if err := e.parallel(&parts[i]); err != nil {
+			e.values = valuesOf(e.values[:0], &parts[i], e.columns)
+			if err := parallel(e.values, &parts[i]); err != nil {
 				return err
 			}
 			e.chunk = encode(e.chunk, &parts[i])

@@ -121,10 +121,9 @@ func valuesOf(all []values, p *aggregation.Part, columns []column) []values {
 // parallel checks that all columns have a value per group: Postgres would read a
 // short one as if it went on with NULL. It is not for a constraint to do, because
 // Postgres reads the text of every constraint anew for every COPY.
-func (e *encoder) parallel(p *aggregation.Part) error {
-	e.values = valuesOf(e.values[:0], p, e.columns)
-	for i := range e.values {
-		if v := &e.values[i]; v.len() != p.Len() {
+func parallel(all []values, p *aggregation.Part) error {
+	for i := range all {
+		if v := &all[i]; v.len() != p.Len() {
 			return fmt.Errorf("column %s has %d values for %d groups", v.name, v.len(), p.Len())
 		}
 	}
