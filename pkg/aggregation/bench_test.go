@@ -152,9 +152,7 @@ func BenchmarkFold(b *testing.B) {
 				batch := batches[i%3]
 				delta := folder(l.catalog.Aggregations, batch)
 				guard.Commit()
-				for p := range delta.Parts {
-					groups += delta.Parts[p].Len()
-				}
+				groups += delta.Groups()
 				shift(batch, span)
 				i++
 			}
@@ -221,9 +219,7 @@ func BenchmarkCascade(b *testing.B) {
 				started := used(b)
 				flush := cascade.Prepare(due.is)
 				prepare += used(b) - started
-				for p := range flush.Delta.Parts {
-					groups += flush.Delta.Parts[p].Len()
-				}
+				groups += flush.Delta.Groups()
 				started = used(b)
 				cascade.Commit(flush)
 				commit += used(b) - started

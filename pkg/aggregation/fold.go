@@ -17,6 +17,14 @@ type Delta struct {
 	hasher *hasher // what Part.hashes are by
 }
 
+// Groups is how many groups the delta has: the same one in two buckets or levels counts twice.
+func (d Delta) Groups() (n int) {
+	for i := range d.Parts {
+		n += d.Parts[i].Len()
+	}
+	return n
+}
+
 // Part is all groups of one bucket of one aggregation at one level, as parallel
 // columns with one element per group: at the finest level, one packed row.
 type Part struct {

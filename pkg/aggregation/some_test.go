@@ -24,20 +24,14 @@ func TestPrepareSome_GivesAllInPieces(t *testing.T) {
 		c.Add(Fold([]*Definition{def}, []*event.Columns{columnsOf(events, event.NewDictionary())}, nil))
 		return c
 	}
-	groups := func(f *Flush) (n int) {
-		for i := range f.Delta.Parts {
-			n += f.Delta.Parts[i].Len()
-		}
-		return n
-	}
 	once := fill()
-	want := groups(once.PrepareSome(all, 1<<30))
+	want := once.PrepareSome(all, 1<<30).Delta.Groups()
 	for _, most := range []int{1, 2, 50, 1000} {
 		c := fill()
 		var got, flushes int
 		for complete := false; !complete; flushes++ {
 			f := c.PrepareSome(all, most)
-			got += groups(f)
+			got += f.Delta.Groups()
 			if f.Complete != slices.ContainsFunc(f.Levels, func(l FlushedLevel) bool { return l.Level == def.Granularities[len(def.Granularities)-1] }) {
 				t.Errorf("at most %d: complete is %v with the levels %v", most, f.Complete, f.Levels)
 			}

@@ -187,9 +187,7 @@ func (c *compaction) merge(ctx context.Context, tx *Tx, buckets []string) error 
 	const which = `shard_id = $1 AND bucket = ANY ($2::timestamptz[]) AND bucket BETWEEN $3 AND $4 AND batch_no <= $5`
 	merger, groups := aggregation.NewMerger(c.def, c.level), int64(0)
 	add := func(delta aggregation.Delta) error {
-		for i := range delta.Parts {
-			groups += int64(delta.Parts[i].Len())
-		}
+		groups += int64(delta.Groups())
 		return merger.Add(delta)
 	}
 	var reader groupReader

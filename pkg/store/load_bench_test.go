@@ -13,7 +13,6 @@ import (
 
 	"github.com/lib/pq"
 
-	"weir/pkg/aggregation"
 	"weir/pkg/definition"
 	"weir/pkg/embedded"
 	"weir/pkg/embedded/embeddedtest"
@@ -212,12 +211,4 @@ func (m *meter) report(n float64, of string) {
 	m.b.ReportMetric(m.wal/n, "WAL-B/"+of)
 	m.b.ReportMetric(float64(m.roundTrips)/float64(m.calls), "round-trips")
 	m.b.ReportMetric(0, "ns/op")
-}
-
-// groups counts those of a delta.
-func groups(delta aggregation.Delta) (n int) {
-	for i := range delta.Parts {
-		n += delta.Parts[i].Len()
-	}
-	return n
 }

@@ -44,9 +44,7 @@ func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Defi
 		if err := db.writeLevels(ctx, lease, last+1, levels); err != nil {
 			return groups, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
 		}
-		for i := range levels.Delta.Parts {
-			groups += levels.Delta.Parts[i].Len()
-		}
+		groups += levels.Delta.Groups()
 		cascade.Commit(levels)
 		complete = levels.Complete
 	}

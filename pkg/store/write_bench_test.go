@@ -27,9 +27,9 @@ func BenchmarkEncode(b *testing.B) {
 			for b.Loop() {
 				size = benchEncode(db, delta)
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(groups(delta)), "ns/group")
-			b.ReportMetric(float64(groups(delta)), "groups")
-			b.ReportMetric(float64(size)/float64(groups(delta)), "B/group")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(delta.Groups()), "ns/group")
+			b.ReportMetric(float64(delta.Groups()), "groups")
+			b.ReportMetric(float64(size)/float64(delta.Groups()), "B/group")
 		})
 	}
 }
@@ -81,7 +81,7 @@ func BenchmarkFlush(b *testing.B) {
 				return f.db.InTx(b.Context(), func(tx *Tx) error { return tx.WriteLevels(b.Context(), "b", batch, levels) })
 			})
 			f.cascade.Commit(levels)
-			rows += groups(levels.Delta)
+			rows += levels.Delta.Groups()
 		}
 		f.report(float64(rows), "row")
 		b.ReportMetric(float64(rows)/float64(events), "rows/event")
@@ -119,7 +119,7 @@ func (f *flushBench) flush(events int) {
 	batch := f.load.batch(f.b, events)
 	delta := aggregation.Fold(f.load.catalog.Aggregations, batch, nil)
 	controls := aggregation.Controls(f.load.catalog.Aggregations, batch)
-	f.groups += groups(delta)
+	f.groups += delta.Groups()
 	claims := NewClaims()
 	for range (events + 99) / 100 {
 		f.message++
