@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lib/pq/pqerror"
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
@@ -247,7 +248,7 @@ func TestMaintenance_GoesOnBesideFlushingWorkers(t *testing.T) {
 				}
 				flush := func() error { return s.tryFlush(t.Context(), db, def, busyEvents(n, events), due, false) }
 				err := flush()
-				for hasCode(err, "23514") { // a span was attached while rows of it were on their way to the default partition
+				for hasCode(err, pqerror.CheckViolation) { // a span was attached while rows of it were on their way to the default partition
 					err = flush()
 				}
 				if err != nil {
