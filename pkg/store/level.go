@@ -19,6 +19,11 @@ import (
 // numbers of rows that came from another shard, which are negative.
 const noBatch = "-9223372036854775807"
 
+// FlushGroups is about how many groups of coarser levels one transaction should
+// write: all of a large shard at once would keep the events behind them waiting,
+// and take the memory of all.
+const FlushGroups = 1 << 17
+
 // WriteLevels gives coarser levels what they lack of the shard, and moves their
 // watermarks: they then have everything up to the batch.
 func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flush *aggregation.Flush) error {

@@ -29,9 +29,6 @@ func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Du
 	return lease, err
 }
 
-// rollUpGroups is about how many groups RollUp writes in one transaction.
-const rollUpGroups = 1 << 17
-
 // RollUp gives the coarser levels of a shard all that they lack, and returns
 // how many groups that was. After an error some may have it.
 func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Definition) (groups int, err error) {
@@ -40,7 +37,7 @@ func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Defi
 		return 0, err
 	}
 	for complete := false; !complete; last++ {
-		levels := cascade.PrepareSome(func(aggregation.FlushedLevel) bool { return true }, rollUpGroups)
+		levels := cascade.PrepareSome(func(aggregation.FlushedLevel) bool { return true }, FlushGroups)
 		if err := db.writeLevels(ctx, lease, last+1, levels); err != nil {
 			return groups, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
 		}

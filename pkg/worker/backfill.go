@@ -339,7 +339,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	levels := w.cascade.PrepareSome(w.due, flushGroups)
+	levels := w.cascade.PrepareSome(w.due, store.FlushGroups)
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}

@@ -42,11 +42,6 @@ func (w *Worker) loadCascade(ctx context.Context) error {
 	return err
 }
 
-// flushGroups is about how many groups of coarser levels one flush writes: all of
-// a large shard at once would keep the events behind them waiting, and take the
-// memory of all.
-const flushGroups = 1 << 17
-
 // due reports whether it is time to give a level what it lacks.
 func (w *Worker) due(l aggregation.FlushedLevel) bool {
 	last, ok := w.flushed[l]

@@ -52,7 +52,7 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	levels := w.cascade.PrepareSome(w.due, flushGroups) // of what was committed before this batch
+	levels := w.cascade.PrepareSome(w.due, store.FlushGroups) // of what was committed before this batch
 	shard, totals := w.cfg.ShardID, b.totals()
 	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
 	var number int64
