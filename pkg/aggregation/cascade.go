@@ -26,12 +26,10 @@ func (d *Definition) Parent(level Granularity) (Granularity, bool) {
 type Cascade struct {
 	dict   *event.Dictionary
 	guard  *Guard
-	levels []*cascadeLevel // of all aggregations, in the order of definition, finer before coarser
-	// texts takes over those of the deltas' dictionaries that were used last, the
-	// last one first.
-	texts  []*translation
-	texted int         // how many texts were left when some were last forgotten
-	slabs  columnSlabs // what the last flush is made of
+	levels []*cascadeLevel     // of all aggregations, in the order of definition, finer before coarser
+	texts  recent[translation] // takes over those of the deltas' dictionaries
+	texted int                 // how many texts were left when some were last forgotten
+	slabs  columnSlabs         // what the last flush is made of
 }
 
 type cascadeLevel struct {
@@ -77,14 +75,8 @@ func (c *Cascade) translation(from *event.Dictionary) *translation {
 	if from == c.dict || from == nil {
 		return nil
 	}
-	at := slices.IndexFunc(c.texts, func(t *translation) bool { return t.from == from })
-	if at < 0 {
-		at = 0
-		c.texts = slices.Insert(c.texts[:min(len(c.texts), knownDictionaries-1)], 0, &translation{from: from, to: c.dict})
-	}
-	t := c.texts[at]
-	copy(c.texts[1:at+1], c.texts[:at])
-	c.texts[0] = t
+	t := c.texts.of(from)
+	t.from, t.to = from, c.dict
 	t.grow()
 	return t
 }

@@ -2,7 +2,6 @@ package aggregation
 
 import (
 	"hash/maphash"
-	"slices"
 
 	"weir/pkg/event"
 )
@@ -15,19 +14,10 @@ import (
 type hasher struct {
 	seed  maphash.Seed
 	start uint64
-	known []*textHashes // the dictionaries that were used last, the last one first
+	// known are the hashes of dictionaries' texts, by cell. They hold as long as the
+	// dictionary does, which can only grow.
+	known recent[[]uint64]
 }
-
-// textHashes are the hashes of a dictionary's texts, by cell. They hold as long
-// as the dictionary does, which can only grow.
-type textHashes struct {
-	dict   *event.Dictionary
-	hashes []uint64
-}
-
-// knownDictionaries is how many dictionaries are remembered: those of the few
-// batches that take turns.
-const knownDictionaries = 4
 
 func newHasher() *hasher {
 	seed := maphash.MakeSeed()
@@ -38,18 +28,11 @@ func (h *hasher) text(text string) uint64 { return maphash.String(h.seed, text) 
 
 // texts returns the hashes of all texts of the dictionary.
 func (h *hasher) texts(dict *event.Dictionary) []uint64 {
-	at := slices.IndexFunc(h.known, func(t *textHashes) bool { return t.dict == dict })
-	if at < 0 {
-		at = 0
-		h.known = slices.Insert(h.known[:min(len(h.known), knownDictionaries-1)], 0, &textHashes{dict: dict})
+	hashes := h.known.of(dict)
+	for id := len(*hashes); id < dict.Len(); id++ {
+		*hashes = append(*hashes, h.text(dict.Text(event.Cell(id))))
 	}
-	t := h.known[at]
-	copy(h.known[1:at+1], h.known[:at])
-	h.known[0] = t
-	for id := len(t.hashes); id < dict.Len(); id++ {
-		t.hashes = append(t.hashes, h.text(dict.Text(event.Cell(id))))
-	}
-	return t.hashes
+	return *hashes
 }
 
 // mix takes another key into a hash.
