@@ -1,6 +1,7 @@
 package aggregation
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -105,15 +106,7 @@ func (p *sketchPacker) appendDistinct(out []byte, values []event.Cell) []byte {
 		return d.appendTo(out)
 	}
 	out = append(out, formatHashes)
-	slices.SortFunc(values, func(a, b event.Cell) int {
-		switch x, y := uint64(a), uint64(b); { //nolint:gosec // bits
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(values, func(a, b event.Cell) int { return cmp.Compare(uint64(a), uint64(b)) }) //nolint:gosec // bits
 	for i, v := range values {
 		if i == 0 || v != values[i-1] {
 			out = binary.LittleEndian.AppendUint64(out, uint64(v)) //nolint:gosec // bits
