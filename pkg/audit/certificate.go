@@ -67,15 +67,8 @@ func (a *Auditor) reach(ctx context.Context, through time.Time) error {
 // the stream was up to its end: not all in the same pass, for under load a pass
 // hardly gets through.
 func (a *Auditor) certify(ctx context.Context, r *Report, all []*aggregate) error {
-	if a.hour.IsZero() {
+	if a.hour.IsZero() || !a.verifiedThrough(a.reached, all) {
 		return nil
-	}
-	for _, agg := range all {
-		for level := range agg.levels {
-			if a.through[part{agg, level}.key()].Before(a.reached) {
-				return nil
-			}
-		}
 	}
 	hour := a.hour.Add(-time.Hour)
 	a.hour = time.Time{}
@@ -100,6 +93,31 @@ func (a *Auditor) certify(ctx context.Context, r *Report, all []*aggregate) erro
 	if before, err := time.Parse(time.RFC3339, chain.Hour); err == nil {
 		c.Since = before.Add(time.Hour)
 	}
+	if err := a.sumUp(ctx, &c); err != nil {
+		return err
+	}
+	body, hash, err := c.seal()
+	if err != nil {
+		return err
+	}
+	_, err = a.db.ExecContext(ctx, `INSERT INTO weir.audit_certificate (number, hour, body, hash) VALUES ($1, $2, $3, $4)`, c.Number, c.Hour, body, hash)
+	return wrap(err, "write a certificate")
+}
+
+// verifiedThrough reports whether what was changed by that time is verified, of every level.
+func (a *Auditor) verifiedThrough(at time.Time, all []*aggregate) bool {
+	for _, agg := range all {
+		for level := range agg.levels {
+			if a.through[part{agg, level}.key()].Before(at) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sumUp adds to a certificate what it says of the tables: sources, totals and residue.
+func (a *Auditor) sumUp(ctx context.Context, c *Certificate) error {
 	if err := a.db.QueryRowContext(ctx, `SELECT count(*) FROM weir.source`).Scan(&c.Sources); err != nil {
 		return wrap(err, "count the sources")
 	}
@@ -121,15 +139,7 @@ func (a *Auditor) certify(ctx context.Context, r *Report, all []*aggregate) erro
 		c.Totals[id] = t
 		return err
 	}, `SELECT aggregation, sum(events)::bigint, mod(sum(checksum), 4294967296)::bigint FROM weir.control GROUP BY aggregation`)
-	if err != nil {
-		return wrap(err, "add up the control totals")
-	}
-	body, hash, err := c.seal()
-	if err != nil {
-		return err
-	}
-	_, err = a.db.ExecContext(ctx, `INSERT INTO weir.audit_certificate (number, hour, body, hash) VALUES ($1, $2, $3, $4)`, c.Number, c.Hour, body, hash)
-	return wrap(err, "write a certificate")
+	return wrap(err, "add up the control totals")
 }
 
 // seal returns the bytes of the certificate and their hash.
