@@ -53,7 +53,7 @@ func TestControls_AreWhatTheGroupsAddUpTo(t *testing.T) {
 		count(both, faults, true)
 		wantControls(t, Controls(defs, batch), want)
 		folded := map[string]Control{}
-		for _, p := range Fold(defs[:2], batch, nil).Parts {
+		for _, p := range NewFolder(nil).Fold(defs[:2], batch).Parts {
 			start := time.UnixMicro(p.Bucket).UTC().Truncate(15 * time.Minute)
 			key := p.Definition.Name + start.Format(time.RFC3339)
 			for i := range p.Len() {

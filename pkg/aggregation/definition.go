@@ -34,7 +34,7 @@ const (
 	Avg                     // sum of the argument / number of events
 	Min                     // smallest argument
 	Max                     // largest argument
-	Last                    // argument of the newest event (see Fold)
+	Last                    // argument of the newest event (see [Folder.Fold])
 	First                   // argument of the oldest event, in the same order
 	Distinct                // number of different arguments: exact up to 512, within 2 % beyond
 	Quantile                // the argument that Measure.Percent of all do not exceed, within 1 %

@@ -82,11 +82,6 @@ func (p *Part) Slice(from, until int) Part {
 	return some
 }
 
-// Fold is [Folder.Fold] for a single batch; the guard is as in [NewFolder].
-func Fold(defs []*Definition, batch []*event.Columns, guard *Guard) Delta {
-	return NewFolder(guard).Fold(defs, batch)
-}
-
 // Folder folds batch after batch, and keeps its memory from one to the next. It
 // belongs to one goroutine.
 type Folder struct {

@@ -179,7 +179,7 @@ func TestFold_EqualsTheOracleForAnySplit(t *testing.T) {
 		var deltas []Delta
 		for rest := calls; len(rest) > 0; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "batch")
-			deltas = append(deltas, Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())}, nil))
+			deltas = append(deltas, NewFolder(nil).Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())}))
 			rest = rest[n:]
 		}
 		want := text(oracle(calls, func(at int64) int64 { return finest.Truncate(at, zone) }))
@@ -200,7 +200,7 @@ func TestFold_FirstAndLastAreTheSameForAnyOrder(t *testing.T) {
 		def := definition(Days, time.UTC)
 		want := text(oracle(calls, func(at int64) int64 { return Days.Truncate(at, time.UTC) }))
 		shuffled := rapid.Permutation(calls).Draw(t, "order")
-		if got := text(merged(Fold([]*Definition{def}, []*event.Columns{columnsOf(shuffled, event.NewDictionary())}, nil))); got != want {
+		if got := text(merged(NewFolder(nil).Fold([]*Definition{def}, []*event.Columns{columnsOf(shuffled, event.NewDictionary())}))); got != want {
 			t.Fatalf("got\n%s\nwant\n%s", got, want)
 		}
 	})
@@ -218,7 +218,7 @@ func TestFold_IntegerSumsNeverOverflow(t *testing.T) {
 	if want.IsInt64() {
 		t.Fatal("the test must leave 64 bits")
 	}
-	got := merged(Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil))
+	got := merged(NewFolder(nil).Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}))
 	for _, g := range got {
 		if g.total.Cmp(want) != 0 || g.n != 5000 || g.last != most {
 			t.Errorf("got %s, want total %s", g, want)
@@ -235,7 +235,7 @@ func TestTable_GrowsAndFindsEveryGroup(t *testing.T) {
 	for i := range 20_000 {
 		calls = append(calls, call{api: fmt.Sprint("api", i%10_000), at: int64(i%3) * 1_000_000, sequence: uint64(i), counted: true})
 	}
-	delta := Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil)
+	delta := NewFolder(nil).Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
 	want := oracle(calls, func(at int64) int64 { return Seconds.Truncate(at, time.UTC) })
 	if got := merged(delta); text(got) != text(want) || len(delta.Parts) != 3 {
 		t.Errorf("%d groups in %d parts, want %d in 3", len(got), len(delta.Parts), len(want))

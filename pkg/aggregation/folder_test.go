@@ -166,7 +166,7 @@ func TestCascade_IsTheSameOverChangingDictionaries(t *testing.T) {
 			}
 			changing.Add(folder.Fold(defs, []*event.Columns{columnsOf(calls, dicts[at])}))
 			guard.Commit()
-			plain.Add(Fold(defs, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil))
+			plain.Add(NewFolder(nil).Fold(defs, []*event.Columns{columnsOf(calls, event.NewDictionary())}))
 			due := rapid.SampledFrom(def.Granularities).Draw(t, "due")
 			is := func(g Granularity) bool { return g == due }
 			got, want := changing.Prepare(is), plain.Prepare(is)

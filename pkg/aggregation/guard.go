@@ -26,7 +26,7 @@ type Other struct {
 
 // Guard holds a shard to [Definition.MaxGroups] in every bucket of every level.
 // It remembers, as hashes, which groups were admitted into the buckets lately
-// touched; a group once admitted stays admitted. [Fold] asks it for the finest
+// touched; a group once admitted stays admitted. [Folder.Fold] asks it for the finest
 // level, a [Cascade] for the coarser ones. It belongs to one goroutine.
 //
 // It remembers at least the 32 buckets of each level that were touched last,

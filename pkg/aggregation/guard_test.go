@@ -78,7 +78,7 @@ const (
 func (s *cappedShard) flush(t *rapid.T, calls []call, due []Granularity, f fate) {
 	s.load(t)
 	batch := []*event.Columns{columnsOf(calls, event.NewDictionary())}
-	delta := Fold([]*Definition{s.def}, batch, s.guard)
+	delta := NewFolder(s.guard).Fold([]*Definition{s.def}, batch)
 	levels := s.cascade.Prepare(func(g Granularity) bool {
 		for _, d := range due {
 			if d == g {
@@ -321,7 +321,7 @@ func TestGuard_ForgetsOldBucketsAndNoEvent(t *testing.T) {
 		for i, api := range apis {
 			calls = append(calls, call{api: api, at: int64(second)*1_000_000 + 1, sequence: uint64(i), counted: true})
 		}
-		delta := Fold([]*Definition{def}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, guard)
+		delta := NewFolder(guard).Fold([]*Definition{def}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
 		guard.Commit()
 		for _, g := range merged(delta) {
 			names++
@@ -366,7 +366,7 @@ func TestGuard_OtherKindsOfKeysAreZero(t *testing.T) {
 	def.Keys = append(def.Keys, Key{"ms", event.Int})
 	def.Inputs[0].Keys = append(def.Inputs[0].Keys, 2)
 	calls := []call{{api: "a", ms: 7, at: 1, counted: true}, {api: "a", ms: 8, at: 1, counted: true}, {api: "b", ms: 9, at: 1, counted: true}}
-	delta := Fold([]*Definition{def}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil)
+	delta := NewFolder(nil).Fold([]*Definition{def}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
 	var got []string
 	for _, p := range delta.Parts {
 		for i := range p.Len() {

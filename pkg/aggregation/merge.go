@@ -7,21 +7,11 @@ import (
 	"weir/pkg/event"
 )
 
-// Merge adds up the groups of one aggregation, of a level or of finer ones that
-// it is made of, over all their parts: the outcome has one group per bucket of
-// the level and key, save where an integer sum would leave 64 bits (see Fold) or
-// a measure is not known of some, and stands for the same events. Corrupted
-// sketches are an error.
-func Merge(def *Definition, level Granularity, delta Delta) (Delta, error) {
-	m := NewMerger(def, level)
-	if err := m.Add(delta); err != nil {
-		return Delta{}, err
-	}
-	return m.Delta(), nil
-}
-
-// Merger is Merge of deltas that come one after the other; it keeps nothing of
-// them. It belongs to one goroutine.
+// Merger adds up the groups of one aggregation, of a level or of finer ones that
+// it is made of, over all parts of the deltas that it is given: the outcome has
+// one group per bucket of the level and key, save where an integer sum would leave
+// 64 bits (see [Folder.Fold]) or a measure is not known of some, and stands for the
+// same events. It keeps nothing of the deltas, and belongs to one goroutine.
 type Merger struct {
 	table  *table
 	hasher *hasher

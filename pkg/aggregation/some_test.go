@@ -21,7 +21,7 @@ func TestPrepareSome_GivesAllInPieces(t *testing.T) {
 	def.Granularities = []Granularity{Seconds, Minutes, Hours, Days, Years}
 	fill := func() *Cascade {
 		c := NewCascade([]*Definition{def}, nil)
-		c.Add(Fold([]*Definition{def}, []*event.Columns{columnsOf(events, event.NewDictionary())}, nil))
+		c.Add(NewFolder(nil).Fold([]*Definition{def}, []*event.Columns{columnsOf(events, event.NewDictionary())}))
 		return c
 	}
 	once := fill()

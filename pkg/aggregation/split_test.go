@@ -56,16 +56,16 @@ func TestTable_SetsAsideAnyNumberOfSums(t *testing.T) {
 		cascade := NewCascade([]*Definition{def}, guard)
 		for rest := calls; len(rest) > 0; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "batch")
-			delta := Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())}, guard)
+			delta := NewFolder(guard).Fold([]*Definition{def}, []*event.Columns{columnsOf(rest[:n], event.NewDictionary())})
 			if guard != nil {
 				guard.Commit()
 			}
 			check("fold", Seconds, rest[:n], delta)
-			again, err := Merge(def, Hours, delta)
-			if err != nil {
+			merger := NewMerger(def, Hours)
+			if err := merger.Add(delta); err != nil {
 				t.Fatal(err)
 			}
-			check("merge", Hours, rest[:n], again)
+			check("merge", Hours, rest[:n], merger.Delta())
 			cascade.Add(delta)
 			rest = rest[n:]
 		}
@@ -96,7 +96,7 @@ func TestTable_FindsTheGroupThatGoesOn(t *testing.T) {
 	for i := range 50 {
 		calls = append(calls, call{api: "big", sequence: uint64(5000 + i), ms: 0, counted: true})
 	}
-	delta := Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())}, nil)
+	delta := NewFolder(nil).Fold([]*Definition{definition(Seconds, time.UTC)}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
 	rows := 0
 	for i := range delta.Parts[0].Len() {
 		if delta.Dict.Text(delta.Parts[0].Keys[0][i]) == "big" {

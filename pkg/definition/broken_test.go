@@ -146,7 +146,7 @@ func run(t testing.TB, catalog *definition.Catalog) {
 		if _, _, err := d.Decode(body, event.Origin{Stored: 1795341599123000}, columns); err != nil {
 			t.Fatal(err)
 		}
-		cascade.Add(aggregation.Fold(catalog.Aggregations, []*event.Columns{columns}, nil))
+		cascade.Add(aggregation.NewFolder(nil).Fold(catalog.Aggregations, []*event.Columns{columns}))
 		local.Evaluate([]*event.Columns{columns})
 		local.Commit()
 	}

@@ -88,7 +88,7 @@ func fold(def *aggregation.Definition, events []occurrence) aggregation.Delta {
 			c.Cells[at] = append(c.Cells[at], cell)
 		}
 	}
-	return aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil)
+	return aggregation.NewFolder(nil).Fold([]*aggregation.Definition{def}, []*event.Columns{c})
 }
 
 // filler writes what the workers of one shard would of one aggregation.

@@ -38,7 +38,7 @@ func sketchOf(t testing.TB, m aggregation.Measure, values ...any) []byte {
 		}
 		c.Cells[0] = append(c.Cells[0], cell)
 	}
-	return aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil).Parts[0].Sketches[0][0]
+	return aggregation.NewFolder(nil).Fold([]*aggregation.Definition{def}, []*event.Columns{c}).Parts[0].Sketches[0][0]
 }
 
 // visits defines an aggregation with sketched measures.

@@ -138,12 +138,12 @@ func benchRows(b *testing.B, db *DB, lease *Lease, def *aggregation.Definition, 
 			if err != nil {
 				return err
 			}
-			months, err := aggregation.Merge(def, aggregation.Months, aggregation.Fold(defs, []*event.Columns{columnsOfTried(events)}, nil))
-			if err != nil {
+			months := aggregation.NewMerger(def, aggregation.Months)
+			if err := months.Add(aggregation.NewFolder(nil).Fold(defs, []*event.Columns{columnsOfTried(events)})); err != nil {
 				return err
 			}
 			return tx.WriteLevels(b.Context(), lease.ShardID, batch, &aggregation.Flush{
-				Delta: months, Levels: []aggregation.FlushedLevel{{Definition: def, Level: aggregation.Months}, {Definition: def, Level: aggregation.Years}},
+				Delta: months.Delta(), Levels: []aggregation.FlushedLevel{{Definition: def, Level: aggregation.Months}, {Definition: def, Level: aggregation.Years}},
 			})
 		})
 		if err != nil {

@@ -206,7 +206,7 @@ func TestWriteDelta_RefusesChecksumsThatAreNotParallel(t *testing.T) {
 	def := growing("Calls", 0, false)
 	db := migrated(t, def)
 	mustLease(t, db, "a", def)
-	delta := aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{columnsOfTried(triedAt(0, 1))}, nil)
+	delta := aggregation.NewFolder(nil).Fold([]*aggregation.Definition{def}, []*event.Columns{columnsOfTried(triedAt(0, 1))})
 	delta.Parts[0].Checksums = append(delta.Parts[0].Checksums, 1)
 	err := db.InTx(t.Context(), func(tx *Tx) error { return tx.WriteDelta(t.Context(), "a", 1, delta) })
 	if err == nil || !strings.Contains(err.Error(), "weir_checksum has 2 values for 1 groups") {

@@ -263,7 +263,7 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 		}
 	}
 	columns := []*event.Columns{columnsOfTried(events)}
-	delta := aggregation.Fold(defs, columns, nil)
+	delta := aggregation.NewFolder(nil).Fold(defs, columns)
 	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{})
@@ -303,7 +303,7 @@ func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.WriteDelta(t.Context(), "a", number, aggregation.Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}, nil))
+		return tx.WriteDelta(t.Context(), "a", number, aggregation.NewFolder(nil).Fold(defs, []*event.Columns{columnsOfTried([]tried{{api: "x", at: 1, size: 3}})}))
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func (s *shardState) write(ctx context.Context, db *DB, defs []*aggregation.Defi
 		}
 	}
 	columns := []*event.Columns{columnsOfTried(events)}
-	delta := aggregation.Fold(defs, columns, nil)
+	delta := aggregation.NewFolder(nil).Fold(defs, columns)
 	levels := s.cascade.Prepare(due)
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{Messages: 1, Events: int64(len(events)), DeadLetters: 2, Claims: int64(len(events))})

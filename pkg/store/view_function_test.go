@@ -134,7 +134,7 @@ func sketchOf(m aggregation.Measure, parts [][]float64) []byte {
 			c.Checksums = append(c.Checksums, 0)
 			c.Cells[0] = append(c.Cells[0], event.FloatCell(v))
 		}
-		for _, part := range aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{c}, nil).Parts {
+		for _, part := range aggregation.NewFolder(nil).Fold([]*aggregation.Definition{def}, []*event.Columns{c}).Parts {
 			blocks = append(blocks, part.Sketches[0][0]...)
 		}
 	}

@@ -115,7 +115,7 @@ func TestViews_NeedNoRightsOnTables(t *testing.T) {
 // fold flushes events to the finest level.
 func fold(t *testing.T, db *DB, lease *Lease, def *aggregation.Definition, events []tried) {
 	t.Helper()
-	delta := aggregation.Fold([]*aggregation.Definition{def}, []*event.Columns{columnsOfTried(events)}, nil)
+	delta := aggregation.NewFolder(nil).Fold([]*aggregation.Definition{def}, []*event.Columns{columnsOfTried(events)})
 	if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func BenchmarkEncode(b *testing.B) {
 	cascade := aggregation.NewCascade(l.catalog.Aggregations, nil)
 	var delta aggregation.Delta
 	for range batches {
-		delta = aggregation.Fold(l.catalog.Aggregations, l.batch(b, events), nil)
+		delta = aggregation.NewFolder(nil).Fold(l.catalog.Aggregations, l.batch(b, events))
 		cascade.Add(delta)
 	}
 	minutes := cascade.Prepare(func(g aggregation.Granularity) bool { return g == aggregation.Minutes }).Delta
@@ -71,7 +71,7 @@ func BenchmarkFlush(b *testing.B) {
 		rows, events, batch := 0, 0, int64(0)
 		for b.Loop() {
 			for range 4 {
-				delta := aggregation.Fold(f.load.catalog.Aggregations, f.load.batch(b, 50_000), nil)
+				delta := aggregation.NewFolder(nil).Fold(f.load.catalog.Aggregations, f.load.batch(b, 50_000))
 				f.cascade.Add(delta)
 				events += 50_000
 			}
@@ -117,7 +117,7 @@ func newFlushBench(b *testing.B) *flushBench {
 func (f *flushBench) flush(events int) {
 	f.b.Helper()
 	batch := f.load.batch(f.b, events)
-	delta := aggregation.Fold(f.load.catalog.Aggregations, batch, nil)
+	delta := aggregation.NewFolder(nil).Fold(f.load.catalog.Aggregations, batch)
 	controls := aggregation.Controls(f.load.catalog.Aggregations, batch)
 	f.groups += delta.Groups()
 	claims := NewClaims()
