@@ -72,7 +72,7 @@ func TestGet_ReturnsTheMessagesThatTheStreamHolds(t *testing.T) {
 		t.Errorf("got %+v", m)
 	}
 	for _, m := range append(got, Message{}) {
-		if m.Ack() != nil || m.Nak(0) != nil || m.Nak(time.Second) != nil || m.InProgress() != nil {
+		if m.Ack() != nil || m.Nak(0) != nil || m.Nak(time.Second) != nil {
 			t.Errorf("message %d was not delivered, yet it is not left alone", m.Sequence)
 		}
 	}

@@ -20,7 +20,7 @@ const (
 // Sequence and Stored are the same each time.
 //
 // A message that [History] returned, or one made by hand, was not delivered to
-// anybody: its Ack, Nak and InProgress do nothing.
+// anybody: its Ack and Nak do nothing.
 type Message struct {
 	Subject    string
 	Data       []byte    // do not change; still encoded as ContentEncoding says
@@ -176,14 +176,6 @@ func (m Message) Nak(delay time.Duration) error {
 		return answer(m.hand.of.nc, m.reply, ackNak)
 	}
 	return answer(m.hand.of.nc, m.reply, ackNak+` {"delay": `+strconv.FormatInt(int64(delay), 10)+`}`)
-}
-
-// InProgress restarts the consumer's AckWait for this message.
-func (m Message) InProgress() error {
-	if m.hand == nil {
-		return nil
-	}
-	return answer(m.hand.of.nc, m.reply, ackProgress)
 }
 
 // What a consumer can be told about a message. Nothing at all means that it is

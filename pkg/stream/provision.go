@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -151,11 +150,6 @@ func (p Plan) Lines() []string {
 		lines[i] = s.line
 	}
 	return lines
-}
-
-// Unchanged reports whether everything is as it should be already.
-func (p Plan) Unchanged() bool {
-	return !slices.ContainsFunc(p.steps, func(s step) bool { return s.apply != nil })
 }
 
 // Apply does what Lines say. It stops at the first error; to plan and apply
