@@ -23,11 +23,6 @@ const (
 // inViews is a view as SQL names it.
 func inViews(name string) string { return "weir_view." + pq.QuoteIdentifier(name) }
 
-// viewOf returns the view of a level of the current version as SQL names it.
-func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
-	return inViews(def.View(level, true))
-}
-
 // createView returns the statements that make the view of a level, or make it
 // anew: rights on it are kept. A view that others have built upon cannot always
 // be made anew; Postgres then says which. The hash is another for other

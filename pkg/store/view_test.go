@@ -22,6 +22,11 @@ import (
 	"weir/streams"
 )
 
+// viewOf returns the view of a level of the current version as SQL names it.
+func viewOf(def *aggregation.Definition, level aggregation.Granularity) string {
+	return inViews(def.View(level, true))
+}
+
 // viewed is the answer of a level's view to "everything", as answer gives it.
 func viewed(t testContext, db *DB, def *aggregation.Definition, per aggregation.Granularity) string {
 	columns := []string{"bucket", "api", "code"}
