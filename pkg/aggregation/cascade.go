@@ -22,7 +22,9 @@ func (d *Definition) Parent(level Granularity) (Granularity, bool) {
 // Cascade holds what the coarser levels of one shard do not have yet: for each
 // level, what its parent has got since the level was last flushed. It is only
 // a cache: all of it can be read again from the rows of the parents (AddTail).
-// It belongs to one goroutine.
+// That is how its memory is bounded: a level can be left behind ([Cascade.Shrink]),
+// and is then given what it lacks from those rows, a part at a time
+// ([Cascade.PrepareTail]). It belongs to one goroutine.
 type Cascade struct {
 	dict   *event.Dictionary
 	guard  *Guard
@@ -35,6 +37,20 @@ type Cascade struct {
 type cascadeLevel struct {
 	parent *cascadeLevel // nil: the finest level
 	table  *table
+	behind bool // nothing is held for it, but for a part of its tail that is being flushed
+}
+
+func (l *cascadeLevel) name() FlushedLevel { return FlushedLevel{l.table.def, l.table.level} }
+
+// blocked reports whether the level, or one that it is folded from, is behind:
+// what is held for it is not all that it lacks.
+func (l *cascadeLevel) blocked() bool {
+	for ; l != nil; l = l.parent {
+		if l.behind {
+			return true
+		}
+	}
+	return false
 }
 
 // NewCascade returns a cascade with nothing in it. The guard is the shard's; nil
@@ -58,7 +74,7 @@ func NewCascade(defs []*Definition, guard *Guard) *Cascade {
 // Add takes in a delta that is committed at the finest level.
 func (c *Cascade) Add(delta Delta) {
 	for _, l := range c.levels {
-		if l.parent == nil {
+		if l.parent == nil && !l.behind {
 			must(c.merge(l.table, &delta))
 		}
 	}
@@ -106,7 +122,12 @@ type Flush struct {
 	Levels []FlushedLevel
 	// Complete says that no level which is due was left for another flush.
 	Complete bool
-	of       map[*cascadeLevel]span // of Delta.Parts
+	// Tail says that this is a part of what one level lacked that is behind: with
+	// it the level has everything up to batch Upto. CaughtUp: which is all that its
+	// parent has.
+	Tail, CaughtUp bool
+	Upto           int64
+	of             map[*cascadeLevel]span // of Delta.Parts
 }
 
 // parts returns what the flush gives a level; nothing for one that it leaves.
@@ -136,12 +157,12 @@ func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}, Complete: true}
 	wanted := map[*cascadeLevel]bool{}
 	for _, l := range c.levels {
-		if wanted[l] || !due(FlushedLevel{l.table.def, l.table.level}) {
+		if wanted[l] || !due(l.name()) {
 			continue
 		}
-		if groups <= 0 {
+		if groups <= 0 || l.blocked() {
 			f.Complete = false
-			break
+			continue
 		}
 		for ; l != nil && !wanted[l]; l = l.parent {
 			wanted[l] = true
@@ -162,13 +183,18 @@ func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 			t = t.clone()
 			must(c.merge(t, &parents))
 		}
-		from := len(f.Delta.Parts)
-		f.Delta.Parts = t.pack(f.Delta.Parts, &c.slabs)
-		f.of[l] = span{from, len(f.Delta.Parts)}
-		f.Delta.Other = t.others(f.Delta.Other)
-		f.Levels = append(f.Levels, FlushedLevel{t.def, t.level})
+		c.put(f, l, t)
 	}
 	return f
+}
+
+// put makes the flush give a level the groups of a table.
+func (c *Cascade) put(f *Flush, l *cascadeLevel, t *table) {
+	from := len(f.Delta.Parts)
+	f.Delta.Parts = t.pack(f.Delta.Parts, &c.slabs)
+	f.of[l] = span{from, len(f.Delta.Parts)}
+	f.Delta.Other = t.others(f.Delta.Other)
+	f.Levels = append(f.Levels, l.name())
 }
 
 // Commit says that the flush is committed: what it wrote is now for the next
@@ -180,7 +206,8 @@ func (c *Cascade) Commit(f *Flush) {
 	for _, l := range c.levels {
 		if _, flushed := f.of[l]; flushed {
 			l.table.reset()
-		} else if parents := f.parts(l.parent); len(parents.Parts) > 0 {
+			l.behind = f.Tail && !f.CaughtUp
+		} else if parents := f.parts(l.parent); len(parents.Parts) > 0 && !l.behind {
 			must(c.merge(l.table, &parents))
 		}
 	}
@@ -189,7 +216,7 @@ func (c *Cascade) Commit(f *Flush) {
 
 // Empty reports whether every level has everything.
 func (c *Cascade) Empty() bool {
-	return !slices.ContainsFunc(c.levels, func(l *cascadeLevel) bool { return l.table.len() > 0 })
+	return !slices.ContainsFunc(c.levels, func(l *cascadeLevel) bool { return l.behind || l.table.len() > 0 })
 }
 
 // Groups returns the number of groups held, over all levels.

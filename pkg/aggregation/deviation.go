@@ -66,3 +66,5 @@ func (d *deviation) appendTo(out []byte) []byte {
 func (d *deviation) value(Measure) (event.Cell, bool) {
 	return event.FloatCell(math.Sqrt(d.squares / float64(d.n))), d.n > 0
 }
+
+func (d *deviation) held() int { return 3 * cellSize }

@@ -126,3 +126,11 @@ func (d *distinct) value(Measure) (event.Cell, bool) {
 	}
 	return event.Cell(min(d.many.Estimate(), math.MaxInt64)), true
 }
+
+func (d *distinct) held() int {
+	const registers = 1 << registersLog2 // bytes
+	if d.many != nil {
+		return registers
+	}
+	return 64 + cellSize*cap(d.hashes)
+}

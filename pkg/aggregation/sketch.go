@@ -23,6 +23,8 @@ type sketch interface {
 	// value is the measure's value, of the kind Measure.Kind; ok is false where
 	// there is none because no value was taken in.
 	value(m Measure) (cell event.Cell, ok bool)
+	// held is about how many bytes of memory it takes.
+	held() int
 }
 
 // The first byte of a payload says what follows. A change of format gets a new

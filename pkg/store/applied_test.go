@@ -162,7 +162,7 @@ func TestUpkeep_LeavesOutWhatWasDropped(t *testing.T) {
 	kept := append(bound[:1:1], earlier...)
 	writeShard(t, db, "w", bound[0], 1)
 	mustApply(t, db, PlanOptions{Destroy: []string{"Calls@1"}}, second)
-	if _, _, err := db.LoadCascade(t.Context(), "w", kept, nil); err != nil {
+	if _, _, err := db.LoadCascade(t.Context(), "w", kept, nil, 0); err != nil {
 		t.Error(err)
 	}
 	if _, err := db.Purge(t.Context(), time.Now(), kept); err != nil {

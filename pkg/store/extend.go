@@ -169,7 +169,7 @@ func (e *extension) reparent() {
 		for child := level; ok && !e.def.Keeps(parent); parent, ok = e.old.Parent(child) {
 			e.guards = append(e.guards, guard{
 				query: fmt.Sprintf(`SELECT coalesce(string_agg(DISTINCT t.shard_id, ', '), '') FROM %s t WHERE t.batch_no > coalesce(
-					(SELECT batch_no FROM weir.watermark w WHERE w.shard_id = t.shard_id AND w.aggregation = %s AND w.level = %s), `+noBatch+`)`,
+					(SELECT batch_no FROM weir.watermark w WHERE w.shard_id = t.shard_id AND w.aggregation = %s AND w.level = %s), `+noBatchSQL+`)`,
 					tableOf(e.def, parent), id, pq.QuoteLiteral(child.String())),
 				refusal: fmt.Sprintf("level %s of aggregation %s is to be dropped, but %s lack rows of it, of shards: %%s; start workers, which roll them up within %s, stop them, and run this again",
 					parent, e.def.Name, child, "half an hour or when they are stopped"),

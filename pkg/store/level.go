@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -17,18 +17,19 @@ import (
 
 // noBatch is what a level without a watermark has: nothing. It is below the
 // numbers of rows that came from another shard, which are negative.
-const noBatch = "-9223372036854775807"
+const noBatch = math.MinInt64 + 1
 
-// FlushGroups is about how many groups of coarser levels one transaction should
-// write: all of a large shard at once would keep the events behind them waiting,
-// and take the memory of all.
-const FlushGroups = 1 << 17
+const noBatchSQL = "-9223372036854775807"
 
 // WriteLevels gives coarser levels what they lack of the shard, and moves their
-// watermarks: they then have everything up to the batch.
+// watermarks: they then have everything up to the batch, or what the flush of a
+// tail says.
 func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flush *aggregation.Flush) error {
 	if len(flush.Levels) == 0 {
 		return tx.db.failpoints.Hit(failpoint.LevelsWritten)
+	}
+	if flush.Tail {
+		batch = flush.Upto
 	}
 	if err := tx.writeDelta(ctx, shardID, batch, flush.Delta); err != nil {
 		return err
@@ -47,40 +48,6 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 		return fmt.Errorf("move watermarks: %w", err)
 	}
 	return tx.db.failpoints.Hit(failpoint.LevelsWritten)
-}
-
-// LoadCascade reads what the coarser levels of a shard lack: the rows of each
-// level's parent past the level's watermark; and the number of the shard's last
-// batch, in the same snapshot: the cascade is good for the flush of the next
-// number and no other. Call it under the shard's lease,
-// before the first flush and after one whose outcome is not known. The guard is
-// the shard's; nil is one that has seen nothing. Aggregations that were dropped
-// are left out.
-func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregation.Definition, guard *aggregation.Guard) (cascade *aggregation.Cascade, last int64, err error) {
-	if defs, err = present(ctx, db.sql, defs); err != nil {
-		return nil, 0, err
-	}
-	cascade = aggregation.NewCascade(defs, guard)
-	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
-	// take what is read here.
-	err = db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, `SELECT coalesce(max(last_batch), 0) FROM weir.shard WHERE shard_id = $1`, shardID).Scan(&last); err != nil {
-			return err
-		}
-		var reader groupReader
-		for _, def := range defs {
-			for _, level := range def.Granularities[1:] {
-				if err := loadTail(ctx, tx, &reader, shardID, def, level, cascade); err != nil {
-					return fmt.Errorf("%s per %s: %w", def.ID(), level, err)
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("load what the coarser levels of shard %s lack: %w", shardID, err)
-	}
-	return cascade, last, nil
 }
 
 // Abandoned lists the shards that have had no flush for a while, by Postgres's
@@ -113,23 +80,6 @@ func (db *DB) Abandoned(ctx context.Context, after time.Duration, defs []*aggreg
 		shards = append(shards, shard)
 	}
 	return shards, rows.Err()
-}
-
-// loadTail gives the cascade the rows of the level's parent that the level lacks.
-func loadTail(ctx context.Context, tx *sql.Tx, reader *groupReader, shardID string, def *aggregation.Definition, level aggregation.Granularity, cascade *aggregation.Cascade) error {
-	parent, ok := def.Parent(level)
-	if !ok {
-		return nil
-	}
-	add := func(tail aggregation.Delta) error { return cascade.AddTail(level, tail) }
-	order := "" // of many plain rows none, for Postgres would have to sort them
-	if def.Packed(parent) {
-		order = "ORDER BY bucket, batch_no, weir_part"
-	}
-	return reader.read(ctx, tx, def, parent, add, fmt.Sprintf(`
-		SELECT %s FROM %s WHERE shard_id = $1 AND batch_no > coalesce(
-			(SELECT batch_no FROM weir.watermark WHERE shard_id = $1 AND aggregation = $2 AND level = $3), `+noBatch+`)
-		%s`, storedList(def), tableOf(def, parent), order), shardID, def.ID(), level.String())
 }
 
 // groupList lists columns of a level's table by their names, one value per group.

@@ -164,9 +164,17 @@ var errRollBack = errors.New("rolled back by the test")
 type shardState struct {
 	lease   *Lease
 	cascade *aggregation.Cascade
+	last    *aggregation.Flush // committed
 }
 
-// Whatever is flushed when, rolled back, forgotten in a crash, rolled up by
+// complete gives the levels all that they lack.
+func (s *shardState) complete(t testContext, db *DB, def *aggregation.Definition) {
+	for s.last = nil; s.last == nil || !s.last.Complete; {
+		s.flush(t, db, def, nil, def.Granularities, false)
+	}
+}
+
+// Whatever is flushed when, rolled back, left behind, forgotten in a crash, rolled up by
 // somebody else, and meanwhile compacted, purged or moved here from another
 // shard by another process: at every level the answer is that of a loop over all
 // events, as of the last commit, and the numbers and checksums of events add up
@@ -189,6 +197,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	}
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
 	rapid.Check(t, func(t *rapid.T) {
+		db.someGroups = rapid.SampledFrom([]int{1, 5, levelGroups}).Draw(t, "groups at a time")
 		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
 		emptyTables(t, db, def)
 		keeper := housekeeper{db: another, def: def, purging: rapid.Bool().Draw(t, "purging")}
@@ -205,8 +214,11 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 			if s.flush(t, db, def, events, due, rollBack) {
 				committed = append(committed, events...)
 			}
-			if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
+			switch rapid.IntRange(0, 7).Draw(t, "crash") {
+			case 0, 1:
 				s.cascade = nil
+			case 2, 3:
+				s.leave(t, def)
 			}
 			keeper.tidy(t)
 		}
@@ -222,7 +234,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 		}
 		check(3)
 		for _, s := range shards {
-			s.flush(t, db, def, nil, def.Granularities, false)
+			s.complete(t, db, def)
 		}
 		if rapid.Bool().Draw(t, "moved") {
 			keeper.move(t)
@@ -258,13 +270,16 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 	defs := []*aggregation.Definition{def}
 	var err error
 	if s.cascade == nil {
-		if s.cascade, _, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
+		if s.cascade, _, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil, 0); err != nil {
 			return err
 		}
 	}
 	columns := []*event.Columns{columnsOfTried(events)}
 	delta := aggregation.NewFolder(nil).Fold(defs, columns)
-	levels := s.cascade.Prepare(func(g aggregation.Granularity) bool { return slices.Contains(due, g) })
+	levels, err := db.PrepareLevels(ctx, s.lease.ShardID, s.cascade, func(l aggregation.FlushedLevel) bool { return slices.Contains(due, l.Level) })
+	if err != nil {
+		return err
+	}
 	err = db.InTx(ctx, func(tx *Tx) error {
 		number, err := tx.NextBatch(ctx, s.lease, Totals{})
 		if err != nil {
@@ -289,7 +304,20 @@ func (s *shardState) tryFlush(ctx context.Context, db *DB, def *aggregation.Defi
 	}
 	s.cascade.Commit(levels)
 	s.cascade.Add(delta)
+	s.last = levels
 	return nil
+}
+
+// leave leaves some level behind, or those that hold most.
+func (s *shardState) leave(t *rapid.T, def *aggregation.Definition) {
+	if s.cascade == nil {
+		return
+	}
+	if rapid.Bool().Draw(t, "largest") {
+		s.cascade.Shrink(1)
+		return
+	}
+	s.cascade.Leave(aggregation.FlushedLevel{Definition: def, Level: rapid.SampledFrom(def.Granularities[1:]).Draw(t, "left behind")})
 }
 
 func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
@@ -308,13 +336,13 @@ func TestLoadCascade_RefusesCorruptedSketches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := db.LoadCascade(t.Context(), "a", defs, nil); err != nil {
+	if _, _, err := db.LoadCascade(t.Context(), "a", defs, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.sql.ExecContext(t.Context(), `UPDATE `+tableOf(def, def.Finest())+` SET sizes = ARRAY['\x0563'::bytea]`); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = db.LoadCascade(t.Context(), "a", defs, nil)
+	_, _, err = db.LoadCascade(t.Context(), "a", defs, nil, 0)
 	if err == nil || !strings.Contains(err.Error(), "corrupted sketch") {
 		t.Errorf("got error %v, want one about a corrupted sketch", err)
 	}

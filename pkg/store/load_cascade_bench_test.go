@@ -38,7 +38,7 @@ func BenchmarkLoadCascade(b *testing.B) {
 			for b.Loop() {
 				cascade = nil
 				m.measure(func() (err error) {
-					peak = max(peak, peakOf(func() { cascade, _, err = f.db.LoadCascade(b.Context(), "b", defs, nil) }))
+					peak = max(peak, peakOf(func() { cascade, _, err = f.db.LoadCascade(b.Context(), "b", defs, nil, 0) }))
 					return err
 				})
 			}
@@ -54,7 +54,7 @@ func BenchmarkLoadCascade(b *testing.B) {
 // lacking reads what the levels lack.
 func (f *flushBench) lacking() *aggregation.Cascade {
 	f.b.Helper()
-	cascade, _, err := f.db.LoadCascade(f.b.Context(), "b", f.load.catalog.Aggregations, nil)
+	cascade, _, err := f.db.LoadCascade(f.b.Context(), "b", f.load.catalog.Aggregations, nil, 0)
 	if err != nil {
 		f.b.Fatal(err)
 	}

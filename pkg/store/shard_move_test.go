@@ -45,7 +45,7 @@ func wantGone(t *testing.T, db *DB, shardID string) {
 // write writes events as a worker does, whose cascade is kept by s.
 func (s *shardState) write(ctx context.Context, db *DB, defs []*aggregation.Definition, events []tried, due func(aggregation.Granularity) bool) (err error) {
 	if s.cascade == nil {
-		if s.cascade, _, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil); err != nil {
+		if s.cascade, _, err = db.LoadCascade(ctx, s.lease.ShardID, defs, nil, 0); err != nil {
 			return err
 		}
 	}

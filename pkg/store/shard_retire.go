@@ -32,21 +32,28 @@ func (db *DB) HoldShard(ctx context.Context, shardID, owner string, wait time.Du
 // RollUp gives the coarser levels of a shard all that they lack, and returns
 // how many groups that was. After an error some may have it.
 func (db *DB) RollUp(ctx context.Context, lease *Lease, defs []*aggregation.Definition) (groups int, err error) {
-	cascade, last, err := db.LoadCascade(ctx, lease.ShardID, defs, nil)
+	cascade, last, err := db.LoadCascade(ctx, lease.ShardID, defs, nil, rollUpMemory)
 	if err != nil {
 		return 0, err
 	}
 	for complete := false; !complete; last++ {
-		levels := cascade.PrepareSome(func(aggregation.FlushedLevel) bool { return true }, FlushGroups)
+		levels, err := db.PrepareLevels(ctx, lease.ShardID, cascade, func(aggregation.FlushedLevel) bool { return true })
+		if err != nil {
+			return groups, err
+		}
 		if err := db.writeLevels(ctx, lease, last+1, levels); err != nil {
 			return groups, fmt.Errorf("roll up shard %s: %w", lease.ShardID, err)
 		}
 		groups += levels.Delta.Groups()
 		cascade.Commit(levels)
+		cascade.Shrink(rollUpMemory)
 		complete = levels.Complete
 	}
 	return groups, nil
 }
+
+// rollUpMemory is how many bytes RollUp takes for what levels lack.
+const rollUpMemory = 64 << 20
 
 // writeLevels gives coarser levels what they lack, as the batch of that number.
 func (db *DB) writeLevels(ctx context.Context, lease *Lease, batch int64, levels *aggregation.Flush) error {

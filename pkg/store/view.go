@@ -173,7 +173,7 @@ func viewSources(def *aggregation.Definition, level aggregation.Granularity) str
 	CROSS JOIN LATERAL (
 		SELECT bucket, %s FROM (
 			SELECT %s AS bucket, %s FROM %s t
-			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatch+`) AND t.batch_no <= s.last_batch OFFSET 0
+			WHERE t.shard_id = s.shard_id AND t.batch_no > coalesce(w.batch_no, `+noBatchSQL+`) AND t.batch_no <= s.last_batch OFFSET 0
 		) t
 	) p`, sourceColumns(def), pq.QuoteLiteral(def.ID()), pq.QuoteLiteral(from.String()),
 			groupList(def, shownOf(def), parent), bucketOf(def, level), storedColumns(def), tableOf(def, parent)))

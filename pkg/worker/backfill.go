@@ -339,7 +339,10 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	levels := w.cascade.PrepareSome(w.due, store.FlushGroups)
+	levels, err := w.db.PrepareLevels(ctx, store.BackfillShard, w.cascade, w.due)
+	if err != nil {
+		return err
+	}
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}

@@ -201,7 +201,7 @@ func TestBackfill_GivesAnAddedAggregationWhatWasFoldedBefore(t *testing.T) {
 // incompleteOf is incomplete for other definitions than the harness's.
 func (h *harness) incompleteOf(catalog *definition.Catalog, shard string) int {
 	h.t.Helper()
-	cascade, _, err := h.db.LoadCascade(h.t.Context(), shard, catalog.Aggregations[1:], nil)
+	cascade, _, err := h.db.LoadCascade(h.t.Context(), shard, catalog.Aggregations[1:], nil, 0)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func (w *Worker) loadCascade(ctx context.Context) error {
 	if w.cascade != nil {
 		return nil
 	}
-	cascade, last, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard)
+	cascade, last, err := w.db.LoadCascade(ctx, w.cfg.ShardID, w.catalog.Kept(), w.guard, w.cfg.Memory)
 	if err == nil {
 		err = w.cfg.Failpoints.Hit(failpoint.CascadeLoaded)
 	}
@@ -96,13 +96,16 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delt
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
 	}
-	w.committed, w.last = true, number
+	w.committed, w.last, w.tail = true, number, levels.Tail
 	w.local.Commit()
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)
+	w.cascade.Shrink(w.cfg.Memory)
 	w.others.note(time.Now(), w.log, slices.Concat(delta.Other, levels.Delta.Other)...)
 	for _, l := range levels.Levels {
-		w.flushed[l] = time.Now()
+		if !levels.Tail || levels.CaughtUp {
+			w.flushed[l] = time.Now()
+		}
 	}
 	return nil
 }
@@ -129,12 +132,16 @@ func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	if all {
-		for _, l := range w.coarser() {
-			w.flushed[l] = time.Time{}
+	for {
+		if all {
+			for _, l := range w.coarser() {
+				w.flushed[l] = time.Time{}
+			}
 		}
-	}
-	for !w.cascade.Empty() && slices.ContainsFunc(w.coarser(), w.due) {
+		lacking := !w.cascade.Empty() && slices.ContainsFunc(w.coarser(), w.due)
+		if !lacking && !(all && w.tail) { // after a tail, the other levels are to be complete up to the same batch
+			return nil
+		}
 		if err := w.cfg.Failpoints.Hit(failpoint.RollUp); err != nil {
 			return err
 		}
@@ -142,7 +149,6 @@ func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // coarser lists the coarser levels of all aggregations.

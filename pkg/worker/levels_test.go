@@ -13,7 +13,7 @@ import (
 // incomplete is how many groups the coarser levels of the shard lack.
 func (h *harness) incomplete(shard string) int {
 	h.t.Helper()
-	cascade, _, err := h.db.LoadCascade(h.t.Context(), shard, h.catalog.Aggregations, nil)
+	cascade, _, err := h.db.LoadCascade(h.t.Context(), shard, h.catalog.Aggregations, nil, 0)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -48,11 +48,14 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	out, err := w.evaluate(b) // no I/O, as the next
+	out, err := w.evaluate(b) // no I/O
 	if err != nil {
 		return err
 	}
-	levels := w.cascade.PrepareSome(w.due, store.FlushGroups) // of what was committed before this batch
+	levels, err := w.db.PrepareLevels(ctx, w.cfg.ShardID, w.cascade, w.due) // of the batches before
+	if err != nil {
+		return err
+	}
 	shard, totals := w.cfg.ShardID, b.totals()
 	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
 	var number int64

@@ -47,9 +47,15 @@ type Config struct {
 	// Cadence is how often the levels of a granularity are given what they
 	// lack; nil is DefaultCadence.
 	Cadence func(aggregation.Granularity) time.Duration
+	// Memory is about how many bytes are held in memory of what coarser levels
+	// lack; what is more is read again when a level is due. 0 is DefaultMemory.
+	Memory int
 	// Failpoints are where this worker is to fail, for tests.
 	Failpoints *failpoint.Set
 }
+
+// DefaultMemory holds some 600,000 groups of the default pack.
+const DefaultMemory = 128 << 20
 
 // DefaultCadence flushes minutes about twice a minute, hours every five, and
 // coarser levels twice an hour. Answers do not depend on it: a question reads
@@ -78,6 +84,7 @@ type Worker struct {
 	local    *alert.Local
 	cascade  *aggregation.Cascade // nil: to be loaded from the tables
 	last     int64                // number of the last batch that is in the cascade, or was when there was one
+	tail     bool                 // the last flush was of a tail
 	guard    *aggregation.Guard
 	folder   *aggregation.Folder
 	others   otherLog
@@ -98,6 +105,9 @@ type Worker struct {
 func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *Worker {
 	if cfg.Cadence == nil {
 		cfg.Cadence = DefaultCadence
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = DefaultMemory
 	}
 	w := &Worker{
 		cfg: cfg, catalog: catalog, db: db, conn: conn, log: log,

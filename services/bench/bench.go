@@ -120,6 +120,7 @@ func workerSettings(c config.Config) []string {
 	return []string{
 		fmt.Sprintf("WEIR_WORKER_BATCH_MESSAGES=%d", c.Worker.BatchMessages),
 		fmt.Sprintf("WEIR_WORKER_BATCH_BYTES=%d", c.Worker.BatchBytes),
+		fmt.Sprintf("WEIR_WORKER_MEMORY=%d", c.Worker.Memory),
 		fmt.Sprintf("WEIR_WORKER_LINGER=%s", c.Worker.Linger),
 		fmt.Sprintf("WEIR_STREAM_ACK_WAIT=%s", c.Stream.AckWait),
 		fmt.Sprintf("WEIR_LOG_LEVEL=%s", c.Log.Level),

@@ -94,6 +94,10 @@ type WorkerConfig struct {
 	BatchMessages int `koanf:"batch_messages"`
 	// BatchBytes is the most bytes of messages asked of the stream for one flush.
 	BatchBytes Bytes `koanf:"batch_bytes"`
+	// Memory is about what a worker takes, whatever the backlog. A quarter of it is for what coarser
+	// levels lack, the rest of which is read again from the tables; the garbage collector of a process
+	// of its own is told of all of it, unless GOMEMLIMIT says otherwise.
+	Memory Bytes `koanf:"memory"`
 	// Linger is how long the first message of a batch waits for company.
 	Linger time.Duration `koanf:"linger"`
 }
@@ -144,6 +148,7 @@ func Default() Config {
 			ShardPoolName: "pool",
 			BatchMessages: 25_000,
 			BatchBytes:    24 * MiB,
+			Memory:        512 * MiB,
 			Linger:        250 * time.Millisecond,
 		},
 		Stream: StreamConfig{

@@ -313,7 +313,7 @@ func TestValidate_ReportsAllProblems(t *testing.T) {
 	err := c.Validate()
 	for _, name := range []string{
 		"nats.url", "postgres.url", "postgres.max_open", "postgres.max_idle", "postgres.idle_time", "postgres.connect_timeout",
-		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_bytes", "worker.linger",
+		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_bytes", "worker.memory", "worker.linger",
 		"stream.max_bytes", "stream.replicas", "stream.ack_wait", "stream.max_ack_pending", "log.level", "log.format",
 	} {
 		if err == nil || !strings.Contains(err.Error(), "\n  "+name+" must ") {

@@ -110,6 +110,12 @@ func (c PostgresConfig) problems() Problems {
 	return p
 }
 
+const (
+	leastMemory = 128 * MiB
+	// memoryPerBatch: a worker has up to four batches in its hands, as bytes and as columns.
+	memoryPerBatch = 8
+)
+
 func (c WorkerConfig) problems() Problems {
 	var p Problems
 	if n := utf8.RuneCountInString(c.ShardID); n > maxShardID {
@@ -122,6 +128,9 @@ func (c WorkerConfig) problems() Problems {
 	p.atLeast("worker.batch_messages", c.BatchMessages, 1)
 	if c.BatchBytes < MiB {
 		p.add("worker.batch_bytes must be at least 1MiB, the size of the largest message; it is %s", c.BatchBytes)
+	}
+	if c.Memory < memoryPerBatch*c.BatchBytes || c.Memory < leastMemory {
+		p.add("worker.memory must be at least %s, and %d times worker.batch_bytes; it is %s", leastMemory, memoryPerBatch, c.Memory)
 	}
 	if c.Linger <= 0 {
 		p.add("worker.linger must be above 0; it is %s", format(c.Linger))

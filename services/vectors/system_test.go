@@ -266,7 +266,7 @@ func (s *system) wantComplete() {
 		s.t.Fatal(err)
 	}
 	for _, shard := range shards {
-		lacking, _, err := s.db.LoadCascade(s.t.Context(), shard.ShardID, s.catalog.Aggregations, nil)
+		lacking, _, err := s.db.LoadCascade(s.t.Context(), shard.ShardID, s.catalog.Aggregations, nil, 0)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -4,6 +4,8 @@ package worker
 import (
 	"context"
 	"net"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -51,6 +53,9 @@ func run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	log := config.Logger(cfg)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(cfg.Worker.Memory))
+	}
 	var probes net.Listener
 	if cfg.HTTP.Health != "" {
 		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
@@ -94,6 +99,7 @@ func Config(cfg config.Config) worker.Config {
 		Owner:    wire.Owner(),
 		Messages: cfg.Worker.BatchMessages,
 		Bytes:    int(cfg.Worker.BatchBytes),
+		Memory:   int(cfg.Worker.Memory / 4),
 		Linger:   cfg.Worker.Linger,
 	}
 }

@@ -1,0 +1,100 @@
+package aggregation
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Held returns about how many bytes the cascade takes for what it holds.
+func (c *Cascade) Held() int {
+	held := textSize*c.dict.Len() + c.dict.Bytes()
+	for _, l := range c.levels {
+		held += l.table.held()
+	}
+	return held
+}
+
+// textSize is about what a text of a dictionary takes beside its bytes.
+const textSize = 48
+
+// held is about how many bytes the table takes.
+func (t *table) held() int {
+	held := cellSize * (cap(t.rows) + len(t.slots))
+	for _, s := range t.sketches {
+		held += s.held()
+	}
+	return held
+}
+
+const cellSize = 8
+
+// Shrink leaves levels behind until what is held takes no more than half of so
+// many bytes, if it takes more than all of them; those first for which the most is
+// held.
+func (c *Cascade) Shrink(bytes int) {
+	if c.Held() <= bytes {
+		return
+	}
+	largest := slices.Clone(c.levels)
+	sizes := map[*cascadeLevel]int{}
+	for _, l := range largest {
+		sizes[l] = l.table.held()
+	}
+	slices.SortStableFunc(largest, func(a, b *cascadeLevel) int { return cmp.Compare(sizes[b], sizes[a]) })
+	for _, l := range largest {
+		if l.table.len() == 0 {
+			continue
+		}
+		c.leave(l)
+		if c.Held() <= bytes/2 {
+			break
+		}
+	}
+	c.compact()
+}
+
+// Leave leaves a level behind: what it lacks is forgotten here, and is to be read
+// from the rows of its parent.
+func (c *Cascade) Leave(level FlushedLevel) { c.leave(c.find(level)) }
+
+func (c *Cascade) leave(l *cascadeLevel) {
+	l.behind = true
+	l.table.free()
+}
+
+// free empties the table and gives its memory back.
+func (t *table) free() {
+	t.rows, t.sketches, t.slots = nil, nil, make([]uint64, leastSlots)
+	t.reset()
+}
+
+// Behind returns the first of the levels that are due, behind, and folded from
+// one that is not: it can be given a part of what it lacks.
+func (c *Cascade) Behind(due func(FlushedLevel) bool) (level FlushedLevel, ok bool) {
+	for _, l := range c.levels {
+		if l.behind && !l.parent.blocked() && due(l.name()) {
+			return l.name(), true
+		}
+	}
+	return FlushedLevel{}, false
+}
+
+// BeginTail readies a level that is behind for a part of what it lacks, which
+// AddTail then adds. What was added before and not committed is forgotten.
+func (c *Cascade) BeginTail(level FlushedLevel) { c.find(level).table.reset() }
+
+// PrepareTail returns what has to be written so that a level that is behind has
+// all that its parent has up to a batch: what was added since BeginTail. As with
+// Prepare, it can be forgotten.
+func (c *Cascade) PrepareTail(level FlushedLevel, upto int64, caughtUp bool) *Flush {
+	l := c.find(level)
+	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}, Tail: true, Upto: upto, CaughtUp: caughtUp, of: map[*cascadeLevel]span{}}
+	c.slabs.reset()
+	c.put(f, l, l.table)
+	return f
+}
+
+// find returns the level of that name, which the cascade must have.
+func (c *Cascade) find(level FlushedLevel) *cascadeLevel {
+	return c.levels[slices.IndexFunc(c.levels, func(l *cascadeLevel) bool { return l.name() == level })]
+}
