@@ -31,8 +31,9 @@ type Other struct {
 //
 // It remembers at least the 32 buckets of each level that were touched last,
 // as long as they hold four caps of groups together, or a million if that is
-// more. For older buckets, and after a restart, it counts anew: a bucket may
-// then get up to as many groups again. What it never changes is the totals.
+// more, and there is room for them ([Guard.Shrink]). For other buckets, and after
+// a restart, it counts anew: a bucket may then get up to as many groups again.
+// What it never changes is the totals.
 type Guard struct {
 	hasher *hasher
 	levels map[FlushedLevel]*levelGuard
@@ -54,6 +55,49 @@ func (g *Guard) Commit() {
 	for _, l := range g.levels {
 		l.commit()
 	}
+}
+
+// Shrink forgets buckets until what is remembered takes no more than half of so
+// many bytes, if it takes more than all of them; first those that were not touched for
+// longest. It is for the time between a Commit and the next Fold.
+func (g *Guard) Shrink(bytes int) {
+	type remembered struct {
+		*levelGuard
+		*admitted
+	}
+	held := 0
+	for _, l := range g.levels {
+		held += l.held
+	}
+	if hashSize*held <= bytes {
+		return
+	}
+	var all []remembered
+	for _, l := range g.levels {
+		l.spare, l.current = nil, nil
+		for _, a := range l.buckets {
+			all = append(all, remembered{l, a})
+		}
+	}
+	slices.SortFunc(all, func(a, b remembered) int {
+		return cmp.Or(cmp.Compare(b.levelGuard.turn-b.admitted.turn, a.levelGuard.turn-a.admitted.turn), cmp.Compare(b.admitted.held(), a.admitted.held()))
+	})
+	for _, r := range all {
+		if hashSize*held <= bytes/2 {
+			return
+		}
+		held -= r.admitted.held()
+		r.forget(r.admitted)
+	}
+}
+
+// hashSize is about how many bytes a remembered group takes.
+const hashSize = 16
+
+// forget forgets which groups a bucket has.
+func (l *levelGuard) forget(a *admitted) {
+	delete(l.buckets, a.bucket)
+	l.held -= a.held()
 }
 
 func (g *Guard) rollBack() {
@@ -263,8 +307,7 @@ func (l *levelGuard) trim() {
 	held := 0
 	for i, a := range newest {
 		if held += a.held(); i > 0 && (i >= rememberedBuckets || held > most) {
-			delete(l.buckets, a.bucket)
-			l.held -= a.held()
+			l.forget(a)
 			l.spare = append(l.spare, a.listed)
 		}
 	}

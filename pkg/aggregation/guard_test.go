@@ -358,6 +358,44 @@ func TestGuard_ForgetsOldBucketsAndNoEvent(t *testing.T) {
 	}
 }
 
+// Where there is no room the buckets that were touched last are remembered longest.
+func TestGuard_ForgetsOldestBucketsFirstWhereThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	def := definition(Seconds, time.UTC)
+	def.MaxGroups = 2
+	guard := NewGuard()
+	folder := NewFolder(guard)
+	fold := func(second int, apis ...string) int {
+		var calls []call
+		for i, api := range apis {
+			calls = append(calls, call{api: api, at: int64(second)*1_000_000 + 1, sequence: uint64(i), counted: true})
+		}
+		delta := folder.Fold([]*Definition{def}, []*event.Columns{columnsOf(calls, event.NewDictionary())})
+		guard.Commit()
+		return len(merged(delta))
+	}
+	fold(1, "a", "b")
+	fold(2, "a", "b")
+	fold(3, "a", "b")
+	guard.Shrink(6 * hashSize) // enough
+	if names := fold(1, "c", "d"); names != 1 {
+		t.Errorf("with enough room: got %d groups, want 1", names)
+	}
+	guard.Shrink(6*hashSize - 1)
+	if names := fold(1, "c", "d"); names != 1 {
+		t.Errorf("the bucket that was touched last: got %d groups, want 1", names)
+	}
+	if names := fold(2, "c", "d"); names != 2 {
+		t.Errorf("the other bucket: got %d groups, want 2", names)
+	}
+	guard.Shrink(0)
+	for id, l := range guard.levels {
+		if l.held != 0 || len(l.buckets) != 0 {
+			t.Errorf("per %s: %d groups of %d buckets are remembered without any room", id.Level, l.held, len(l.buckets))
+		}
+	}
+}
+
 // Keys that are no texts are 0 in the group for others.
 func TestGuard_OtherKindsOfKeysAreZero(t *testing.T) {
 	t.Parallel()

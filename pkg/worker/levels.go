@@ -101,6 +101,7 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delt
 	w.cascade.Commit(levels)
 	w.cascade.Add(delta)
 	w.cascade.Shrink(w.cfg.Memory)
+	w.guard.Shrink(w.cfg.Memory / 2)
 	w.others.note(time.Now(), w.log, slices.Concat(delta.Other, levels.Delta.Other)...)
 	for _, l := range levels.Levels {
 		if !levels.Tail || levels.CaughtUp {

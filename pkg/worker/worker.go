@@ -48,7 +48,8 @@ type Config struct {
 	// lack; nil is DefaultCadence.
 	Cadence func(aggregation.Granularity) time.Duration
 	// Memory is about how many bytes are held in memory of what coarser levels
-	// lack; what is more is read again when a level is due. 0 is DefaultMemory.
+	// lack; what is more is read again when a level is due. Half as many are for which
+	// groups the buckets have, see [aggregation.Guard]. 0 is DefaultMemory.
 	Memory int
 	// Failpoints are where this worker is to fail, for tests.
 	Failpoints *failpoint.Set

@@ -1,0 +1,49 @@
+//go:build linux && !race
+
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"weir/pkg/embedded/embeddedtest"
+)
+
+// A worker that comes to a backlog of a million events of many different groups takes about what it is
+// configured to take, and folds each of them once. The race detector takes memory of its own, so this runs
+// without it.
+func TestMemory_OfAWorkerIsBoundedWhateverTheBacklog(t *testing.T) {
+	for _, tt := range []struct {
+		setting string
+		most    float64 // MB of the process, its program and all
+	}{
+		{"WEIR_WORKER_MEMORY=512MiB", 600}, // the default
+		{"WEIR_WORKER_MEMORY=192MiB", 300},
+	} {
+		t.Run(tt.setting, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "bench.json")
+			start(t, "TMPDIR="+embeddedtest.Dir(t), tt.setting, "bench", "--events", "1000000", "--batch", "100", "--workers", "1", "--runs", "1",
+				"--cardinality", "3", "--measure", "full-pack", "--json", file).succeeds()
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r struct {
+				FullPack folding            `json:"full_pack"`
+				PeakRSS  map[string]float64 `json:"peak_rss_mb"`
+			}
+			if err := json.Unmarshal(text, &r); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%.0f MB, %.0f events/s", r.PeakRSS["worker"], r.FullPack.EventsPerSecond)
+			if !r.FullPack.Exact {
+				t.Error("the counts are not exact")
+			}
+			if peak := r.PeakRSS["worker"]; peak < 10 || peak > tt.most {
+				t.Errorf("the worker took %.0f MB, want at most %.0f", peak, tt.most)
+			}
+		})
+	}
+}
