@@ -30,27 +30,31 @@ const cellSize = 8
 
 // Shrink leaves levels behind until what is held takes no more than half of so
 // many bytes, if it takes more than all of them; those first for which the most is
-// held.
+// held. It is for the time when no flush is prepared.
 func (c *Cascade) Shrink(bytes int) {
 	if c.Held() <= bytes {
 		return
 	}
-	largest := slices.Clone(c.levels)
 	sizes := map[*cascadeLevel]int{}
-	for _, l := range largest {
+	for _, l := range c.levels {
+		if l.table.len() == 0 {
+			l.table.free()
+		}
 		sizes[l] = l.table.held()
 	}
+	largest := slices.Clone(c.levels)
 	slices.SortStableFunc(largest, func(a, b *cascadeLevel) int { return cmp.Compare(sizes[b], sizes[a]) })
 	for _, l := range largest {
-		if l.table.len() == 0 {
-			continue
-		}
-		c.leave(l)
 		if c.Held() <= bytes/2 {
 			break
 		}
+		if l.table.len() > 0 {
+			c.leave(l)
+		}
 	}
-	c.compact()
+	if c.Held() > bytes/2 { // that is texts
+		c.renew()
+	}
 }
 
 // Leave leaves a level behind: what it lacks is forgotten here, and is to be read
@@ -64,17 +68,27 @@ func (c *Cascade) leave(l *cascadeLevel) {
 
 // free empties the table and gives its memory back.
 func (t *table) free() {
-	t.rows, t.sketches, t.slots = nil, nil, make([]uint64, leastSlots)
+	t.rows, t.sketches, t.slots, t.order = nil, nil, make([]uint64, leastSlots), ordering{}
 	t.reset()
 }
 
-// Behind returns the first of the levels that are due, behind, and folded from
-// one that is not: it can be given a part of what it lacks.
+// Behind returns a level to be given a part of what it lacks: the first that is
+// due and behind, or the one that it waits for. After such a part it is the turn of levels
+// that are held, if any of these has something and is due.
 func (c *Cascade) Behind(due func(FlushedLevel) bool) (level FlushedLevel, ok bool) {
+	if c.tailed && slices.ContainsFunc(c.levels, func(l *cascadeLevel) bool { return l.table.len() > 0 && !l.blocked() && due(l.name()) }) {
+		return FlushedLevel{}, false
+	}
 	for _, l := range c.levels {
-		if l.behind && !l.parent.blocked() && due(l.name()) {
-			return l.name(), true
+		if !l.blocked() || !due(l.name()) {
+			continue
 		}
+		for ; l != nil; l = l.parent {
+			if l.behind {
+				level = l.name()
+			}
+		}
+		return level, true
 	}
 	return FlushedLevel{}, false
 }

@@ -31,6 +31,7 @@ type Cascade struct {
 	levels []*cascadeLevel     // of all aggregations, in the order of definition, finer before coarser
 	texts  recent[translation] // takes over those of the deltas' dictionaries
 	texted int                 // how many texts were left when some were last forgotten
+	tailed bool                // the last flush was of a tail
 	slabs  columnSlabs         // what the last flush is made of
 }
 
@@ -71,7 +72,9 @@ func NewCascade(defs []*Definition, guard *Guard) *Cascade {
 	return c
 }
 
-// Add takes in a delta that is committed at the finest level.
+// Add takes in a delta of the finest level. Which groups are admitted for it the
+// guard knows once it is told that the delta is committed; if that is not, the cascade
+// is of no use any more.
 func (c *Cascade) Add(delta Delta) {
 	for _, l := range c.levels {
 		if l.parent == nil && !l.behind {
@@ -84,6 +87,15 @@ func (c *Cascade) Add(delta Delta) {
 // merge adds to a table what the delta has of its aggregation.
 func (c *Cascade) merge(t *table, delta *Delta) error {
 	return t.merge(delta, c.guard.hasher, c.translation(delta.Dict))
+}
+
+// mergeCommitted is merge of what is committed at a finer level.
+func (c *Cascade) mergeCommitted(t *table, delta *Delta) error {
+	err := c.merge(t, delta)
+	if t.gate != nil {
+		t.gate.commit()
+	}
+	return err
 }
 
 // translation returns that of a dictionary's texts, nil for the cascade's own.
@@ -106,7 +118,7 @@ func (c *Cascade) AddTail(level Granularity, tail Delta) error {
 		if l.table.level != level {
 			continue
 		}
-		if err := c.merge(l.table, &tail); err != nil {
+		if err := c.mergeCommitted(l.table, &tail); err != nil {
 			return err
 		}
 	}
@@ -181,7 +193,7 @@ func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 		t := l.table
 		if parents := f.parts(l.parent); len(parents.Parts) > 0 {
 			t = t.clone()
-			must(c.merge(t, &parents))
+			must(c.mergeCommitted(t, &parents))
 		}
 		c.put(f, l, t)
 	}
@@ -200,6 +212,7 @@ func (c *Cascade) put(f *Flush, l *cascadeLevel, t *table) {
 // Commit says that the flush is committed: what it wrote is now for the next
 // coarser levels to get.
 func (c *Cascade) Commit(f *Flush) {
+	c.tailed = f.Tail
 	if len(f.of) == 0 {
 		return
 	}
@@ -208,7 +221,7 @@ func (c *Cascade) Commit(f *Flush) {
 			l.table.reset()
 			l.behind = f.Tail && !f.CaughtUp
 		} else if parents := f.parts(l.parent); len(parents.Parts) > 0 && !l.behind {
-			must(c.merge(l.table, &parents))
+			must(c.mergeCommitted(l.table, &parents))
 		}
 	}
 	c.compact()

@@ -119,6 +119,13 @@ func NewFolder(guard *Guard) *Folder {
 // An integer sum that would leave 64 bits continues in a second group of the
 // same key: groups of equal keys add up when they are read, in wider numbers.
 func (f *Folder) Fold(defs []*Definition, batch []*event.Columns) Delta {
+	return f.FoldEach(defs, batch, func([]Part) {})
+}
+
+// FoldEach is Fold, and hands over the parts of each aggregation that has any as
+// soon as they are complete, for another goroutine to begin with. No text is added to the
+// dictionary after the first.
+func (f *Folder) FoldEach(defs []*Definition, batch []*event.Columns, each func([]Part)) Delta {
 	f.guard.rollBack()
 	f.delta = Delta{Parts: f.delta.Parts[:0], Other: f.delta.Other[:0], hasher: f.guard.hasher}
 	f.columns.reset()
@@ -129,6 +136,7 @@ func (f *Folder) Fold(defs []*Definition, batch []*event.Columns) Delta {
 	}
 	f.delta.Dict = batch[0].Dict
 	f.forget(defs)
+	f.delta.Dict.Intern(OtherGroup)
 	texts := f.guard.hasher.texts(f.delta.Dict)
 	for _, def := range defs {
 		before := len(f.delta.Parts)
@@ -137,6 +145,9 @@ func (f *Folder) Fold(defs []*Definition, batch []*event.Columns) Delta {
 		if !s.fold(f, texts) {
 			f.delta.Parts = f.delta.Parts[:before]
 			f.foldExactly(s)
+		}
+		if parts := f.delta.Parts[before:]; len(parts) > 0 {
+			each(slices.Clip(parts))
 		}
 	}
 	return f.delta

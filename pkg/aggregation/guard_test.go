@@ -396,6 +396,35 @@ func TestGuard_ForgetsOldestBucketsFirstWhereThereIsNoRoom(t *testing.T) {
 	}
 }
 
+// A delta that was added to a cascade and then not committed leaves nothing behind: the
+// groups of another one have their names at every level.
+func TestGuard_ForgetsWhatACascadeWasGivenInVain(t *testing.T) {
+	t.Parallel()
+	def := definition(Seconds, time.UTC)
+	def.Granularities = []Granularity{Seconds, Minutes}
+	def.MaxGroups = 1
+	defs := []*Definition{def}
+	guard := NewGuard()
+	folder := NewFolder(guard)
+	fold := func(api string, second int64) Delta {
+		return folder.Fold(defs, []*event.Columns{columnsOf([]call{{api: api, at: 1_000_000*second + 1, sequence: 1, counted: true}}, event.NewDictionary())})
+	}
+	NewCascade(defs, guard).Add(fold("refused", 1))
+	cascade := NewCascade(defs, guard)
+	cascade.Add(fold("committed", 1))
+	guard.Commit()
+	minutes := cascade.Prepare(func(Granularity) bool { return true })
+	if len(minutes.Delta.Other) != 0 {
+		t.Errorf("%d events lost the name of their group", minutes.Delta.Other[0].Events)
+	}
+	cascade.Commit(minutes)
+	cascade.Add(fold("beyond the cap", 2))
+	guard.Commit()
+	if other := cascade.Prepare(func(Granularity) bool { return true }).Delta.Other; len(other) != 1 {
+		t.Errorf("what is beyond the cap has a name: %v", other)
+	}
+}
+
 // Keys that are no texts are 0 in the group for others.
 func TestGuard_OtherKindsOfKeysAreZero(t *testing.T) {
 	t.Parallel()

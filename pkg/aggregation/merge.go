@@ -62,9 +62,6 @@ func (t *table) merge(delta *Delta, h *hasher, texts *translation) error {
 			}
 		}
 	}
-	if t.gate != nil {
-		t.gate.commit() // what is merged is committed at a finer level
-	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/event"
 	"weir/pkg/failpoint"
 )
 
@@ -30,6 +31,19 @@ func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta
 	return tx.db.failpoints.Hit(failpoint.DeltaWritten)
 }
 
+// WriteParts is WriteDelta of parts that come one after the other, those of each
+// aggregation and level together. It returns when there are no more.
+func (tx *Tx) WriteParts(ctx context.Context, shardID string, batch int64, dict *event.Dictionary, runs <-chan []aggregation.Part) error {
+	e := tx.db.encoder(shardID, batch, dict)
+	defer tx.db.encoders.Put(e)
+	for parts := range runs {
+		if err := tx.copyParts(ctx, e, parts); err != nil {
+			return err
+		}
+	}
+	return tx.db.failpoints.Hit(failpoint.DeltaWritten)
+}
+
 func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
 	e := tx.db.encoder(shardID, batch, delta.Dict)
 	defer tx.db.encoders.Put(e)
@@ -40,7 +54,7 @@ func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, delta
 			n++
 		}
 		if err := tx.copyParts(ctx, e, parts[:n]); err != nil {
-			return fmt.Errorf("write %s per %s: %w", def.ID(), level, err)
+			return err
 		}
 		parts = parts[n:]
 	}
@@ -60,8 +74,8 @@ func (tx *Tx) copyParts(ctx context.Context, e *encoder, parts []aggregation.Par
 	for i := range columns {
 		columns[i] = pq.QuoteIdentifier(columns[i])
 	}
-	statement := fmt.Sprintf("COPY %s (%s) FROM STDIN", tableOf(def, level), strings.Join(columns, ", "))
-	return tx.copyRaw(ctx, statement, func(send func([]byte) error) error {
+	into := fmt.Sprintf("COPY %s (%s) FROM STDIN", tableOf(def, level), strings.Join(columns, ", "))
+	err := tx.copyRaw(ctx, into, func(send func([]byte) error) error {
 		e.chunk = e.chunk[:0]
 		for i := range parts {
 			e.values = valuesOf(e.values[:0], &parts[i], e.columns)
@@ -78,6 +92,10 @@ func (tx *Tx) copyParts(ctx context.Context, e *encoder, parts []aggregation.Par
 		}
 		return send(e.chunk)
 	})
+	if err != nil {
+		return fmt.Errorf("write %s per %s: %w", def.ID(), level, err)
+	}
+	return nil
 }
 
 // rawCopier is the part of lib/pq's COPY statement that takes many encoded

@@ -254,6 +254,19 @@ func OtherEvents(deltas ...aggregation.Delta) (n int64) {
 	return n
 }
 
+// CountOthers adds to the control totals the events that lost the name of their
+// group, where that was not known when the batch got its number.
+func (tx *Tx) CountOthers(ctx context.Context, lease *Lease, events int64) error {
+	if events == 0 {
+		return nil
+	}
+	_, err := tx.tx.ExecContext(ctx, `UPDATE weir.shard SET other_events = other_events + $2 WHERE shard_id = $1`, lease.ShardID, events)
+	if err != nil {
+		return fmt.Errorf("count other events of shard %s: %w", lease.ShardID, err)
+	}
+	return nil
+}
+
 // NextBatch is the first statement of every flush: it proves that the lease
 // still holds and that this release may still write, takes the next batch
 // number, and adds to the control totals. The shard's row stays locked until the

@@ -335,14 +335,12 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	out, err := w.evaluate(b)
+	levels, err := w.levels(ctx, store.BackfillShard)
 	if err != nil {
 		return err
 	}
-	levels, err := w.db.PrepareLevels(ctx, store.BackfillShard, w.cascade, w.due)
-	if err != nil {
-		return err
-	}
+	out := w.evaluate(b, levels)
+	defer out.finish()
 	for i := range b.dead {
 		b.dead[i].Aggregation = j.Aggregation // the others have it
 	}
@@ -351,7 +349,10 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		if number, err = w.nextBatch(ctx, tx, store.Totals{DeadLetters: int64(len(b.dead))}); err != nil { // fenced
 			return err
 		}
-		if err := tx.WriteDelta(ctx, store.BackfillShard, number, out.delta); err != nil {
+		if err := tx.WriteParts(ctx, store.BackfillShard, number, out.dict, out.parts); err != nil {
+			return err
+		}
+		if err := out.wait(); err != nil {
 			return err
 		}
 		if err := tx.WriteControl(ctx, store.BackfillShard, out.control); err != nil {
@@ -368,7 +369,7 @@ func (j *backfill) flush(ctx context.Context, b *batch) error {
 		}
 		return tx.Claim(ctx, b.claims) // last
 	})
-	return w.settle(err, number, levels, out.delta)
+	return w.settle(err, number, levels, out)
 }
 
 // isolate finds, by halving, the message that Postgres cannot store in this

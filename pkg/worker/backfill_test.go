@@ -205,7 +205,10 @@ func (h *harness) incompleteOf(catalog *definition.Catalog, shard string) int {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return cascade.Groups()
+	if cascade.Empty() {
+		return 0
+	}
+	return max(1, cascade.Groups()) // some may be left behind
 }
 
 func TestBackfill_WaitsForAWorkerThatDoesNotKnowTheAggregation(t *testing.T) {

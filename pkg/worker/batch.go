@@ -133,12 +133,20 @@ func redelivered(messages []stream.Message) bool {
 	return slices.ContainsFunc(messages, func(m stream.Message) bool { return m.Deliveries > 1 })
 }
 
+// expectedAfter is for how many batches a message that was folded before lets
+// expect more of them.
+const expectedAfter = 20
+
 // refuse takes out of the batch what the ledger says is folded.
 func (w *Worker) refuse(ctx context.Context, b *batch) error {
 	if err := w.db.Refuse(ctx, b.claims); err != nil {
 		return err
 	}
-	w.expectFolded = b.dropRefused()
+	if b.dropRefused() {
+		w.expectFolded = expectedAfter
+	} else if w.expectFolded > 0 {
+		w.expectFolded--
+	}
 	return nil
 }
 

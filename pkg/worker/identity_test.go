@@ -34,13 +34,13 @@ func TestIdentity_LooksIntoTheLedgerFirstWhileMessagesAreKnown(t *testing.T) {
 	messages := h.take(w, 4)
 	for i, step := range []struct {
 		messages []stream.Message
-		want     bool
+		want     int
 	}{
-		{messages[:2], false}, {messages[:1], true}, {messages[1:2], true}, {messages[1:3], true}, {messages[3:], false},
+		{messages[:2], 0}, {messages[:1], expectedAfter}, {messages[1:2], expectedAfter}, {messages[1:3], expectedAfter}, {messages[3:], expectedAfter - 1},
 	} {
 		h.process(w, step.messages...)
 		if w.expectFolded != step.want {
-			t.Errorf("after batch %d: expects folded messages: %v, want %v", i, w.expectFolded, step.want)
+			t.Errorf("after batch %d: expects folded messages for %d batches, want %d", i, w.expectFolded, step.want)
 		}
 	}
 	h.wantCalls("all of them", 4)

@@ -73,7 +73,7 @@ var errLost = errors.New("the batches in Postgres are not those that this worker
 func (w *Worker) nextBatch(ctx context.Context, tx *store.Tx, totals store.Totals) (int64, error) {
 	number, err := tx.NextBatch(ctx, w.lease, totals)
 	if err == nil && number != w.last+1 {
-		err = w.lost()
+		err = errLost
 	}
 	return number, err
 }
@@ -86,23 +86,56 @@ func (w *Worker) lost() error {
 	return errLost
 }
 
+// levels is what some coarser levels that are due are to be given. Events are folded
+// also where that cannot be read: then it is tried again when the levels are due again.
+func (w *Worker) levels(ctx context.Context, shard string) (*aggregation.Flush, error) {
+	levels, err := w.db.PrepareLevels(ctx, shard, w.cascade, w.due)
+	if err == nil || ctx.Err() != nil || store.Unavailable(err) || store.TablesChanged(err) {
+		return levels, err
+	}
+	w.log.Warn("what coarser levels lack was not read, trying again later", zap.Error(err))
+	for _, l := range w.coarser() {
+		if w.due(l) {
+			w.flushed[l] = time.Now()
+		}
+	}
+	return &aggregation.Flush{Complete: true}, nil
+}
+
 // settle takes what a flush did into the worker's own state.
-func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, delta aggregation.Delta) error {
+func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, out *outcome) error {
+	out.finish()
+	if out.err != nil {
+		return out.err // rolled back, and nothing was touched
+	}
 	if errors.Is(err, store.ErrClaimed) {
+		if out.added {
+			w.cascade = nil
+		}
 		return err // rolled back, and nothing is lost
 	}
-	w.guard.Commit() // also what may be committed: its groups count
-	if err != nil {
+	if w.failed = err != nil; w.failed {
+		w.guard.Commit() // what may be committed: its groups count
+		if errors.Is(err, errLost) {
+			err = w.lost()
+		}
 		w.cascade = nil // it may be committed all the same
 		return fmt.Errorf("flush: %w", err)
 	}
-	w.committed, w.last, w.tail = true, number, levels.Tail
+	w.committed, w.last, w.incomplete = true, number, !levels.Complete
 	w.local.Commit()
-	w.cascade.Commit(levels)
-	w.cascade.Add(delta)
+	if out.panicked != nil { // it is read again
+		w.guard.Commit()
+		panic(out.panicked)
+	}
+	if !out.added {
+		w.cascade.Commit(levels)
+		w.cascade.Add(out.delta)
+	}
+	w.guard.Commit()
 	w.cascade.Shrink(w.cfg.Memory)
 	w.guard.Shrink(w.cfg.Memory / 2)
-	w.others.note(time.Now(), w.log, slices.Concat(delta.Other, levels.Delta.Other)...)
+	w.others.note(time.Now(), w.log, slices.Concat(out.delta.Other, levels.Delta.Other)...)
 	for _, l := range levels.Levels {
 		if !levels.Tail || levels.CaughtUp {
 			w.flushed[l] = time.Now()
@@ -140,7 +173,10 @@ func (w *Worker) rollUpNow(ctx context.Context, all bool) error {
 			}
 		}
 		lacking := !w.cascade.Empty() && slices.ContainsFunc(w.coarser(), w.due)
-		if !lacking && !(all && w.tail) { // after a tail, the other levels are to be complete up to the same batch
+		if all && w.incomplete { // the other levels are to be complete up to the same batch
+			lacking = true
+		}
+		if !lacking {
 			return nil
 		}
 		if err := w.cfg.Failpoints.Hit(failpoint.RollUp); err != nil {

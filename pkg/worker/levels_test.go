@@ -17,7 +17,10 @@ func (h *harness) incomplete(shard string) int {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return cascade.Groups()
+	if cascade.Empty() {
+		return 0
+	}
+	return max(1, cascade.Groups()) // some may be left behind
 }
 
 func TestLevels_ThatAKilledWorkerLeftAreCompletedWithoutAnotherEvent(t *testing.T) {

@@ -7,10 +7,6 @@ import (
 	"runtime/debug"
 
 	"go.uber.org/zap"
-
-	"weir/pkg/aggregation"
-	"weir/pkg/alert"
-	"weir/pkg/failpoint"
 )
 
 // A worker does not end where its code panics: it would be started again, be
@@ -66,20 +62,4 @@ func (w *Worker) catch(err *error, ofInput bool) {
 	panicked := &panicError{value: v, ofInput: ofInput}
 	w.log.Error("the worker panicked, and goes on", zap.Error(panicked), zap.ByteString("stack", debug.Stack()))
 	*err = panicked
-}
-
-// outcome is what a batch adds to the tables.
-type outcome struct {
-	delta   aggregation.Delta
-	control []aggregation.Control // computed from the events, not from the delta
-	alerts  []alert.Alert
-}
-
-// evaluate folds the batch and evaluates the rules. A panic is one of input.
-func (w *Worker) evaluate(b *batch) (o outcome, err error) {
-	defer w.catch(&err, true)
-	o.delta = w.folder.Fold(w.into(b), b.columns)
-	o.control = aggregation.Controls(w.into(b), b.columns)
-	o.alerts = w.alerts(b)
-	return o, w.cfg.Failpoints.Hit(failpoint.Folded)
 }

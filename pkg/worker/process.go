@@ -18,7 +18,7 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, e
 	if err != nil {
 		return 0, err
 	}
-	for look := w.expectFolded || redelivered(messages); ; look = true {
+	for look := w.expectFolded > 0 || redelivered(messages); ; look = true {
 		if look { // some of it was folded before: delivered again, or published twice
 			if err := w.refuse(ctx, b); err != nil {
 				return 0, err
@@ -48,23 +48,22 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
-	out, err := w.evaluate(b) // no I/O
+	levels, err := w.levels(ctx, w.cfg.ShardID) // of the batches before
 	if err != nil {
 		return err
 	}
-	levels, err := w.db.PrepareLevels(ctx, w.cfg.ShardID, w.cascade, w.due) // of the batches before
-	if err != nil {
-		return err
-	}
-	shard, totals := w.cfg.ShardID, b.totals()
-	totals.OtherEvents = store.OtherEvents(out.delta, levels.Delta)
-	var number int64
+	out := w.evaluate(b, levels) // goes on beside the transaction, which begins with what is done
+	defer out.finish()
+	shard, totals, number := w.cfg.ShardID, b.totals(), int64(0)
+	totals.OtherEvents = store.OtherEvents(levels.Delta)
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		if number, err = w.nextBatch(ctx, tx, totals); err != nil { // fenced
 			return err
 		}
 		return inOrder(
-			func() error { return tx.WriteDelta(ctx, shard, number, out.delta) },
+			func() error { return tx.WriteParts(ctx, shard, number, out.dict, out.parts) },
+			out.wait,
+			func() error { return tx.CountOthers(ctx, w.lease, store.OtherEvents(out.delta)) },
 			func() error { return tx.WriteControl(ctx, shard, out.control) },
 			func() error { return tx.WriteLevels(ctx, shard, before(number, out.delta), levels) },
 			func() error { return tx.WriteAlerts(ctx, out.alerts) },
@@ -74,5 +73,5 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			func() error { return tx.Claim(ctx, b.claims) }, // last: it locks what other workers want too
 		)
 	})
-	return w.settle(err, number, levels, out.delta)
+	return w.settle(err, number, levels, out)
 }

@@ -9,7 +9,9 @@
 // worker, changes nothing; and whatever the world must learn (alerts, dead
 // letters) is written in the same transaction and published after it.
 //
-// One goroutine owns all state of the shard; there are no locks here.
+// One goroutine owns all state of the shard; there are no locks here. What goes on
+// beside it, reading ahead and folding beside the transaction, has state of its own, or is
+// waited for before that is touched again.
 package worker
 
 import (
@@ -55,8 +57,8 @@ type Config struct {
 	Failpoints *failpoint.Set
 }
 
-// DefaultMemory holds some 600,000 groups of the default pack.
-const DefaultMemory = 128 << 20
+// DefaultMemory holds some 450,000 groups of the default pack.
+const DefaultMemory = 96 << 20
 
 // DefaultCadence flushes minutes about twice a minute, hours every five, and
 // coarser levels twice an hour. Answers do not depend on it: a question reads
@@ -80,25 +82,26 @@ type Worker struct {
 	conn    *stream.Conn // shared
 	log     *zap.Logger
 
-	consumer *stream.Consumer
-	lease    *store.Lease
-	local    *alert.Local
-	cascade  *aggregation.Cascade // nil: to be loaded from the tables
-	last     int64                // number of the last batch that is in the cascade, or was when there was one
-	tail     bool                 // the last flush was of a tail
-	guard    *aggregation.Guard
-	folder   *aggregation.Folder
-	others   otherLog
-	flushed  map[aggregation.FlushedLevel]time.Time
-	reader   *reader
-	ahead    parcel // of the batch in hand
+	consumer   *stream.Consumer
+	lease      *store.Lease
+	local      *alert.Local
+	cascade    *aggregation.Cascade // nil: to be loaded from the tables
+	last       int64                // number of the last batch that is in the cascade, or was when there was one
+	incomplete bool                 // the last flush left levels that were due for another one
+	failed     bool                 // the last flush
+	guard      *aggregation.Guard
+	folder     *aggregation.Folder
+	others     otherLog
+	flushed    map[aggregation.FlushedLevel]time.Time
+	reader     *reader
+	ahead      parcel // of the batch in hand
 
 	backfills  []string          // aggregations that are being backfilled: batches are claimed for them too
 	unstorable map[uint64]string // by sequence: why the message in hand is to be a dead letter
 	committed  bool              // something, since the worker began or found its definitions again
-	// expectFolded: the last batch held messages that were folded before, so
-	// the next one may too.
-	expectFolded bool
+	// expectFolded is how many of the next batches may hold messages that were folded
+	// before, as one of the last did: to find that out by the claim costs far more.
+	expectFolded int
 	wake         chan struct{} // tells the relay that the outbox has something
 }
 

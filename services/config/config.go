@@ -148,7 +148,7 @@ func Default() Config {
 			ShardPoolName: "pool",
 			BatchMessages: 25_000,
 			BatchBytes:    24 * MiB,
-			Memory:        512 * MiB,
+			Memory:        384 * MiB,
 			Linger:        250 * time.Millisecond,
 		},
 		Stream: StreamConfig{

@@ -19,7 +19,7 @@ func TestMemory_OfAWorkerIsBoundedWhateverTheBacklog(t *testing.T) {
 		setting string
 		most    float64 // MB of the process, its program and all
 	}{
-		{"WEIR_WORKER_MEMORY=512MiB", 600}, // the default
+		{"WEIR_WORKER_MEMORY=384MiB", 600}, // the default
 		{"WEIR_WORKER_MEMORY=192MiB", 300},
 	} {
 		t.Run(tt.setting, func(t *testing.T) {
