@@ -16,15 +16,15 @@ import (
 // without it.
 func TestMemory_OfAWorkerIsBoundedWhateverTheBacklog(t *testing.T) {
 	for _, tt := range []struct {
-		setting string
-		most    float64 // MB of the process, its program and all
+		memory, batch string
+		most          float64 // MB of the process, its program and all
 	}{
-		{"WEIR_WORKER_MEMORY=384MiB", 600}, // the default
-		{"WEIR_WORKER_MEMORY=192MiB", 300},
+		{"384MiB", "24MiB", 600}, // the default
+		{"192MiB", "12MiB", 300},
 	} {
-		t.Run(tt.setting, func(t *testing.T) {
+		t.Run(tt.memory, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "bench.json")
-			start(t, "TMPDIR="+embeddedtest.Dir(t), tt.setting, "bench", "--events", "1000000", "--batch", "100", "--workers", "1", "--runs", "1",
+			start(t, "TMPDIR="+embeddedtest.Dir(t), "WEIR_WORKER_MEMORY="+tt.memory, "WEIR_WORKER_BATCH_BYTES="+tt.batch, "bench", "--events", "1000000", "--batch", "100", "--workers", "1", "--runs", "1",
 				"--cardinality", "3", "--measure", "full-pack", "--json", file).succeeds()
 			text, err := os.ReadFile(file)
 			if err != nil {
