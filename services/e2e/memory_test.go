@@ -16,15 +16,15 @@ import (
 // without it.
 func TestMemory_OfAWorkerIsBoundedWhateverTheBacklog(t *testing.T) {
 	for _, tt := range []struct {
-		memory, batch string
-		most          float64 // MB of the process, its program and all
+		memory, batch, events string
+		most                  float64 // MB of the process, its program and all
 	}{
-		{"384MiB", "24MiB", 600}, // the default
-		{"192MiB", "12MiB", 300},
+		{"384MiB", "24MiB", "1000000", 600}, // the default
+		{"192MiB", "12MiB", "300000", 300},
 	} {
 		t.Run(tt.memory, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "bench.json")
-			start(t, "TMPDIR="+embeddedtest.Dir(t), "WEIR_WORKER_MEMORY="+tt.memory, "WEIR_WORKER_BATCH_BYTES="+tt.batch, "bench", "--events", "1000000", "--batch", "100", "--workers", "1", "--runs", "1",
+			start(t, "TMPDIR="+embeddedtest.Dir(t), "WEIR_WORKER_MEMORY="+tt.memory, "WEIR_WORKER_BATCH_BYTES="+tt.batch, "bench", "--events", tt.events, "--batch", "100", "--workers", "1", "--runs", "1",
 				"--cardinality", "3", "--measure", "full-pack", "--json", file).succeeds()
 			text, err := os.ReadFile(file)
 			if err != nil {
