@@ -91,3 +91,23 @@ func TestMaintain_PurgesAndThenCompacts(t *testing.T) {
 		}
 	}
 }
+
+// The cascade gets a batch while that is written; what the ledger refuses of it is not in the levels.
+func TestLevels_HaveNothingOfABatchThatTheLedgerRefused(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.publishCalls("g", 1, 4)
+	a, b := h.idle("w1"), h.idle("w2")
+	messages := h.take(a, 4)
+	h.process(a, messages[:2]...)
+	h.process(b, messages[1:]...) // refused as a whole at first: b does not expect the second message to be folded
+	for _, w := range []*Worker{a, b} {
+		if err := w.rollUp(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.wantCalls("four messages, one of them twice", 4)
+	for _, def := range h.catalog.Aggregations {
+		h.wantConserved("after a refused batch", def)
+	}
+}
