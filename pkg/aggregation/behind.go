@@ -42,17 +42,19 @@ func (c *Cascade) Shrink(bytes int) {
 		}
 		sizes[l] = l.table.held()
 	}
+	held := c.Held()
 	largest := slices.Clone(c.levels)
 	slices.SortStableFunc(largest, func(a, b *cascadeLevel) int { return cmp.Compare(sizes[b], sizes[a]) })
 	for _, l := range largest {
-		if c.Held() <= bytes/2 {
+		if held <= bytes/2 {
 			break
 		}
 		if l.table.len() > 0 {
 			c.leave(l)
+			held += l.table.held() - sizes[l]
 		}
 	}
-	if c.Held() > bytes/2 { // that is texts
+	if held > bytes/2 { // that is texts
 		c.renew()
 	}
 }
