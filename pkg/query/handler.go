@@ -101,19 +101,21 @@ func (s *Server) get(f func(w http.ResponseWriter, r *http.Request, values url.V
 
 // problem answers with an error.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
-	f := s.explain(r.URL.Path, err)
+	f := s.explain(r.Context(), r.URL.Path, err)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(f.Status)
 	s.write(w, r, f.problem())
 }
 
 // explain says in a sentence what an error means to who asked; it reports those
-// that are not the asker's.
-func (s *Server) explain(request string, err error) *Error {
+// that are not the asker's. The context is that of the request: where it was
+// canceled, Postgres says only that it was told to stop.
+func (s *Server) explain(ctx context.Context, request string, err error) *Error {
+	gone := errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) && store.TimedOut(err)
 	f := &Error{http.StatusInternalServerError, "something went wrong here; the log of the server says what"}
 	switch {
 	case errors.As(err, &f):
-	case errors.Is(err, context.Canceled): // nobody waits for an answer
+	case gone: // nobody waits for an answer
 	case store.TimedOut(err):
 		f = &Error{http.StatusGatewayTimeout, "the answer takes too long; a shorter interval (within), a coarser granularity (per) or fewer columns take less"}
 	case store.NotApplied(err):
@@ -123,7 +125,7 @@ func (s *Server) explain(request string, err error) *Error {
 	case store.OutOfRange(err):
 		f = &Error{http.StatusBadRequest, "a number in the answer is too large for a float"}
 	}
-	if f.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+	if f.Status >= http.StatusInternalServerError && !gone {
 		s.OnError(request, err)
 	}
 	return f

@@ -39,7 +39,7 @@ func (s Server) Message(ctx context.Context, request []byte, most int) (answer [
 	if err == nil {
 		return out.taken, nil, nil
 	}
-	refused = server.explain(QuestionSubject, err)
+	refused = server.explain(ctx, QuestionSubject, err)
 	return nil, encode(refused.problem()), refused
 }
 

@@ -88,7 +88,8 @@ type Lease struct {
 // its partitions of every aggregation; that owner folds into these is kept with
 // the lease. A shard nobody has written becomes one. A live holder is an
 // ErrShardTaken, after a grace of wait in which a killed one's connection may
-// end; a shard that was retired or moved is an ErrShardClosed.
+// end; a shard that was retired or moved is an ErrShardClosed. Where ctx ends
+// first, the error is the context's.
 func (db *DB) LeaseShard(ctx context.Context, shardID, owner string, wait time.Duration, defs []*aggregation.Definition) (*Lease, error) {
 	lease, err := db.lease(ctx, shardID, owner, wait, defs, `
 		INSERT INTO weir.shard AS s (shard_id, owner, aggregations, epoch)
@@ -133,7 +134,7 @@ func (db *DB) lease(ctx context.Context, shardID, owner string, wait time.Durati
 	}
 	if err != nil {
 		_ = lease.Close() // the error that matters is the first
-		return nil, fmt.Errorf("lease shard %s: %w", shardID, err)
+		return nil, fmt.Errorf("lease shard %s: %w", shardID, ended(ctx, err))
 	}
 	return lease, nil
 }
@@ -178,14 +179,14 @@ func (l *Lease) lock(ctx context.Context, wait time.Duration) error {
 	for {
 		ok, err := l.tryLock(ctx)
 		if err != nil {
-			return fmt.Errorf("lease shard %s: %w", l.ShardID, err)
+			return fmt.Errorf("lease shard %s: %w", l.ShardID, ended(ctx, err))
 		}
 		if ok {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("lease shard %s: %w", l.ShardID, ctx.Err())
 		case <-deadline.C:
 			taken := ErrShardTaken{ShardID: l.ShardID, Owner: "unknown"}
 			_ = l.conn.QueryRowContext(ctx, `SELECT owner FROM weir.shard WHERE shard_id = $1`, l.ShardID).Scan(&taken.Owner)

@@ -68,6 +68,26 @@ func TestLeaseShard_WaitEndsWithTheContext(t *testing.T) {
 	}
 }
 
+// What Postgres says of a statement that it was told to stop is not all there is
+// to the error.
+func TestLeaseShard_EndsWithTheContextWhilePostgresWorks(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	tx, err := db.sql.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(t.Context(), `LOCK TABLE weir.shard`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := db.LeaseShard(ctx, "s", "o", time.Hour, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestLeaseShard_TakenOverFromADeadHolderFencesIt(t *testing.T) {
 	t.Parallel()
 	address := embeddedtest.Postgres(t)

@@ -235,6 +235,15 @@ func Unstorable(err error) bool {
 	return errors.As(err, &refused) && (refused.Code.Class() == "22" || refused.Code.Class() == "54")
 }
 
+// ended is the error of a statement, and the context's where that has ended:
+// Postgres then says only that it was told to stop.
+func ended(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), err)
+}
+
 // hasCode reports whether Postgres refused with one of the SQLSTATE codes.
 func hasCode(err error, codes ...pqerror.Code) bool {
 	var refused *pq.Error
