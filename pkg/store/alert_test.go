@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"weir/pkg/alert"
-	"weir/pkg/embedded/embeddedtest"
 )
 
 func slowAlert(n int) alert.Alert {
@@ -174,15 +173,12 @@ func TestRelay_AlertThatIsNotCommittedIsNotSeen(t *testing.T) {
 // transaction that read it.
 func TestRelay_EndsBeforePostgresEndsItsTransaction(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, err := Open(t.Context(), Config{URL: address, IdleInTx: 8 * time.Second}) // a quarter of it is what a machine may be late by
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	writeAlerts(t, db, slowAlerts(4)...)
 	var taken []string
 	publish := func(ctx context.Context, a alert.Alert) error {

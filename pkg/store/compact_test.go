@@ -15,7 +15,6 @@ import (
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/embedded/embeddedtest"
 )
 
 // housekeeper is another process that compacts and purges in the test of the
@@ -229,7 +228,7 @@ func TestMaintenance_GoesOnBesideFlushingWorkers(t *testing.T) {
 	def := cascadeDef("Busy", time.UTC)
 	def.Retention = map[aggregation.Granularity]time.Duration{def.Granularities[0]: time.Hour, def.Granularities[1]: 48 * time.Hour}
 	defs := []*aggregation.Definition{def}
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db := open(t, address)
 	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)

@@ -237,10 +237,11 @@ func TestGroupReader_ReadsLargeRows(t *testing.T) {
 	db := migrated(t, def)
 	mustLease(t, db, "s", def)
 	var reader groupReader
-	for _, different := range []int{65, 4000, 50_000} {
+	for _, size := range []struct{ different, groups int }{{65, 200}, {4000, 5000}, {50_000, packedGroups + 70}} {
+		different, groups := size.different, size.groups
 		r := rand.New(rand.NewPCG(2, uint64(different)))
 		written := aggregation.Delta{Dict: event.NewDictionary()}
-		written.Parts = append(written.Parts, randomPart(r, def, aggregation.Seconds, written.Dict, 0, packedGroups+4097, different))
+		written.Parts = append(written.Parts, randomPart(r, def, aggregation.Seconds, written.Dict, 0, groups, different))
 		written.Parts[0].Missing = nil
 		clear(written.Parts[0].LastTime)
 		clear(written.Parts[0].FirstTime)

@@ -192,7 +192,7 @@ func TestWriteDelta_NumbersTextsAndTimes(t *testing.T) {
 	mustLease(t, db, "s", def)
 	for _, groups := range []int{4, 5, 70, 5000, 2*packedGroups + 7} {
 		for _, different := range []int{1, 2, 64, 65, 4096, 4097, groups - 1, groups} {
-			if different > groups || different == 0 {
+			if different > groups || groups > packedGroups && different < groups { // what fewer texts do in a row, they do in any
 				continue
 			}
 			var want []group

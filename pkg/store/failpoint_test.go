@@ -9,23 +9,19 @@ import (
 	"testing"
 	"time"
 
-	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/failpoint"
 )
 
 // failing returns two pools on one database: one that fails, and one that does not.
 func failing(t *testing.T) (db, other *DB, set *failpoint.Set) {
 	t.Helper()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	set = &failpoint.Set{}
 	db, err := Open(t.Context(), Config{URL: address, IdleInTx: 500 * time.Millisecond, Failpoints: set})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	return db, open(t, address), set
 }
 

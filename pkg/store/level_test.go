@@ -14,7 +14,6 @@ import (
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/event"
 )
 
@@ -182,7 +181,7 @@ func (s *shardState) complete(t testContext, db *DB, def *aggregation.Definition
 // row per bucket and key.
 func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, another := open(t, address), open(t, address)
 	var defs []*aggregation.Definition
 	for _, name := range []string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/Sao_Paulo"} {

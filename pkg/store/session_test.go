@@ -5,21 +5,16 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"weir/pkg/embedded/embeddedtest"
 )
 
 func TestSession_AFlushThatHangsIsEndedAndItsLocksAreFree(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, err := Open(t.Context(), Config{URL: address, IdleInTx: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	hanging := begin(t.Context(), db, func(tx *Tx) error { return tx.Claim(t.Context(), numbers("e", 1, 2)) })
 	if err := <-hanging.did; err != nil {
 		t.Fatal(err)
@@ -33,15 +28,12 @@ func TestSession_AFlushThatHangsIsEndedAndItsLocksAreFree(t *testing.T) {
 
 func TestSession_AFlushWaitsForNoLockForLongerThanOneCanHang(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, err := Open(t.Context(), Config{URL: address, IdleInTx: 300 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	lease := mustLease(t, db, "w1")
 	holder := begin(t.Context(), open(t, address), func(tx *Tx) error { return tx.Claim(t.Context(), numbers("e", 1)) })
 	if err := <-holder.did; err != nil {

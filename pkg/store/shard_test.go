@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/embedded/embeddedtest"
 )
 
 func TestLeaseShard_RefusesBadIDs(t *testing.T) {
@@ -28,11 +27,8 @@ func TestLeaseShard_RefusesBadIDs(t *testing.T) {
 
 func TestLeaseShard_RefusesASecondLiveHolder(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, other := open(t, address), open(t, address)
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	lease, err := db.LeaseShard(t.Context(), "s", "host-a/4711", 0, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -90,11 +86,8 @@ func TestLeaseShard_EndsWithTheContextWhilePostgresWorks(t *testing.T) {
 
 func TestLeaseShard_TakenOverFromADeadHolderFencesIt(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db, other := open(t, address), open(t, address)
-	if err := db.Apply(t.Context(), nil, PlanOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	old := mustLease(t, db, "s")
 	var backend int
 	if err := old.conn.QueryRowContext(t.Context(), `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
@@ -155,7 +148,7 @@ func TestNextBatch_CommitsInTheOrderOfItsNumbers(t *testing.T) {
 
 func TestLeaseShard_ManyAtOnceWhileAnotherFlushes(t *testing.T) {
 	t.Parallel()
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	defs := []*aggregation.Definition{calls("LeaseOne"), calls("LeaseTwo"), calls("LeaseThree")}
 	db := open(t, address)
 	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {

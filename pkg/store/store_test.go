@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -25,11 +26,27 @@ func open(t testing.TB, address string) *DB {
 	return db
 }
 
+// migratedAddress is a database of the test's own with Weir's tables: a copy, for
+// to make them takes longer than most tests.
+func migratedAddress(t testing.TB) string {
+	t.Helper()
+	return embeddedtest.PostgresLike(t, "migrated", func(url string) error {
+		db, err := Open(t.Context(), Config{URL: url})
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Apply(t.Context(), nil, PlanOptions{}), db.Close())
+	})
+}
+
 // migrated returns a pool on a database of its own with Weir's tables and
 // those of the definitions.
 func migrated(t testing.TB, defs ...*aggregation.Definition) *DB {
 	t.Helper()
-	db := open(t, embeddedtest.Postgres(t))
+	db := open(t, migratedAddress(t))
+	if len(defs) == 0 {
+		return db
+	}
 	if err := db.Apply(t.Context(), defs, PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}

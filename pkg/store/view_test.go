@@ -17,7 +17,6 @@ import (
 
 	"weir/pkg/aggregation"
 	"weir/pkg/definition"
-	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/event"
 	"weir/streams"
 )
@@ -67,7 +66,7 @@ func viewed(t testContext, db *DB, def *aggregation.Definition, per aggregation.
 func TestViews_NeedNoRightsOnTables(t *testing.T) {
 	t.Parallel()
 	def := cascadeDef("Calls", time.UTC)
-	address := embeddedtest.Postgres(t)
+	address := migratedAddress(t)
 	db := open(t, address)
 	if err := db.Apply(t.Context(), []*aggregation.Definition{def}, PlanOptions{}); err != nil {
 		t.Fatal(err)
