@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -72,7 +73,13 @@ type packed struct {
 // database makes an empty database with the tables of the definitions.
 func database(t testing.TB, defs ...*aggregation.Definition) (*store.DB, *sql.DB) {
 	t.Helper()
-	address := embeddedtest.Postgres(t)
+	address := embeddedtest.PostgresLike(t, "migrated", func(url string) error {
+		db, err := store.Open(t.Context(), store.Config{URL: url})
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Apply(t.Context(), nil, store.PlanOptions{}), db.Close())
+	})
 	db, err := store.Open(t.Context(), store.Config{URL: address})
 	if err != nil {
 		t.Fatal(err)
