@@ -52,7 +52,7 @@ func (w *Worker) readAhead(messages []stream.Message, readers <-chan *reader) (p
 	select {
 	case p.reader = <-readers:
 	default:
-		p.reader = newReader(w.catalog, nil)
+		p.reader = newReader(w.catalog, nil, w.reader.most)
 	}
 	p.batch = p.reader.read(w.consumer.Incarnation(), messages, store.NewClaims(w.backfills...))
 	return p

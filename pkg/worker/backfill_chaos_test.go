@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -97,6 +100,18 @@ func (c *chaos) killAndRunAgain(random *rand.Rand) (kills int) {
 	}
 }
 
+// chaosRounds is how many rounds there are: each has a way of its own, and later
+// ones cost more, for they have all events of those before.
+func chaosRounds(t *testing.T) int {
+	t.Helper()
+	text := cmp.Or(os.Getenv("WEIR_CHAOS_ROUNDS"), "3")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("WEIR_CHAOS_ROUNDS: %v", err)
+	}
+	return n
+}
+
 func TestBackfill_GivesEveryEventOnceWhateverHappens(t *testing.T) {
 	t.Parallel()
 	h := newBackfillHarness(t)
@@ -105,7 +120,7 @@ func TestBackfill_GivesEveryEventOnceWhateverHappens(t *testing.T) {
 		t.Fatal(err)
 	}
 	var events int64
-	for round := range 8 {
+	for round := range chaosRounds(t) {
 		random := rand.New(rand.NewPCG(1, uint64(round)))
 		name := fmt.Sprint("Twin", round)
 		before := h.idle(fmt.Sprint("before", round))

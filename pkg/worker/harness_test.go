@@ -149,10 +149,18 @@ func (h *harness) worker(shard string) *Worker {
 // run starts workers on shards w1…wn, which stop with the test or when the
 // returned function is called.
 func (h *harness) run(n int) (stop func()) {
+	workers := make([]*Worker, n)
+	for i := range workers {
+		workers[i] = h.worker(fmt.Sprintf("w%d", i+1))
+	}
+	return h.runAll(workers...)
+}
+
+// runAll is run with these workers.
+func (h *harness) runAll(workers ...*Worker) (stop func()) {
 	ctx, cancel := context.WithCancel(h.t.Context())
-	done := make(chan error, n)
-	for i := range n {
-		w := h.worker(fmt.Sprintf("w%d", i+1))
+	done := make(chan error, len(workers))
+	for _, w := range workers {
 		go func() {
 			err := w.Run(ctx)
 			if err != nil {
@@ -168,7 +176,7 @@ func (h *harness) run(n int) (stop func()) {
 		}
 		stopped = true
 		cancel()
-		for range n {
+		for range workers {
 			if err := <-done; err != nil {
 				h.t.Errorf("worker: %v", err)
 			}

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -19,6 +21,27 @@ type model struct {
 	next  int      // number of the next message
 	// sent are the payloads of dead letters, by id: dropped ones have none any more.
 	sent map[int64]string
+	seen map[int64]store.DeadLetter // as they were last read, by id
+}
+
+// letter reads a dead letter whole, unless it is as it was.
+func (m *model) letter(t *rapid.T, h *harness, listed store.DeadLetter) store.DeadLetter {
+	if seen, ok := m.seen[listed.ID]; ok {
+		known := seen
+		known.Payload = listed.Payload
+		if reflect.DeepEqual(known, listed) && bytes.HasPrefix(seen.Payload, listed.Payload) && (len(seen.Payload) == 0) == (len(listed.Payload) == 0) {
+			return seen
+		}
+	}
+	full, err := h.db.DeadLetter(h.t.Context(), listed.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if full.State == store.DeadLetterDropped != (len(full.Payload) == 0) {
+		t.Fatalf("dead letter %d is %s and has %q", listed.ID, full.State, full.Payload)
+	}
+	m.seen[listed.ID] = full
+	return full
 }
 
 // body draws a message of n events, each with a name of its own: good ones, some
@@ -64,13 +87,7 @@ func (m *model) publish(t *rapid.T, h *harness) {
 func (m *model) check(t *rapid.T, h *harness, now *definition.Catalog) (folded int64) {
 	var buried []string
 	for _, l := range h.letters() {
-		full, err := h.db.DeadLetter(h.t.Context(), l.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if full.State == store.DeadLetterDropped != (len(full.Payload) == 0) {
-			t.Fatalf("dead letter %d is %s and has %q", l.ID, full.State, full.Payload)
-		}
+		full := m.letter(t, h, l)
 		if len(full.Payload) > 0 {
 			m.sent[l.ID] = string(full.Payload)
 		}
@@ -121,7 +138,7 @@ func TestRaise_KeepsEveryEventOnce(t *testing.T) {
 	h, now := newMendHarness(t)
 	old := h.idle("old")
 	workers := []*Worker{h.knowing(now, "w1"), h.knowing(now, "w2")}
-	m := &model{sent: map[int64]string{}}
+	m := &model{sent: map[int64]string{}, seen: map[int64]store.DeadLetter{}}
 	rapid.Check(t, func(t *rapid.T) {
 		before := h.lastSequence()
 		for range rapid.IntRange(1, 3).Draw(t, "messages") {

@@ -31,14 +31,15 @@ type reader struct {
 	catalog *definition.Catalog
 	// unstorable says, by sequence, which messages are to be dead letters, and why.
 	unstorable map[uint64]string
+	most       int // bytes of decompressed bodies that a batch is to have
 
 	decoder event.Decoder
 	dict    *event.Dictionary
 	columns map[string]*event.Columns // by stream
 }
 
-func newReader(catalog *definition.Catalog, unstorable map[uint64]string) *reader {
-	r := &reader{catalog: catalog, unstorable: unstorable}
+func newReader(catalog *definition.Catalog, unstorable map[uint64]string, most int) *reader {
+	r := &reader{catalog: catalog, unstorable: unstorable, most: most}
 	r.forget()
 	return r
 }
@@ -80,7 +81,7 @@ func (r *reader) columnsOf(b *batch, schema *event.Schema) *event.Columns {
 func (r *reader) read(incarnation string, messages []stream.Message, claims *store.Claims) *batch {
 	r.begin()
 	b := newBatch(len(messages), claims)
-	for i, size := 0, 0; i < len(messages) && size < maxDecoded; i++ {
+	for i, size := 0, 0; i < len(messages) && size < r.most; i++ {
 		m := &messages[i]
 		b.taken = i + 1
 		o := origin{incarnation: incarnation, sequence: m.Sequence, stored: m.Stored.UnixMicro()}

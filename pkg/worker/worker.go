@@ -121,7 +121,7 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		unstorable: map[uint64]string{},
 		wake:       make(chan struct{}, 1),
 	}
-	w.reader = newReader(catalog, w.unstorable)
+	w.reader = newReader(catalog, w.unstorable, maxDecoded)
 	w.folder = aggregation.NewFolder(w.guard)
 	if cfg.ShardID != "" {
 		w.setShard(cfg.ShardID)
