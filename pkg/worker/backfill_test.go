@@ -83,7 +83,7 @@ func (h *harness) backfill(ctx context.Context, catalog *definition.Catalog, nam
 
 func (h *harness) mustBackfill(catalog *definition.Catalog, name string) (last BackfillProgress) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	if err := h.backfill(ctx, catalog, name, func(p BackfillProgress) { last = p }); err != nil {
 		h.t.Fatal(err)

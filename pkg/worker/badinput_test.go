@@ -38,7 +38,7 @@ func TestBadInput_MeetsItsFateAndHarmsNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHarnessOn(t, servers{definitions: withProbe(t), ackWait: time.Minute})
+	h := newHarnessOn(t, servers{definitions: withProbe(t), ackWait: 10 * time.Minute}) // nothing is delivered again, however slow the machine is
 	logs := h.runLogged(2)
 	run := publishCorpus(h, cases)
 	h.drain()

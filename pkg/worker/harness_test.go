@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	embeddedtest.Main(m)
 }
 
+// patience is how long tests wait for what has to come: a loaded machine, with -race.
+const patience = 4 * time.Minute
+
 // harness is a provisioned NATS and Postgres with the default pack.
 type harness struct {
 	t       *testing.T
@@ -200,7 +203,7 @@ func (h *harness) until(what string, ok func() (bool, error)) {
 	h.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.NewTimer(4 * time.Minute) // a loaded machine, with -race
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
 		good, err := ok()
@@ -212,7 +215,7 @@ func (h *harness) until(what string, ok func() (bool, error)) {
 		case err := <-h.failed:
 			h.t.Fatalf("a worker ended while the test waited until %s: %v", what, err)
 		case <-deadline.C:
-			h.t.Fatalf("waited four minutes until %s (last error: %v)", what, err)
+			h.t.Fatalf("waited %s until %s (last error: %v)", patience, what, err)
 		}
 	}
 }
@@ -261,7 +264,7 @@ func (h *harness) idle(shard string) *Worker {
 // take fetches n messages, and acknowledges none.
 func (h *harness) take(w *Worker, n int) (messages []stream.Message) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
 	for len(messages) < n {
 		more, err := w.consumer.Fetch(ctx, stream.Limits{Messages: n - len(messages)})

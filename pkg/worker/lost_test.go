@@ -2,7 +2,6 @@ package worker
 
 import (
 	"testing"
-	"time"
 
 	"weir/pkg/store"
 )
@@ -199,11 +198,7 @@ func TestWorker_LeasesItsShardAgainWhileIdle(t *testing.T) {
 	h.drain()
 	epoch := ask[int64](h, `SELECT epoch FROM weir.shard WHERE shard_id = 'w1'`)
 	h.terminate(holdsALease)
-	deadline := time.Now().Add(30 * time.Second)
 	h.until("the shard is leased again", func() (bool, error) {
-		if time.Now().After(deadline) {
-			t.Fatal("not leased again within half a minute")
-		}
 		ok, err := held()
 		return ok && ask[int64](h, `SELECT epoch FROM weir.shard WHERE shard_id = 'w1'`) > epoch, err
 	})

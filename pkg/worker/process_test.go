@@ -118,8 +118,8 @@ func (p *proof) exitCode(ended <-chan error) int {
 			p.t.Fatal(err)
 		}
 		return 0
-	case <-time.After(time.Minute):
-		p.t.Fatal("waited a minute for a worker's process to end")
+	case <-time.After(patience):
+		p.t.Fatalf("waited %s for a worker's process to end", patience)
 		return 0
 	}
 }

@@ -52,7 +52,7 @@ type template struct {
 
 // propertyChecks is how many cases a property is tried with that needs a database, where -rapid.checks does not say:
 // each takes as long as hundreds without one.
-const propertyChecks = "40"
+const propertyChecks = "25"
 
 // Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
 func Main(m *testing.M) {
