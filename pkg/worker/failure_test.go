@@ -38,8 +38,8 @@ func (h *harness) end(ended <-chan error) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(time.Minute):
-		h.t.Fatal("waited a minute for a worker to end")
+	case <-time.After(patience):
+		h.t.Fatalf("waited %s for a worker to end", patience)
 		return nil
 	}
 }

@@ -32,9 +32,6 @@ type published struct {
 	refusal string // why it is not stored
 }
 
-// answerWait is how long an answer may take. Some messages get none.
-const answerWait = 3 * time.Second
-
 func (p *rawPublisher) open() error {
 	u, err := url.Parse(p.url)
 	if err != nil {
@@ -68,7 +65,7 @@ func (p *rawPublisher) publish(subject string, headers, body []byte) published {
 		frame = fmt.Appendf(nil, "HPUB %s answer %d %d\r\n", subject, len(headers), len(headers)+len(body))
 	}
 	frame = append(append(append(frame, headers...), body...), '\r', '\n')
-	_ = p.conn.SetDeadline(time.Now().Add(answerWait))
+	_ = p.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := p.conn.Write(frame); err != nil {
 		p.t.Logf("publish to %.60q: %v", subject, err) // refused before all of it was sent
 	}
