@@ -103,7 +103,7 @@ func TestInterleaving_ProcessStoppedForLongerThanAckWait(t *testing.T) {
 
 func TestInterleaving_SameMessagesInTwoWorkersAtOnce(t *testing.T) {
 	t.Parallel()
-	p := newProof(t)
+	p := newProofOn(t, servers{ackWait: patience}) // each round takes its own messages, and none of the one before
 	a, b := p.hand("w1", nil), p.hand("w2", nil)
 	for range 10 {
 		p.own(3)
@@ -239,6 +239,7 @@ func TestInterleaving_NothingIsAcknowledgedBeforeItsCommit(t *testing.T) {
 func TestInterleaving_CommitUnknownAndNotCommitted(t *testing.T) {
 	t.Parallel()
 	p := newProof(t)
+	p.idleInTx = patience // the session is there until the test ends it
 	w := p.hand("w1", nil)
 	p.round()
 	messages := p.take(w, 12)
