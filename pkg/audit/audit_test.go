@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,7 +80,8 @@ func TestAudit_FindsWhatIsPlantedAtEveryLevel(t *testing.T) {
 			{"swap", `UPDATE ` + table + ` SET ` + checksum + ` = ` + checksum + ` # 4711` + one, 1, 1},
 		} {
 			t.Run(level+" "+planted.name, func(t *testing.T) {
-				tx, err := h.db.BeginTx(t.Context(), nil)
+				// One snapshot, as the auditor has: a worker still writes coarser levels.
+				tx, err := h.db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -197,7 +199,7 @@ func TestAudit_GivesWhatWasAcknowledgedAndNotFoldedToTheWorkers(t *testing.T) {
 		t.Errorf("%d repairs", n)
 	}
 	h.run("w1") // which folds them
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for (!r.Green() || r.Balance.Events != 11) && time.Now().Before(deadline) { // the balance is counted less often
 		clear(h.turn)
 		r = h.pass()
@@ -295,7 +297,7 @@ func TestAudit_HasNoFalseAlarmsWhileEverythingMoves(t *testing.T) {
 	third := h.run("w3")
 	stop, published := make(chan struct{}), make(chan int)
 	go func() {
-		pace := time.NewTicker(5 * time.Millisecond)
+		pace := time.NewTicker(50 * time.Millisecond)
 		defer pace.Stop()
 		for n := 1; ; n++ {
 			select {
@@ -309,23 +311,21 @@ func TestAudit_HasNoFalseAlarmsWhileEverythingMoves(t *testing.T) {
 	}()
 	upkeep := store.Upkeep{Aggregations: h.catalog.Aggregations, Owner: "test"}
 	moved := make(chan error, 1)
-	for i := range 8 {
-		started := time.Now()
+	for i := range 6 {
 		h.green(h.pass())
-		t.Logf("pass %d: %s", i, time.Since(started))
 		clear(h.turn) // all levels, each time
-		switch i % 4 {
-		case 2:
+		switch i {
+		case 2, 4:
 			if _, err := h.store.Compact(t.Context(), 0, h.catalog.Aggregations); err != nil && !store.MaintenanceBusy(err) {
 				t.Fatal(err)
 			}
-		case 3:
+		case 3, 5:
 			now := time.Date(2024, 5, 17, 16, 0, 0, 0, time.UTC).Add(time.Duration(i) * time.Hour)
 			if _, err := h.store.Purge(t.Context(), now, h.catalog.Aggregations); err != nil && !store.MaintenanceBusy(err) {
 				t.Fatal(err)
 			}
 		}
-		if i == 5 {
+		if i == 3 {
 			third()
 			go func() {
 				_, err := h.store.MergeShard(t.Context(), upkeep, "w3", "w1")

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -31,10 +32,10 @@ func TestAudit_VerifiesALongHistoryPieceByPiece(t *testing.T) {
 	if n := number(t, h.db, `SELECT count(*) FROM weir.audit_aggregation WHERE round_at IS NOT NULL AND isfinite(done_to)`); n != 1 {
 		t.Errorf("%d rounds are under way", n)
 	}
+	maps.DeleteFunc(h.smaller, func(part string, _ int) bool { return !strings.HasPrefix(part, "ApiVersionPerAppAgg ") }) // it is about that one
 	passes := 1
-	deadline := time.Now().Add(2 * time.Minute)
 	for r := h.pass(); r.Green(); r = h.pass() {
-		if passes++; time.Now().After(deadline) {
+		if passes++; passes == 5000 {
 			t.Fatal("it never comes to the end")
 		}
 	}
@@ -77,10 +78,9 @@ func TestAudit_CertifiesThoughNoPassGetsThrough(t *testing.T) {
 	}
 	h.exec(`INSERT INTO weir.audit_certificate (number, hour, body, hash) VALUES (1, $1, $2, $3)`, old.Hour, body, hash)
 	h.cfg.Budget = 1
-	deadline := time.Now().Add(2 * time.Minute)
 	passes := 0
 	for number(t, h.db, `SELECT count(*) FROM weir.audit_certificate`) == 1 {
-		if passes++; time.Now().After(deadline) {
+		if passes++; passes == 5000 {
 			t.Fatal("there is no certificate")
 		}
 		h.pass()

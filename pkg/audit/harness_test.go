@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -39,7 +40,14 @@ func newHarness(t *testing.T) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return provisioned(&harness{t: t, catalog: catalog, nats: embeddedtest.NATS(t), postgres: embeddedtest.Postgres(t)})
+	postgres := embeddedtest.PostgresLike(t, "pack", func(url string) error {
+		db, err := store.Open(t.Context(), store.Config{URL: url})
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Apply(t.Context(), catalog.Aggregations, store.PlanOptions{}), db.Close())
+	})
+	return provisioned(&harness{t: t, catalog: catalog, nats: embeddedtest.NATS(t), postgres: postgres})
 }
 
 // provisioned connects the harness to its servers, and provisions these.
@@ -127,7 +135,7 @@ func (h *harness) drain() {
 	h.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.NewTimer(time.Minute)
+	deadline := time.NewTimer(5 * time.Minute)
 	defer deadline.Stop()
 	for {
 		state, err := h.stream.State(h.t.Context())

@@ -81,7 +81,7 @@ func TestAudit_RepairsWhatAnOlderDataDirectoryLacks(t *testing.T) {
 	var r *Report
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); <-tick.C {
 		clear(h.turn)
 		var err error
 		if r, err = h.Full(t.Context()); err != nil {
@@ -103,7 +103,7 @@ func restored(t *testing.T, db *sql.DB) (n int64) {
 	var err error
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range 50 {
+	for range 600 {
 		if err = db.QueryRowContext(t.Context(), `SELECT sum(events) FROM weir.shard`).Scan(&n); err == nil {
 			return n
 		}

@@ -129,12 +129,12 @@ func TestUp_BackfillsWhatItsDefinitionsAdd(t *testing.T) {
 	}
 	before := upIn(t, dir, "--streams", definitions(t, "Ticks"))
 	publishTicks(t, before, 1, 40)
-	until(t, "40 ticks to be folded", func() bool { return total(before, "Ticks") == 40 })
+	untilEvery(t, askTick, "40 ticks to be folded", func() bool { return total(before, "Ticks") == 40 })
 	before.stop()
 	after := upIn(t, dir, "--streams", definitions(t, "Ticks", "Twin"), "--backfill")
 	until(t, "the backfill to be complete", func() bool { return strings.Contains(after.stderr.String(), "Twin: complete") })
 	publishTicks(t, after, 41, 60)
-	until(t, "60 ticks to be folded", func() bool { return total(after, "Ticks") == 60 })
+	untilEvery(t, askTick, "60 ticks to be folded", func() bool { return total(after, "Ticks") == 60 })
 	if got := total(after, "Twin"); got != 60 {
 		t.Errorf("the added aggregation has %d ticks, want 60", got)
 	}

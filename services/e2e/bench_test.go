@@ -25,7 +25,7 @@ type folding struct {
 func TestBench_MeasuresAndComparesEverythingAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	tmp, file := embeddedtest.Dir(t), filepath.Join(t.TempDir(), "bench.json")
-	p := start(t, "TMPDIR="+tmp, "bench", "--events", "20000", "--batch", "50", "--workers", "2", "--runs", "1", "--live", "2s", "--history", "5000", "--json", file)
+	p := start(t, "TMPDIR="+tmp, "bench", "--events", "6000", "--batch", "20", "--workers", "2", "--runs", "1", "--live", "1s", "--history", "1000", "--json", file)
 	if code := p.within(5 * patience); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
@@ -53,7 +53,7 @@ func TestBench_MeasuresAndComparesEverythingAndLeavesNothing(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
-	if r.Batch != 50 || r.Workers != 2 || r.Runs != 1 || r.Bare.EventsPerSecond <= 0 {
+	if r.Batch != 20 || r.Workers != 2 || r.Runs != 1 || r.Bare.EventsPerSecond <= 0 {
 		t.Errorf("got %+v", r)
 	}
 	for name, f := range map[string]folding{"full pack": r.FullPack, "one aggregation": r.One} {

@@ -71,7 +71,7 @@ func TestApply_ChangesADefinitionUnderWorkers(t *testing.T) {
 	folded := func(dir, name string, want string) {
 		t.Helper()
 		got := ""
-		until(t, "to be folded: "+want, func() bool { got = ask(dir, name, "api,sum(n)"); return got == want })
+		untilEvery(t, askTick, "to be folded: "+want, func() bool { got = ask(dir, name, "api,sum(n)"); return got == want })
 	}
 
 	before := work(first, "a")
@@ -96,7 +96,7 @@ func TestApply_ChangesADefinitionUnderWorkers(t *testing.T) {
 	}
 	work(third, "b")
 	replay(4, 40, 13) // by workers of both versions
-	until(t, "both to have folded all", func() bool {
+	untilEvery(t, askTick, "both to have folded all", func() bool {
 		var old, changed int
 		_, _ = fmt.Sscanf(ask(third, "Calls@1", "api,sum(n)"), "api,sum(n) pizza,%d", &old)
 		_, _ = fmt.Sscanf(ask(third, "Calls", "api,sum(n)"), "api,sum(n) pizza,%d", &changed)

@@ -76,7 +76,7 @@ func TestDeadLetters_AreReplayedOnceTheDefinitionsAreMended(t *testing.T) {
 		}
 	}
 	first := worker(before, "w1")
-	until(t, "all to be folded or dead letters", func() bool { return list("--limit", "1000") == 3*messages && strings.HasPrefix(counted(), "30,30 ") })
+	untilEvery(t, askTick, "all to be folded or dead letters", func() bool { return list("--limit", "1000") == 3*messages && strings.HasPrefix(counted(), "30,30 ") })
 	if got := list("--reason", "ms is missing"); got != 2*messages {
 		t.Errorf("%d dead letters lack ms, want %d", got, 2*messages)
 	}

@@ -51,7 +51,7 @@ func TestDemo_EndsByItselfAndHasCountedEveryEventOnce(t *testing.T) {
 
 func TestDemo_EndsWithCtrlCAndHasCountedEveryEventOnce(t *testing.T) {
 	t.Parallel()
-	p, temporary := demo(t)
+	p, temporary := demo(t, "--rate", "100")
 	shown := regexp.MustCompile(`published [1-9]`)
 	until(t, "the demo to publish", func() bool { return shown.MatchString(p.stdout.String()) || !p.running() })
 	p.signal(syscall.SIGINT)
@@ -60,7 +60,7 @@ func TestDemo_EndsWithCtrlCAndHasCountedEveryEventOnce(t *testing.T) {
 
 func TestDemo_ChecksOnlyItsOwnGateways(t *testing.T) {
 	t.Parallel()
-	p, temporary := demo(t)
+	p, temporary := demo(t, "--rate", "100")
 	address := regexp.MustCompile(`nats://[0-9.:]+`)
 	until(t, "the demo to tell where NATS is", func() bool { return address.MatchString(p.stdout.String()) || !p.running() })
 	other := &instance{nats: address.FindString(p.stdout.String())}
@@ -82,23 +82,23 @@ func TestDemo_ChecksOnlyItsOwnGateways(t *testing.T) {
 func TestDemo_SharesADatabaseWithAnother(t *testing.T) {
 	t.Parallel()
 	database := embeddedtest.PostgresServer(t).URL()
-	first, firstDir := demo(t, "--postgres", database, "--for", "5s")
-	second, secondDir := demo(t, "--postgres", database, "--for", "4s")
+	first, firstDir := demo(t, "--postgres", database, "--rate", "200", "--for", "4s")
+	second, secondDir := demo(t, "--postgres", database, "--rate", "200", "--for", "3s")
 	endsWell(t, first, firstDir)
 	endsWell(t, second, secondDir)
-	third, thirdDir := demo(t, "--postgres", database, "--for", "2s")
+	third, thirdDir := demo(t, "--postgres", database, "--rate", "200", "--for", "1s")
 	endsWell(t, third, thirdDir)
 }
 
 func TestDemo_ClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
 	t.Parallel()
-	p, temporary := demo(t)
+	p, temporary := demo(t, "--rate", "100")
 	shown := regexp.MustCompile(`published [1-9]`)
 	until(t, "the demo to publish", func() bool { return shown.MatchString(p.stdout.String()) || !p.running() })
 	p.kill()
 	if left, err := filepath.Glob(filepath.Join(temporary, "weir-demo-*")); err != nil || len(left) != 1 {
 		t.Fatalf("a killed demo has left %q (%v), want its directory", left, err)
 	}
-	next := start(t, "TMPDIR="+temporary, "demo", "--for", "1s")
+	next := start(t, "TMPDIR="+temporary, "demo", "--rate", "100", "--for", "1s")
 	endsWell(t, next, temporary)
 }

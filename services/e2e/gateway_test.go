@@ -86,7 +86,7 @@ func TestGateway_SimulatesTraffic(t *testing.T) {
 	t.Parallel()
 	i := up(t)
 	p, _ := gateway(t, i, "--source", "made-up", "--simulate", "500")
-	until(t, "the simulated events to be counted", func() bool { return i.requests(t, `where=apiHostname == "made-up"`) > 100 })
+	untilEvery(t, askTick, "the simulated events to be counted", func() bool { return i.requests(t, `where=apiHostname == "made-up"`) > 100 })
 	p.stop()
 	i.drain(t)
 	generated, all := i.sums(t, "ApiVersionPerAppAgg", "label", "totalRequestCount"), i.requests(t)

@@ -161,7 +161,7 @@ func number(t *testing.T, cell any) int64 {
 func (i *instance) drain(t *testing.T) {
 	t.Helper()
 	now := time.Now()
-	until(t, "the answers to be complete", func() bool {
+	untilEvery(t, askTick, "the answers to be complete", func() bool {
 		// Of an interval with nothing in it, so that asking takes no time from the workers.
 		return i.ask(t, "ApiVersionPerAppAgg", "within=1980-01-01,1980-01-02", "per=days").CompleteThrough.After(now)
 	})

@@ -94,17 +94,17 @@ func tooLate(t *testing.T, n int, folded, records int64) bool {
 
 func TestWorker_KilledInAReplayAndStartedAgainLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	nasa := readOracle(t, nasaLog)
+	log, calls := madeLog(t, 6000)
 	i := up(t, "WEIR_STREAM_ACK_WAIT=1s", "--workers", "0")
 	ask := consumerOf(t, i)
-	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "8000", nasaLog)
-	for n := range 6 {
+	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "2000", log)
+	for n := range 3 {
 		began := ask()
 		w := i.worker(t, "victim", "WEIR_WORKER_BATCH_MESSAGES=50", "WEIR_WORKER_LINGER=1ms")
 		now := catchAtWork(t, w, ask, began)
 		folded, acked := i.requests(t), int64(now.acked)*eventsPerMessage //nolint:gosec // a count
 		w.kill()
-		if tooLate(t, n, folded, nasa.Records) {
+		if tooLate(t, n, folded, calls.Records) {
 			break
 		}
 		t.Logf("kill %d: %d messages in hand, %d events folded of messages not acknowledged", n, now.holding(began), folded-acked)
@@ -112,16 +112,16 @@ func TestWorker_KilledInAReplayAndStartedAgainLosesAndDoublesNothing(t *testing.
 	i.worker(t, "victim")
 	replay.succeeds()
 	i.drain(t)
-	nasa.check(t, i)
+	calls.check(t, i)
 }
 
 func TestWorker_EndsInTheMiddleOfAReplayWithoutAnythingHalfDone(t *testing.T) {
 	t.Parallel()
-	elastic := readOracle(t, elasticLog)
+	log, calls := madeLog(t, 5000)
 	i := up(t, "WEIR_STREAM_ACK_WAIT=1s", "--workers", "0")
 	ask := consumerOf(t, i)
-	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "4000", elasticLog)
-	for n := range 3 {
+	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "2000", log)
+	for n := range 2 {
 		began := ask()
 		w := i.worker(t, "gentle", "WEIR_WORKER_BATCH_MESSAGES=50", "WEIR_WORKER_LINGER=1ms")
 		catchAtWork(t, w, ask, began)
@@ -132,22 +132,22 @@ func TestWorker_EndsInTheMiddleOfAReplayWithoutAnythingHalfDone(t *testing.T) {
 		}
 		if folded, acked := i.requests(t), int64(ask().acked)*eventsPerMessage; folded != acked { //nolint:gosec // a count
 			t.Errorf("stop %d: %d events are folded, those of %d are acknowledged", n, folded, acked)
-		} else if tooLate(t, n, folded, elastic.Records) {
+		} else if tooLate(t, n, folded, calls.Records) {
 			break
 		}
 	}
 	i.worker(t, "gentle")
 	replay.succeeds()
 	i.drain(t)
-	elastic.check(t, i)
+	calls.check(t, i)
 }
 
 // The acknowledgements of what was folded are lost with NATS, so that all of it is delivered again.
 func TestWorker_RefusesWhatItHasFoldedWhenTheAcknowledgementsAreLost(t *testing.T) {
 	t.Parallel()
-	elastic := readOracle(t, elasticLog)
+	log, calls := madeLog(t, 5000)
 	i := up(t, "WEIR_STREAM_ACK_WAIT=1s", "--workers", "0")
-	weir(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), elasticLog)
+	weir(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), log)
 	ask := consumerOf(t, i)
 	w := i.worker(t, "w", "WEIR_WORKER_BATCH_MESSAGES=50", "WEIR_WORKER_LINGER=1ms")
 	now := catchAtWork(t, w, ask, ask())
@@ -159,7 +159,7 @@ func TestWorker_RefusesWhatItHasFoldedWhenTheAcknowledgementsAreLost(t *testing.
 	// folded what it has when it folds no more.
 	acknowledged := int64(now.acked) * eventsPerMessage //nolint:gosec // a count
 	folded, looks := int64(0), 0
-	until(t, "the worker to fold what it has", func() bool {
+	untilEvery(t, askTick, "the worker to fold what it has", func() bool {
 		before := folded
 		if folded = foldedIn(t, i.postgres); folded != before || folded <= acknowledged {
 			looks = 0
@@ -176,7 +176,7 @@ func TestWorker_RefusesWhatItHasFoldedWhenTheAcknowledgementsAreLost(t *testing.
 	}
 	i.worker(t, "w")
 	i.drain(t)
-	elastic.check(t, i)
+	calls.check(t, i)
 }
 
 // foldedIn is how many request events are counted, asked without the HTTP API.
@@ -193,19 +193,19 @@ func foldedIn(t *testing.T, postgres string) int64 {
 
 func TestUp_KilledInAReplayAndStartedAgainLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	nasa := readOracle(t, nasaLog)
+	log, calls := madeLog(t, 8000)
 	settings := []string{"WEIR_STREAM_ACK_WAIT=1s", "WEIR_WORKER_BATCH_MESSAGES=50", "WEIR_WORKER_LINGER=1ms", "--workers", "2"}
 	i := up(t, settings...)
 	// The replay is still running when NATS comes back, at the same address.
-	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "8000", nasaLog)
+	replay := start(t, "replay", "--nats", i.nats, "--batch", fmt.Sprint(eventsPerMessage), "--rate", "800", log)
 	settings = append(settings, "--nats-listen", strings.TrimPrefix(i.nats, "nats://"))
-	for n := range 3 {
+	for n := range 2 {
 		before, folded := i.requests(t), int64(0)
-		until(t, "the workers to fold", func() bool {
+		untilEvery(t, askTick, "the workers to fold", func() bool {
 			folded = i.requests(t)
-			return folded > before+1000 || folded == nasa.Records
+			return folded > before+1000 || folded == calls.Records
 		})
-		if tooLate(t, n, folded, nasa.Records) {
+		if tooLate(t, n, folded, calls.Records) {
 			break
 		}
 		t.Logf("kill %d: %d events are folded, the replay is running: %t", n, folded, replay.running())
@@ -218,7 +218,7 @@ func TestUp_KilledInAReplayAndStartedAgainLosesAndDoublesNothing(t *testing.T) {
 	}
 	replay.succeeds()
 	i.drain(t)
-	nasa.check(t, i)
+	calls.check(t, i)
 	postmaster := postmasterOf(t, i.dir)
 	i.stop()
 	endsByItself(t, postmaster)

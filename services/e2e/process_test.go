@@ -18,6 +18,7 @@ const (
 	// patience is how long a test waits for what should take moments: the machine may be busy.
 	patience = slower * time.Minute
 	pollTick = 20 * time.Millisecond
+	askTick  = 100 * time.Millisecond // where a poll is a question to the API, or a process
 	// stopTime is what a process gets to end after SIGTERM; a worker finishes its batch in it.
 	stopTime = slower * 20 * time.Second
 )
@@ -25,7 +26,13 @@ const (
 // until polls a condition, and fails the test with what was waited for.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	tick := time.NewTicker(pollTick)
+	untilEvery(t, pollTick, what, condition)
+}
+
+// untilEvery is until with another time between polls, for what takes the machine from those who are waited for.
+func untilEvery(t *testing.T, every time.Duration, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -81,7 +88,8 @@ type process struct {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	dependOnSources()
-	env := child.Environment(t.TempDir())
+	// A program with the race detector would sleep for a second before it ends.
+	env := child.Environment(t.TempDir(), "GORACE=atexit_sleep_ms=0")
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		env, args = append(env, args[0]), args[1:]
 	}

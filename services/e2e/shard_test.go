@@ -114,7 +114,7 @@ func TestWorkers_ShareAPoolOfShards(t *testing.T) {
 	pool := []string{"worker", "--nats", i.nats, "--postgres", i.postgres, "--shard-pool", "2"}
 	fails(t, 2, []string{"worker.shard_pool", "worker.shard_id", "--shard-id"}, append(pool, "--shard-id", "x")...)
 	workers := []*process{start(t, pool...), start(t, append([]string{"WEIR_WORKER_SHARD_POOL_NAME=pool"}, pool...)...)}
-	until(t, "two shards to be live", func() bool {
+	untilEvery(t, askTick, "two shards to be live", func() bool {
 		list := i.shards(t)
 		return list["pool-1"].State == "live" && list["pool-2"].State == "live"
 	})

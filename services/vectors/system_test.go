@@ -3,6 +3,7 @@ package vectors
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -50,7 +51,13 @@ type system struct {
 func newSystem(t *testing.T, v *vector, catalog *definition.Catalog) *system {
 	t.Helper()
 	s := &system{t: t, vector: v, catalog: catalog, sent: map[string]int{}, ended: make(chan error, 1)}
-	s.url = embeddedtest.Postgres(t)
+	s.url = embeddedtest.PostgresLike(t, "schema", func(url string) error { // each vector has tables of its own
+		db, err := store.Open(t.Context(), store.Config{URL: url})
+		if err != nil {
+			return err
+		}
+		return errors.Join(db.Apply(t.Context(), nil, store.PlanOptions{}), db.Close())
+	})
 	var err error
 	if s.db, err = store.Open(t.Context(), store.Config{URL: s.url, MaxOpen: 10}); err != nil {
 		t.Fatal(err)
@@ -186,7 +193,7 @@ func (s *system) restart() {
 // until polls a condition.
 func (s *system) until(what string, ok func() (bool, error)) {
 	s.t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.NewTimer(4 * time.Minute) // a loaded machine, with -race
 	defer deadline.Stop()
