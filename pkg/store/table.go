@@ -143,7 +143,8 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 	key := []string{colBucket, colShard, colBatch, colPart}
 	if !packed {
 		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n", colKey)
-		key = []string{colBucket, colShard, colKey, colBatch, colPart}
+		// By batch before by key, so that new rows come where the last ones did.
+		key = []string{colBucket, colShard, colBatch, colKey, colPart}
 	}
 	for i, c := range columnsOf(def) {
 		null := " NOT NULL"
