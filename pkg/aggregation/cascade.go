@@ -163,8 +163,8 @@ func (c *Cascade) Prepare(due func(Granularity) bool) *Flush {
 }
 
 // PrepareSome is Prepare for as many of the levels that are due, in their order,
-// as have about so many groups together: at least one that has any. A level is
-// flushed as a whole.
+// as have about so many groups together, by [Definition.Weight]: at least one
+// that has any. A level is flushed as a whole.
 func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 	f := &Flush{Delta: Delta{Dict: c.dict, hasher: c.guard.hasher}, Complete: true}
 	wanted := map[*cascadeLevel]bool{}
@@ -178,7 +178,7 @@ func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 		}
 		for ; l != nil && !wanted[l]; l = l.parent {
 			wanted[l] = true
-			groups -= l.table.len()
+			groups -= l.table.len() * l.table.def.Weight(l.table.level)
 		}
 	}
 	if len(wanted) == 0 {

@@ -232,10 +232,20 @@ func (d *Definition) MeasureIndex(name string) int {
 }
 
 // Packed reports whether a level is stored as packed rows, which hold many groups
-// of a bucket each, and not as a row per group: where buckets are short, so that
-// their groups are written often and read seldom, and at the finest level.
+// of a bucket each, and not as a row per group: where buckets are shorter than a
+// day, so that their groups are written often and read seldom, and at the finest
+// level.
 func (d *Definition) Packed(level Granularity) bool {
-	return level < Hours || level == d.Finest()
+	return level < Days || level == d.Finest()
+}
+
+// Weight is how many packed groups cost about as much to write as one group of
+// the level does.
+func (d *Definition) Weight(level Granularity) int {
+	if d.Packed(level) {
+		return 1
+	}
+	return 8
 }
 
 // Column returns the place of the measure that holds what measure i is

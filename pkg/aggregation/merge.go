@@ -33,6 +33,9 @@ func (m *Merger) Add(delta Delta) error {
 	return m.table.merge(&delta, m.hasher, m.texts)
 }
 
+// Groups returns how many groups there are so far.
+func (m *Merger) Groups() int { return m.table.len() }
+
 // Delta returns the outcome, in a dictionary of its own.
 func (m *Merger) Delta() Delta {
 	return Delta{Parts: m.table.pack(nil, &columnSlabs{}), Dict: m.table.dict}

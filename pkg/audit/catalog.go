@@ -21,7 +21,7 @@ type aggregate struct {
 
 // packed reports whether a level has rows of many groups each, as
 // [aggregation.Definition.Packed].
-func (a *aggregate) packed(level int) bool { return level == 0 || a.levels[level] < aggregation.Hours }
+func (a *aggregate) packed(level int) bool { return level == 0 || a.levels[level] < aggregation.Days }
 
 // table names the rows of a level.
 func (a *aggregate) table(level int) string {

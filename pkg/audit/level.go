@@ -210,16 +210,16 @@ func (b *builder) table(agg *aggregate, level int, which string) {
 	if b.text.Len() > 0 {
 		b.text.WriteString(" UNION ALL ")
 	}
-	columns, groups := "weir_events AS e, weir_checksum AS c", ""
+	events := "weir_events"
 	if agg.packed(level) {
-		columns, groups = "u.e, u.c", ", unnest(t.weir_events, t.weir_checksum) AS u (e, c)"
+		events = "(SELECT sum(n) FROM unnest(weir_events) AS n)"
 	}
 	before := "<"
 	if b.until == instant(never) {
 		before = "<=" // also rows whose bucket is no time at all
 	}
-	fmt.Fprintf(&b.text, "SELECT bucket, %s FROM %s t%s WHERE bucket >= %s AND bucket %s %s %s",
-		columns, agg.table(level), groups, b.arg(b.from), before, b.arg(b.until), which)
+	fmt.Fprintf(&b.text, "SELECT bucket, %s AS e, weir_checksum AS c FROM %s WHERE bucket >= %s AND bucket %s %s %s",
+		events, agg.table(level), b.arg(b.from), before, b.arg(b.until), which)
 }
 
 // Events are of the years 1 to 9999. What is infinite in a table is taken for

@@ -149,7 +149,7 @@ func insert(t testing.TB, raw *sql.DB, def *aggregation.Definition, groups []pac
 			add(func(g packed) any { return g.keys[i] })
 		}
 		add(func(g packed) any { return g.events })
-		add(func(packed) any { return int64(0) })
+		values = append(values, "0")
 		for i := range groups[0].measures {
 			add(func(g packed) any { return g.measures[i] })
 		}

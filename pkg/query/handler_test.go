@@ -256,7 +256,7 @@ func TestHandler_BreaksOffAnAnswerThatFailsHalfWay(t *testing.T) {
 	exec(t, raw, `
 		INSERT INTO weir_data.calls_seconds
 			(bucket, shard_id, batch_no, apiname, code, cached, weir_events, weir_checksum, bytes, avgbytes, least, most, label, seenat, weir_last_time, weir_last_seq)
-		SELECT '2026-01-01Z', 'a', 1, ARRAY[''] || array_agg(repeat('x', 300) || i), array_agg(i), array_agg(true), array_agg(i), array_agg(0), array_agg(i), array_agg(i),
+		SELECT '2026-01-01Z', 'a', 1, ARRAY[''] || array_agg(repeat('x', 300) || i), array_agg(i), array_agg(true), array_agg(i), 0, array_agg(i), array_agg(i),
 			array_agg(0.5), array_agg(0.5), ARRAY[''] || array_agg(''::text), array_agg('2026-01-01Z'::timestamptz), ARRAY[''] || array_agg(i::text), ARRAY[''] || array_agg(i::text)
 		FROM generate_series(1::bigint, 200000) i`)
 	errs := make(chan error, 10)

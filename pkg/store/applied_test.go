@@ -78,7 +78,7 @@ func TestCompact_ByAnOlderProcessLeavesAnAddedLevelItsRows(t *testing.T) {
 			return err
 		},
 		"level added meanwhile": func(db *DB) error {
-			c := compaction{db: db, def: older, level: aggregation.Days, shardID: "w"}
+			c := compaction{db: db, def: older, level: aggregation.Days, shardID: "w", most: mostGroups}
 			return c.run(t.Context(), 0)
 		},
 	} {
@@ -317,7 +317,7 @@ func TestMerge_LeavesUnknownMomentsUnknown(t *testing.T) {
 	if got := newest(aggregation.Seconds); got != want {
 		t.Errorf("the newest key of compacted seconds is %s, want %s", got, want)
 	}
-	for _, at := range []string{"(SELECT (weir_view.numbers(weir_last_time))[1] FROM weir_data.calls_seconds LIMIT 1)", "(SELECT weir_last_seq FROM weir_data.calls_hours LIMIT 1)"} {
+	for _, at := range []string{"(SELECT (weir_view.numbers(weir_last_time))[1] FROM weir_data.calls_seconds LIMIT 1)", "(SELECT (weir_view.numbers(weir_last_seq))[1] FROM weir_data.calls_hours LIMIT 1)"} {
 		if !ask[bool](t, db, `SELECT `+at+` IS NULL`) {
 			t.Errorf("%s is known", at)
 		}

@@ -71,6 +71,8 @@ func (h housekeeper) wantOneRowPerKey(t *rapid.T) {
 		key := "bucket, shard_id"
 		if !h.def.Packed(level) {
 			key += ", weir_key"
+		} else if h.db.mostGroups != mostGroups {
+			continue // some buckets may have too many groups
 		}
 		var rows, keys, below int
 		err := h.db.sql.QueryRowContext(t.Context(), `SELECT count(*), count(DISTINCT (`+key+`)), count(*) FILTER (WHERE batch_no < 0) FROM `+tableOf(h.def, level)).Scan(&rows, &keys, &below)
@@ -103,20 +105,20 @@ func TestCompact_KeepsSumsThatOverflow(t *testing.T) {
 	def := calls("Overflow")
 	db := migrated(t, def)
 	lease := mustLease(t, db, "s", def)
-	hour := time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)
+	day := time.Date(2026, 5, 17, 0, 0, 0, 0, time.UTC)
 	for range 3 {
-		delta := oneCall(def, hour)
-		delta.Parts[0].Level, delta.Parts[0].Measures[1][0] = aggregation.Hours, math.MaxInt64-1
+		delta := oneCall(def, day)
+		delta.Parts[0].Level, delta.Parts[0].Measures[1][0] = aggregation.Days, math.MaxInt64-1
 		if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Overflow', 'days', 3)`)
+	mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Overflow', 'months', 3)`)
 	for range 2 {
 		if _, err := db.Compact(t.Context(), 0, []*aggregation.Definition{def}); err != nil {
 			t.Fatal(err)
 		}
-		got := ask[string](t, db, `SELECT concat_ws(' ', sum(bytes), sum(weir_events), count(*), max(weir_part), min(batch_no)) FROM weir_data.overflow_hours`)
+		got := ask[string](t, db, `SELECT concat_ws(' ', sum(bytes), sum(weir_events), count(*), max(weir_part), min(batch_no)) FROM weir_data.overflow_days`)
 		if want := "27670116110564327418 3 3 2 3"; got != want {
 			t.Errorf("got sum, events, rows, last part and batch %s, want %s", got, want)
 		}
@@ -131,24 +133,24 @@ func TestCompact_KeepsApartWhatLacksAMeasure(t *testing.T) {
 	lease := mustLease(t, db, "s", def)
 	for range 4 {
 		delta := oneCall(def, time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC))
-		hours := oneCall(def, time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)).Parts[0]
-		hours.Level = aggregation.Hours
-		delta.Parts = append(delta.Parts, hours)
+		days := oneCall(def, time.Date(2026, 5, 17, 0, 0, 0, 0, time.UTC)).Parts[0]
+		days.Level = aggregation.Days
+		delta.Parts = append(delta.Parts, days)
 		if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, table := range []string{"weir_data.lacks_seconds", "weir_data.lacks_hours"} {
+	for _, table := range []string{"weir_data.lacks_seconds", "weir_data.lacks_days"} {
 		mustExec(t, db, `ALTER TABLE `+table+` ALTER bytes DROP NOT NULL`)
 		mustExec(t, db, `UPDATE `+table+` SET bytes = NULL WHERE batch_no <= 2`)
 	}
-	mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Lacks', 'minutes', 4), ('s', 'Lacks', 'days', 4)`)
+	mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Lacks', 'minutes', 4), ('s', 'Lacks', 'months', 4)`)
 	for range 2 {
 		if _, err := db.Compact(t.Context(), 0, []*aggregation.Definition{def}); err != nil {
 			t.Fatal(err)
 		}
 		for query, want := range map[string]string{
-			`SELECT string_agg(concat_ws(' ', weir_part, weir_events, coalesce(bytes::text, 'unknown')), ', ' ORDER BY weir_part) FROM weir_data.lacks_hours`: "0 2 unknown, 1 2 20",
+			`SELECT string_agg(concat_ws(' ', weir_part, weir_events, coalesce(bytes::text, 'unknown')), ', ' ORDER BY weir_part) FROM weir_data.lacks_days`: "0 2 unknown, 1 2 20",
 			`SELECT string_agg(concat_ws(' ', weir_events::text, bytes::text), ', ') FROM weir_data.lacks_seconds`:                                            "{2,2} {NULL,20}",
 		} {
 			if got := ask[string](t, db, query); got != want {
@@ -170,7 +172,7 @@ func TestCompact_GoesOnPastWhatIsCorrupted(t *testing.T) {
 		}
 		s.flush(t, db, def, nil, def.Granularities, false)
 	}
-	mustExec(t, db, `UPDATE weir_data.broken_hours SET sizes = '\x0563'`)
+	mustExec(t, db, `UPDATE weir_data.broken_hours SET sizes = ARRAY['\x0563'::bytea]`)
 	if _, err := db.Compact(t.Context(), 0, defs); err == nil || !strings.Contains(err.Error(), "Broken per hours of shard s") || !strings.Contains(err.Error(), "corrupted sketch") {
 		t.Errorf("got %v", err)
 	}
@@ -284,7 +286,11 @@ func TestMaintenance_GoesOnBesideFlushingWorkers(t *testing.T) {
 	stop()
 	upkeep.Wait()
 	for _, level := range def.Granularities[2:] {
-		got := ask[int](t, db, `SELECT coalesce(sum(weir_events), 0) FROM `+tableOf(def, level))
+		counted := "weir_events"
+		if def.Packed(level) {
+			counted = "(SELECT sum(n) FROM unnest(weir_events) AS n)"
+		}
+		got := ask[int](t, db, `SELECT coalesce(sum(`+counted+`), 0) FROM `+tableOf(def, level))
 		if want := workers * (flushes - 1) * events; got != want { // the last flush is past the watermark
 			t.Errorf("per %s: %d events, want %d", level, got, want)
 		}

@@ -64,7 +64,7 @@ func addUp(t testContext, db *DB, from time.Time, cut func(int64) int64, query s
 func levelAndTail(def *aggregation.Definition, level aggregation.Granularity) string {
 	list := func(level aggregation.Granularity) string {
 		if def.Packed(level) {
-			return "bucket, unnest(weir_events), unnest(weir_checksum)"
+			return "bucket, (SELECT sum(n) FROM unnest(weir_events) AS n), weir_checksum"
 		}
 		return "bucket, weir_events, weir_checksum"
 	}

@@ -137,6 +137,9 @@ func (r *groupReader) column(p *aggregation.Part, v *values, raw []byte) (err er
 		}
 		return nil
 	}
+	if v.whole() {
+		return r.wholeColumn(p, v, raw)
+	}
 	if err := r.array.open(raw); err != nil {
 		return err
 	}
@@ -152,6 +155,17 @@ func (r *groupReader) column(p *aggregation.Part, v *values, raw []byte) (err er
 		}
 	}
 	return nil
+}
+
+// wholeColumn gives the first group what the row has for all of them: no matter
+// which, for it is only added up.
+func (r *groupReader) wholeColumn(p *aggregation.Part, v *values, raw []byte) error {
+	cell, err := parseCell(v.kind, raw)
+	for range p.Len() {
+		v.append(cell, nil)
+		cell = 0
+	}
+	return err
 }
 
 // element reads an element that is no text.

@@ -170,6 +170,9 @@ func (e *encoder) packedRow(out []byte, p *aggregation.Part, number int) []byte 
 		case v.moment():
 			out = e.appendMoments(out, p, v)
 			continue
+		case v.whole():
+			out = strconv.AppendInt(out, int64(sum32(*v.cells)), 10)
+			continue
 		}
 		out = append(out, '{')
 		for n := range p.Len() {
@@ -181,6 +184,14 @@ func (e *encoder) packedRow(out []byte, p *aggregation.Part, number int) []byte 
 		out = append(out, '}')
 	}
 	return append(out, '\n')
+}
+
+// sum32 adds up, modulo 2^32.
+func sum32(cells []event.Cell) (sum int32) {
+	for _, cell := range cells {
+		sum += int32(cell) //nolint:gosec // two's complement of 32 bits
+	}
+	return sum
 }
 
 // element appends a value inside an array that is no text.

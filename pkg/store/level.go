@@ -97,6 +97,8 @@ func groupColumn(def *aggregation.Definition, c column, level aggregation.Granul
 	switch {
 	case !def.Packed(level):
 		return name
+	case c.whole(): // the first group stands for all
+		return "unnest(" + name + " || array_fill(0, ARRAY[cardinality(" + colEvents + ") - 1]))"
 	case c.moment():
 		return "unnest(weir_view.numbers(" + name + "))"
 	case c.kind != event.String:

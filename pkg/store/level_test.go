@@ -196,6 +196,7 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	}
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
 	rapid.Check(t, func(t *rapid.T) {
+		another.mostGroups = rapid.SampledFrom([]int{3, mostGroups}).Draw(t, "groups merged at a time")
 		db.someGroups = rapid.SampledFrom([]int{1, 5, levelGroups}).Draw(t, "groups at a time")
 		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
 		emptyTables(t, db, def)

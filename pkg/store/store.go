@@ -86,6 +86,7 @@ type DB struct {
 	failpoints *failpoint.Set
 	encoders   sync.Pool // of *encoder
 	someGroups int       // levelGroups, but in tests
+	mostGroups int       // the constant, but in tests
 }
 
 // Open connects and checks that the server answers.
@@ -109,7 +110,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
 	}
-	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints, someGroups: levelGroups}, nil
+	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints, someGroups: levelGroups, mostGroups: mostGroups}, nil
 }
 
 // dsn adds the settings every connection of Weir has to the URL; what the URL

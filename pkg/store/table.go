@@ -17,7 +17,7 @@ const (
 	colShard    = "shard_id"
 	colBatch    = "batch_no"
 	colEvents   = "weir_events"
-	colChecksum = "weir_checksum"   // sum of the events' checksums modulo 2^32, two's complement; in no answer
+	colChecksum = "weir_checksum"   // sum of the checksums of all events of the row, modulo 2^32, two's complement; in no answer
 	colLastAt   = "weir_last_time"  // event time of the newest event, µs since 1970 UTC
 	colLastSeq  = "weir_last_seq"   // its stream sequence, which decides between equal times
 	colFirstAt  = "weir_first_time" // the same of the oldest event
@@ -47,8 +47,8 @@ func sqlType(kind event.Kind) string {
 	panic(fmt.Sprintf("store: no SQL type for %s", kind))
 }
 
-// column is one column of groups: an array in a packed table, plain in the
-// tables of coarser levels.
+// column is one column of groups: an array in a packed table, but for the
+// checksum, and plain in the tables of coarser levels.
 type column struct {
 	name string
 	kind event.Kind // of its values; 0 where they are sketches
@@ -57,6 +57,10 @@ type column struct {
 // sketched reports whether the column holds blocks of sketches, which are
 // merged by joining them.
 func (c column) sketched() bool { return c.kind == 0 }
+
+// whole reports whether a packed row has one value for all of its groups: their
+// checksums are only ever added up.
+func (c column) whole() bool { return c.name == colChecksum }
 
 // moment reports whether the column is the time or the sequence of a First or a
 // Last. Packed rows have them as text[]: see textWriter.
@@ -111,6 +115,7 @@ func measureColumn(m aggregation.Measure) column {
 // at all: pglz would cost more than all the rest of the write path.
 func (c column) storedType(packed, lz4 bool) string {
 	sqlType, collate, _ := strings.Cut(c.sqlType(), " COLLATE ")
+	packed = packed && !c.whole()
 	switch {
 	case packed && c.moment():
 		sqlType = "text[]"
@@ -143,7 +148,8 @@ func createTable(def *aggregation.Definition, level aggregation.Granularity, lz4
 	key := []string{colBucket, colShard, colBatch, colPart}
 	if !packed {
 		fmt.Fprintf(&b, "\t%s uuid NOT NULL,\n", colKey)
-		key = []string{colBucket, colShard, colKey, colBatch, colPart}
+		// By batch before by key, so that new rows come where the last ones did.
+		key = []string{colBucket, colShard, colBatch, colKey, colPart}
 	}
 	for i, c := range columnsOf(def) {
 		null := " NOT NULL"

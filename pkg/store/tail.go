@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// levelGroups is about how many groups of coarser levels one flush writes: all
-	// of a large shard at once would keep the events behind them waiting, and take
-	// the memory of all.
+	// levelGroups is about how many groups of coarser levels one flush writes, by
+	// [aggregation.Definition.Weight]: all of a large shard at once would keep the
+	// events behind them waiting, and take the memory of all.
 	levelGroups = 1 << 17
-	// someBatches is how many batches are looked for at a time.
+	// someBatches is among how many batch numbers a tail is looked for at first.
 	someBatches = 1024
 )
 
@@ -152,42 +152,50 @@ func (t *tail) read(ctx context.Context, of aggregation.FlushedLevel) (upto int6
 }
 
 func (t *tail) readSome(ctx context.Context, from, whole int64) (upto int64, all bool, err error) {
-	if from >= whole {
-		return from, true, nil
-	}
-	batches, err := t.batches(ctx, from)
-	if err != nil {
-		return 0, false, err
-	}
-	for done := 0; done < len(batches); from = batches[done-1] {
-		if t.groups >= t.most {
-			return from, false, nil
-		}
-		some := 1
-		if t.groups > 0 { // as many as have the rest of the groups, if they have as many each
-			some = min(max(some, (t.most-t.groups)*done/t.groups), len(batches)-done)
-		}
-		done += some
-		if err := t.add(ctx, from, batches[done-1]); err != nil {
+	for from < whole {
+		batches, until, err := t.batches(ctx, from, whole)
+		if err != nil {
 			return 0, false, err
 		}
+		for done := 0; done < len(batches); from = batches[done-1] {
+			if t.groups >= t.most {
+				return from, false, nil
+			}
+			some := 1
+			if t.groups > 0 { // as many as have the rest of the groups, if they have as many each
+				some = min(max(some, (t.most-t.groups)*done/t.groups), len(batches)-done)
+			}
+			done += some
+			if err := t.add(ctx, from, batches[done-1]); err != nil {
+				return 0, false, err
+			}
+		}
+		from = until
 	}
-	if len(batches) == someBatches { // there may be more
-		return from, false, nil
-	}
-	return whole, true, nil
+	return from, true, nil
 }
 
-// batches lists the next batches after one that the parent has rows of, at most
-// someBatches.
-func (t *tail) batches(ctx context.Context, after int64) (batches []int64, err error) {
-	err = t.tx.QueryRowContext(ctx, fmt.Sprintf(`
-		SELECT array(SELECT batch_no FROM %s WHERE shard_id = $1 AND batch_no > $2 GROUP BY batch_no ORDER BY batch_no LIMIT %d)`,
-		tableOf(t.of.Definition, t.parent), someBatches), t.shard, after).Scan((*pq.Int64Array)(&batches))
-	if err != nil {
-		return nil, fmt.Errorf("list batches: %w", err)
+// batches lists the next batches after one that the parent has rows of, and
+// returns up to which they are all. It looks no further than it has to, because
+// plain rows are many.
+func (t *tail) batches(ctx context.Context, after, whole int64) (batches []int64, until int64, err error) {
+	table := tableOf(t.of.Definition, t.parent)
+	if after == noBatch {
+		first := fmt.Sprintf(`SELECT coalesce(min(batch_no), $2) - 1 FROM %s WHERE shard_id = $1`, table)
+		if err := t.tx.QueryRowContext(ctx, first, t.shard, whole+1).Scan(&after); err != nil {
+			return nil, 0, fmt.Errorf("look for the first batch: %w", err)
+		}
 	}
-	return batches, nil
+	until = min(after, whole)
+	list := fmt.Sprintf(`SELECT array(SELECT batch_no FROM %s WHERE shard_id = $1 AND batch_no > $2 AND batch_no <= $3 GROUP BY batch_no ORDER BY batch_no)`, table)
+	for among := int64(someBatches); len(batches) == 0 && after < whole; among *= 2 {
+		until = min(after+among, whole)
+		if err := t.tx.QueryRowContext(ctx, list, t.shard, after, until).Scan((*pq.Int64Array)(&batches)); err != nil {
+			return nil, 0, fmt.Errorf("list batches: %w", err)
+		}
+		after = until
+	}
+	return batches, until, nil
 }
 
 // add gives the cascade the rows of some batches.
@@ -197,7 +205,7 @@ func (t *tail) add(ctx context.Context, after, upto int64) error {
 		order = "ORDER BY bucket, batch_no, weir_part"
 	}
 	use := func(rows aggregation.Delta) error {
-		t.groups += rows.Groups()
+		t.groups += rows.Groups() * t.of.Definition.Weight(t.of.Level)
 		return t.into.AddTail(t.of.Level, rows)
 	}
 	return t.reader.read(ctx, t.tx, t.of.Definition, t.parent, use, fmt.Sprintf(`
