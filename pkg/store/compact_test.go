@@ -151,7 +151,7 @@ func TestCompact_KeepsApartWhatLacksAMeasure(t *testing.T) {
 		}
 		for query, want := range map[string]string{
 			`SELECT string_agg(concat_ws(' ', weir_part, weir_events, coalesce(bytes::text, 'unknown')), ', ' ORDER BY weir_part) FROM weir_data.lacks_days`: "0 2 unknown, 1 2 20",
-			`SELECT string_agg(concat_ws(' ', weir_events::text, bytes::text), ', ') FROM weir_data.lacks_seconds`:                                            "{2,2} {NULL,20}",
+			`SELECT string_agg(concat_ws(' ', weir_events::text, bytes::text), ', ') FROM weir_data.lacks_seconds`:                                           "{2,2} {NULL,20}",
 		} {
 			if got := ask[string](t, db, query); got != want {
 				t.Errorf("%s: got %s, want %s", query, got, want)
