@@ -10,7 +10,7 @@ import (
 const kindAggregate = "aggregate"
 
 // When everything is added up, one statement adds up so many periods of the
-// finest level and those below hours, and of the others.
+// finest level and those below days, and of the others.
 const (
 	finePeriods   = 32
 	coarsePeriods = 2000
