@@ -30,6 +30,10 @@ var dependOnSources = sync.OnceFunc(func() {
 // atOnce is how many tests run at a time, where -parallel does not say: processes that are waited for, for the most part.
 const atOnce = "3"
 
+// withRace is set where the processes are to have the race detector, too (`task race`). It makes them several times
+// slower, and the tests of the packages that they are made of have it always.
+const withRace = "WEIR_E2E_RACE"
+
 // buildAndRun returns the exit code, after it has cleared away what it built.
 func buildAndRun(m *testing.M) int {
 	_ = flag.Set("test.parallel", atOnce) // before the arguments are read, which may say otherwise
@@ -48,7 +52,7 @@ func buildAndRun(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	program = filepath.Join(dir, "weir")
 	args := []string{"build", "-o", program}
-	if raceEnabled {
+	if os.Getenv(withRace) != "" {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "weir/services/weir")...).CombinedOutput(); err != nil {

@@ -1,4 +1,4 @@
-//go:build linux && !race
+//go:build linux
 
 package e2e
 
@@ -12,9 +12,12 @@ import (
 )
 
 // A worker that comes to a backlog of a million events of many different groups takes about what it is
-// configured to take, and folds each of them once. The race detector takes memory of its own, so this runs
-// without it.
+// configured to take, and folds each of them once. The race detector takes memory of its own.
 func TestMemory_OfAWorkerIsBoundedWhateverTheBacklog(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(withRace) != "" {
+		t.Skip("the program has the race detector, which takes memory of its own")
+	}
 	for _, tt := range []struct {
 		memory, batch, events string
 		most                  float64 // MB of the process, its program and all

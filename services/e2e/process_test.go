@@ -16,11 +16,11 @@ import (
 
 const (
 	// patience is how long a test waits for what should take moments: the machine may be busy.
-	patience = slower * time.Minute
+	patience = 5 * time.Minute
 	pollTick = 20 * time.Millisecond
 	askTick  = 100 * time.Millisecond // where a poll is a question to the API, or a process
 	// stopTime is what a process gets to end after SIGTERM; a worker finishes its batch in it.
-	stopTime = slower * 20 * time.Second
+	stopTime = 100 * time.Second
 )
 
 // until polls a condition, and fails the test with what was waited for.

@@ -54,6 +54,10 @@ type template struct {
 // each takes as long as hundreds without one.
 const propertyChecks = "25"
 
+// atOnce is how many tests of a package run at a time, where -parallel does not say: they wait for servers, for the
+// most part.
+const atOnce = "4"
+
 // Main runs the tests, stops the cluster they used, removes its files and exits. Call it from TestMain.
 func Main(m *testing.M) {
 	if dir := os.Getenv(natsDir); dir != "" {
@@ -64,6 +68,7 @@ func Main(m *testing.M) {
 		os.Exit(0)
 	}
 	_ = flag.Set("rapid.checks", propertyChecks) // an error: the package has no properties
+	_ = flag.Set("test.parallel", atOnce)        // before the arguments are read, which may say otherwise
 	code := m.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "embeddedtest:", err)
