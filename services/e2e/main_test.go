@@ -51,11 +51,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program = filepath.Join(dir, "weir")
-	args := []string{"build", "-o", program}
-	if os.Getenv(withRace) != "" {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "weir/services/weir")...).CombinedOutput(); err != nil {
+	race := fmt.Sprintf("-race=%t", os.Getenv(withRace) != "") // GOFLAGS may say otherwise
+	if out, err := exec.Command("go", "build", race, "-o", program, "weir/services/weir").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "e2e: build weir: %v\n%s", err, out)
 		return 1
 	}
