@@ -3,16 +3,20 @@ package aggregation
 import (
 	"cmp"
 	"slices"
+
+	"weir/pkg/event"
 )
 
 // Held returns about how many bytes the cascade takes for what it holds.
 func (c *Cascade) Held() int {
-	held := textSize*c.dict.Len() + c.dict.Bytes()
+	held := heldBy(c.dict)
 	for _, l := range c.levels {
 		held += l.table.held()
 	}
 	return held
 }
+
+func heldBy(dict *event.Dictionary) int { return textSize*dict.Len() + dict.Bytes() }
 
 // textSize is about what a text of a dictionary takes beside its bytes.
 const textSize = 48

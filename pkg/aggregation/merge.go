@@ -33,8 +33,8 @@ func (m *Merger) Add(delta Delta) error {
 	return m.table.merge(&delta, m.hasher, m.texts)
 }
 
-// Groups returns how many groups there are so far.
-func (m *Merger) Groups() int { return m.table.len() }
+// Held returns about how many bytes it takes.
+func (m *Merger) Held() int { return m.table.held() + heldBy(m.table.dict) }
 
 // Delta returns the outcome, in a dictionary of its own.
 func (m *Merger) Delta() Delta {

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"weir/pkg/aggregation"
 )
 
 const kindAggregate = "aggregate"
 
 // When everything is added up, one statement adds up so many periods of the
-// finest level and those below days, and of the others.
+// finest level and those below hours, and of the others.
 const (
 	finePeriods   = 32
 	coarsePeriods = 2000
@@ -64,7 +66,7 @@ func (a *Auditor) verifyAll(ctx context.Context, agg *aggregate) (levels []Level
 	for level, g := range agg.levels {
 		l := Level{Aggregation: agg.id, Level: g.String()}
 		periods := coarsePeriods
-		if agg.packed(level) {
+		if level == 0 || g < aggregation.Hours {
 			periods = finePeriods
 		}
 		for from := int64(always); from != never; {

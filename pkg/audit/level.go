@@ -212,7 +212,7 @@ func (b *builder) table(agg *aggregate, level int, which string) {
 	}
 	events := "weir_events"
 	if agg.packed(level) {
-		events = "(SELECT sum(n) FROM unnest(weir_events) AS n)"
+		events = "(SELECT coalesce(sum(n), 0) FROM unnest(weir_events) AS n)"
 	}
 	before := "<"
 	if b.until == instant(never) {

@@ -8,8 +8,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/lib/pq"
-
 	"weir/pkg/aggregation"
 )
 
@@ -22,22 +20,23 @@ const (
 	compactBuckets = 1000
 	compactGroups  = 1 << 17
 	compactRows    = 10_000
-	// mostGroups is how many different groups are merged at a time, because all of
-	// them are held in memory.
+	// mostGroups is how many groups, and mergeRoom about how many bytes, are held to
+	// be merged at a time.
 	mostGroups = 1 << 18
+	mergeRoom  = 64 << 20
 )
 
-// errManyGroups: more groups would have to be merged at a time than there may be.
-var errManyGroups = errors.New("too many groups to merge")
+// errRoom: what is to be merged at a time takes too much memory.
+var errRoom = errors.New("too much to merge at a time")
 
 // Compact merges the rows that a bucket has of one group key, one of each flush
-// that wrote it, into one row; at the finest level the packed rows of a bucket
-// into one packed row. It touches only what every coarser level has, so that
+// that wrote it, into one row; where levels are packed, the rows of a bucket into
+// one. It touches only what every coarser level has, so that
 // nothing that is read again to fill those ever changes, and a question sees a
 // bucket either before or after. What came since it was last there is found by
 // batch number, however old the bucket. Levels that were compacted less than
-// every ago are left alone, and a bucket of packed rows with more than 262,144
-// different groups keeps a row of each flush; so the memory is bounded.
+// every ago are left alone. At most 262,144 groups, or some 64 MB of them, are
+// merged at a time: packed rows that have more together become several.
 //
 // It goes bucket by bucket in short transactions that no flush waits for, and
 // by one process at a time, as Purge does. What cannot be compacted, because its
@@ -92,7 +91,7 @@ type compaction struct {
 	done, through int64
 	groups        int64 // taken in
 	buckets       int   // to be looked for
-	most          int   // mostGroups, but in tests
+	most          int   // groups to be merged at a time: mostGroups, or what there is room for
 }
 
 func (c *compaction) run(ctx context.Context, every time.Duration) error {
@@ -109,7 +108,7 @@ func (c *compaction) run(ctx context.Context, every time.Duration) error {
 		return nil
 	}
 	var after time.Time // the year 1: no bucket is older
-	c.buckets = compactBuckets
+	c.buckets = 16
 	for more := true; more; {
 		last := after
 		err := c.db.steady(ctx, c.def, c.level, func(tx *Tx, def *aggregation.Definition) (err error) {
@@ -117,7 +116,11 @@ func (c *compaction) run(ctx context.Context, every time.Duration) error {
 			last, more, err = c.step(ctx, tx, after)
 			return err
 		})
-		if err != nil && !errors.Is(err, errManyGroups) {
+		if errors.Is(err, errRoom) {
+			c.most, more = max(c.most/4, 1), true
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		after = last
@@ -126,8 +129,7 @@ func (c *compaction) run(ctx context.Context, every time.Duration) error {
 }
 
 // step compacts the buckets after one, as many as one transaction takes. The
-// last step notes how far the level is. With errManyGroups nothing is done, and
-// there is just one bucket up to last, which is to stay as it is.
+// last step notes how far the level is.
 func (c *compaction) step(ctx context.Context, tx *Tx, after time.Time) (last time.Time, more bool, err error) {
 	if err := c.settle(ctx, tx); err != nil || c.through < c.done {
 		return after, false, err // a level was added that has to be filled first
@@ -138,7 +140,7 @@ func (c *compaction) step(ctx context.Context, tx *Tx, after time.Time) (last ti
 	}
 	if len(some.buckets) > 0 {
 		if err := c.merge(ctx, tx, some); err != nil {
-			return some.last, true, err
+			return after, false, err
 		}
 	}
 	if some.more {
@@ -183,8 +185,9 @@ type touched struct {
 func (c *compaction) touched(ctx context.Context, tx *Tx, after time.Time) (t touched, err error) {
 	groups, most := "count(*)", compactRows
 	if c.def.Packed(c.level) {
-		groups, most = "sum(cardinality("+colEvents+"))", min(compactGroups, c.most)
+		groups, most = "sum(cardinality("+colEvents+"))", compactGroups
 	}
+	most = min(most, c.most)
 	rows, err := tx.tx.QueryContext(ctx, fmt.Sprintf(`
 		SELECT bucket, %s FROM %[2]s WHERE shard_id = $1 AND bucket = ANY (ARRAY(
 			SELECT bucket FROM %[2]s
@@ -209,52 +212,4 @@ func (c *compaction) touched(ctx context.Context, tx *Tx, after time.Time) (t to
 	t.more = t.more || len(t.buckets) == c.buckets
 	c.buckets = min(2*len(t.buckets)+1, compactBuckets) // those of next time are about as large
 	return t, rows.Err()
-}
-
-// merge compacts some buckets, in their order. The new rows get the number
-// through: no row of their keys has it any more, no coarser level will read
-// them, and the next compaction passes them over.
-func (c *compaction) merge(ctx context.Context, tx *Tx, t touched) error {
-	if c.def.Packed(c.level) {
-		return c.mergeRows(ctx, tx, t, colBucket, "true", c.most)
-	}
-	// One bucket with many rows is merged in parts, about equal: keys are hashes.
-	const hashes = 1 << 32
-	parts := 1 + t.groups/c.most
-	for i := range parts {
-		from, to := hashes*i/parts, hashes*(i+1)/parts-1
-		part := fmt.Sprintf("%s BETWEEN '%08x-0000-0000-0000-000000000000' AND '%08x-ffff-ffff-ffff-ffffffffffff'", colKey, from, to)
-		if err := c.mergeRows(ctx, tx, t, colBucket+", "+colKey, part, math.MaxInt); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// mergeRows merges those rows of some buckets that have the same key, if they are
-// of the part: a condition. More than so many different groups are errManyGroups.
-func (c *compaction) mergeRows(ctx context.Context, tx *Tx, t touched, key, part string, most int) error {
-	merger, groups := aggregation.NewMerger(c.def, c.level), int64(0)
-	add := func(delta aggregation.Delta) error {
-		if merger.Groups() > most {
-			return errManyGroups
-		}
-		groups += int64(delta.Groups())
-		return merger.Add(delta)
-	}
-	const which = `shard_id = $1 AND bucket = ANY ($2::timestamptz[]) AND bucket BETWEEN $3 AND $4 AND batch_no <= $5`
-	var reader groupReader
-	err := reader.read(ctx, tx.tx, c.def, c.level, add, fmt.Sprintf(`
-		WITH crowded AS (
-			SELECT %[1]s FROM %[2]s WHERE %[3]s AND %[5]s GROUP BY %[1]s HAVING count(*) > 1 OR min(batch_no) < 0
-		), gone AS (
-			DELETE FROM %[2]s WHERE %[3]s AND %[5]s AND (%[1]s) IN (SELECT %[1]s FROM crowded) RETURNING *
-		)
-		SELECT %[4]s FROM gone ORDER BY bucket, batch_no, weir_part`, key, tableOf(c.def, c.level), which, storedList(c.def), part),
-		c.shardID, pq.Array(t.buckets), t.buckets[0], t.buckets[len(t.buckets)-1], c.through)
-	if err != nil {
-		return err
-	}
-	c.groups += groups
-	return tx.WriteDelta(ctx, c.shardID, c.through, merger.Delta())
 }

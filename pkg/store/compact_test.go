@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/event"
 )
 
 // housekeeper is another process that compacts and purges in the test of the
@@ -71,8 +72,8 @@ func (h housekeeper) wantOneRowPerKey(t *rapid.T) {
 		key := "bucket, shard_id"
 		if !h.def.Packed(level) {
 			key += ", weir_key"
-		} else if h.db.mostGroups != mostGroups {
-			continue // some buckets may have too many groups
+		} else if h.db.mostGroups != mostGroups || h.db.mergeRoom != mergeRoom {
+			key += ", batch_no, weir_part" // some buckets may have too many groups for one row
 		}
 		var rows, keys, below int
 		err := h.db.sql.QueryRowContext(t.Context(), `SELECT count(*), count(DISTINCT (`+key+`)), count(*) FILTER (WHERE batch_no < 0) FROM `+tableOf(h.def, level)).Scan(&rows, &keys, &below)
@@ -123,6 +124,57 @@ func TestCompact_KeepsSumsThatOverflow(t *testing.T) {
 			t.Errorf("got sum, events, rows, last part and batch %s, want %s", got, want)
 		}
 	}
+}
+
+// Buckets that have more groups than are merged at a time become several rows, and
+// those beside them are compacted as ever, also when they come from another shard.
+func TestCompact_OfALargeBucketGoesByRuns(t *testing.T) {
+	t.Parallel()
+	def := calls("Large")
+	db := migrated(t, def)
+	db.mostGroups = 6
+	lease := mustLease(t, db, "s", def)
+	minute := time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)
+	write := func() {
+		t.Helper()
+		delta := aggregation.Delta{Dict: event.NewDictionary()}
+		for i, groups := range []int{2, 3, 2} {
+			p := aggregation.Part{Definition: def, Level: aggregation.Minutes, Bucket: minute.Add(time.Duration(i) * time.Minute).UnixMicro(), Keys: make([][]event.Cell, 2), Measures: make([][]event.Cell, 2)}
+			for n := range groups {
+				p.Keys[0], p.Keys[1] = append(p.Keys[0], delta.Dict.Intern("pizza")), append(p.Keys[1], event.Cell(n))
+				p.Events, p.Checksums, p.Measures[1] = append(p.Events, 1), append(p.Checksums, event.Cell(i)), append(p.Measures[1], 10)
+			}
+			delta.Parts = append(delta.Parts, p)
+		}
+		if err := flush(t.Context(), db, lease, delta, NewClaims()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compacted := func(what string, batch int, want string) {
+		t.Helper()
+		mustExec(t, db, `INSERT INTO weir.watermark (shard_id, aggregation, level, batch_no) VALUES ('s', 'Large', 'hours', $1)
+			ON CONFLICT (aggregation, level, shard_id) DO UPDATE SET batch_no = excluded.batch_no`, batch)
+		if _, err := db.Compact(t.Context(), 0, []*aggregation.Definition{def}); err != nil {
+			t.Fatal(err)
+		}
+		got := ask[string](t, db, `SELECT string_agg(concat_ws(' ', rows, events, bytes, checksum, batches), ', ' ORDER BY bucket) FROM (
+			SELECT bucket, count(*) AS rows, sum((SELECT sum(n) FROM unnest(weir_events) AS n)) AS events, sum((SELECT sum(n) FROM unnest(bytes) AS n)) AS bytes,
+				sum(weir_checksum) AS checksum, min(batch_no) || '-' || max(batch_no) AS batches FROM weir_data.large_minutes GROUP BY bucket) AS b`)
+		if got != want {
+			t.Errorf("%s: got %s, want %s", what, got, want)
+		}
+		if mark := ask[int](t, db, `SELECT batch_no FROM weir.compacted WHERE level = 'minutes'`); mark != batch {
+			t.Errorf("%s: compacted up to %d, want %d", what, mark, batch)
+		}
+	}
+	for range 3 {
+		write()
+	}
+	compacted("three flushes", 3, "1 6 60 0 3-3, 2 9 90 9 3-3, 1 6 60 12 3-3")
+	write()
+	compacted("one more", 4, "1 8 80 0 4-4, 2 12 120 12 4-4, 1 8 80 16 4-4")
+	mustExec(t, db, `UPDATE weir_data.large_minutes SET batch_no = batch_no - 1000`)
+	compacted("moved", 4, "1 8 80 0 4-4, 1 12 120 12 4-4, 1 8 80 16 4-4")
 }
 
 // Rows from before a measure was added stay apart from those that have it.

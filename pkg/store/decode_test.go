@@ -162,7 +162,9 @@ func readBack(ctx context.Context, tx *Tx, reader *groupReader, def *aggregation
 		slices.Sort(lines)
 		return lines, err
 	}
-	rows, err := tx.tx.QueryContext(ctx, "SELECT bucket, "+groupList(def, columnsOf(def), level)+" FROM "+tableOf(def, level))
+	// The first group has the checksum of all.
+	list := strings.Replace(groupList(def, columnsOf(def), level), `unnest("weir_checksum")`, `unnest(weir_checksum || array_fill(0, ARRAY[cardinality(weir_events) - 1]))`, 1)
+	rows, err := tx.tx.QueryContext(ctx, "SELECT bucket, "+list+" FROM "+tableOf(def, level))
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ const copyChunk = 48 << 10
 // every worker. Parts of levels that are packed become packed rows,
 // others a row per group.
 func (tx *Tx) WriteDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
-	if err := tx.writeDelta(ctx, shardID, batch, delta); err != nil {
+	if err := tx.writeDelta(ctx, shardID, batch, 0, delta); err != nil {
 		return err
 	}
 	return tx.db.failpoints.Hit(failpoint.DeltaWritten)
@@ -44,8 +44,10 @@ func (tx *Tx) WriteParts(ctx context.Context, shardID string, batch int64, dict 
 	return tx.db.failpoints.Hit(failpoint.DeltaWritten)
 }
 
-func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, delta aggregation.Delta) error {
+// writeDelta numbers the rows of a bucket that is packed from firstPart on.
+func (tx *Tx) writeDelta(ctx context.Context, shardID string, batch int64, firstPart int, delta aggregation.Delta) error {
 	e := tx.db.encoder(shardID, batch, delta.Dict)
+	e.firstPart = firstPart
 	defer tx.db.encoders.Put(e)
 	for parts := delta.Parts; len(parts) > 0; {
 		def, level := parts[0].Definition, parts[0].Level

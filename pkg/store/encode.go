@@ -16,13 +16,14 @@ import (
 type encoder struct {
 	textWriter
 
-	shardID string
-	batch   int64
-	columns []column // of the parts' aggregation
-	chunk   []byte
-	values  []values
-	keyText []byte
-	rows    map[[16]byte]int // of a part's keys so far
+	shardID   string
+	batch     int64
+	firstPart int      // of packed rows
+	columns   []column // of the parts' aggregation
+	chunk     []byte
+	values    []values
+	keyText   []byte
+	rows      map[[16]byte]int // of a part's keys so far
 }
 
 // encoder takes one that is free.
@@ -31,7 +32,7 @@ func (db *DB) encoder(shardID string, batch int64, dict *event.Dictionary) *enco
 	if !ok {
 		e = &encoder{rows: map[[16]byte]int{}}
 	}
-	e.shardID, e.batch, e.dict = shardID, batch, dict
+	e.shardID, e.batch, e.firstPart, e.dict = shardID, batch, 0, dict
 	return e
 }
 
@@ -146,11 +147,11 @@ const packedGroups = 1 << 15
 // packed appends a row that holds all groups as arrays, or a few.
 func (e *encoder) packed(out []byte, p *aggregation.Part) []byte {
 	if p.Len() <= packedGroups {
-		return e.packedRow(out, p, 0)
+		return e.packedRow(out, p, e.firstPart)
 	}
 	for from := 0; from < p.Len(); from += packedGroups {
 		some := p.Slice(from, min(from+packedGroups, p.Len()))
-		out = e.packedRow(out, &some, from/packedGroups)
+		out = e.packedRow(out, &some, e.firstPart+from/packedGroups)
 	}
 	return out
 }

@@ -31,7 +31,7 @@ func (tx *Tx) WriteLevels(ctx context.Context, shardID string, batch int64, flus
 	if flush.Tail {
 		batch = flush.Upto
 	}
-	if err := tx.writeDelta(ctx, shardID, batch, flush.Delta); err != nil {
+	if err := tx.writeDelta(ctx, shardID, batch, 0, flush.Delta); err != nil {
 		return err
 	}
 	n := len(flush.Levels)
@@ -97,8 +97,6 @@ func groupColumn(def *aggregation.Definition, c column, level aggregation.Granul
 	switch {
 	case !def.Packed(level):
 		return name
-	case c.whole(): // the first group stands for all
-		return "unnest(" + name + " || array_fill(0, ARRAY[cardinality(" + colEvents + ") - 1]))"
 	case c.moment():
 		return "unnest(weir_view.numbers(" + name + "))"
 	case c.kind != event.String:

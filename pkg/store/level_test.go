@@ -196,8 +196,10 @@ func TestCascade_AnswersEqualTheOracleAtEveryLevel(t *testing.T) {
 	}
 	leases := []*Lease{mustLease(t, db, "a", defs...), mustLease(t, db, "b", defs...)}
 	rapid.Check(t, func(t *rapid.T) {
+		db.someBatches = rapid.SampledFrom([]int{1, 2, someBatches}).Draw(t, "batches looked for at first")
 		another.mostGroups = rapid.SampledFrom([]int{3, mostGroups}).Draw(t, "groups merged at a time")
-		db.someGroups = rapid.SampledFrom([]int{1, 5, levelGroups}).Draw(t, "groups at a time")
+		another.mergeRoom = rapid.SampledFrom([]int{1, mergeRoom, mergeRoom}).Draw(t, "room to merge")
+		db.levelGroups = rapid.SampledFrom([]int{1, 5, levelGroups}).Draw(t, "groups at a time")
 		def := rapid.SampledFrom(defs).Draw(t, "aggregation")
 		emptyTables(t, db, def)
 		keeper := housekeeper{db: another, def: def, purging: rapid.Bool().Draw(t, "purging")}

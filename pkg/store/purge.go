@@ -17,7 +17,7 @@ type Purged struct {
 	Level       aggregation.Granularity
 	ShardID     string
 	Before      time.Time // buckets that start earlier are too old
-	Rows        int64     // of them: packed rows at the finest level, groups at others
+	Rows        int64     // of them: packed ones below days, groups at others
 	Kept        int64     // too old as well, but a coarser level still lacks them, or others of their partition
 	Partitions  int       // spans of time that were dropped; Rows counts what was in them
 	Busy        int       // spans that could not be dropped now, because they were read or written all the time

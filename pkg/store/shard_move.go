@@ -33,7 +33,7 @@ import (
 type Moved struct {
 	From, To string
 	Groups   int   // rolled up first, at coarser levels
-	Rows     int64 // packed rows at the finest levels, groups at others
+	Rows     int64 // packed ones below days, groups at others
 	Totals         // control totals that went with them
 	Dropped  int   // tables of the shard
 	// Left is how many of its tables are empty but still there, because older

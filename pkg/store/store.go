@@ -85,8 +85,8 @@ type DB struct {
 	idleInTx   time.Duration // Config.IdleInTx
 	failpoints *failpoint.Set
 	encoders   sync.Pool // of *encoder
-	someGroups int       // levelGroups, but in tests
-	mostGroups int       // the constant, but in tests
+	// The constants of these names, but in tests.
+	levelGroups, someBatches, mostGroups, mergeRoom int
 }
 
 // Open connects and checks that the server answers.
@@ -110,7 +110,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err := pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
 	}
-	return &DB{sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints, someGroups: levelGroups, mostGroups: mostGroups}, nil
+	return &DB{
+		sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints,
+		levelGroups: levelGroups, someBatches: someBatches, mostGroups: mostGroups, mergeRoom: mergeRoom,
+	}, nil
 }
 
 // dsn adds the settings every connection of Weir has to the URL; what the URL

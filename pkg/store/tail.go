@@ -40,7 +40,7 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 	// Only the holder of the lease moves the shard's watermarks, so Purge cannot
 	// take what is read here.
 	err = db.inSnapshot(ctx, nil, func(tx *sql.Tx) error {
-		t := tail{tx: tx, shard: shardID, into: cascade, most: db.someGroups}
+		t := tail{tx: tx, shard: shardID, into: cascade, most: db.levelGroups, among: int64(db.someBatches)}
 		if t.marks, err = readMarks(ctx, tx, shardID); err != nil {
 			return err
 		}
@@ -71,13 +71,13 @@ func (db *DB) LoadCascade(ctx context.Context, shardID string, defs []*aggregati
 func (db *DB) PrepareLevels(ctx context.Context, shardID string, cascade *aggregation.Cascade, due func(aggregation.FlushedLevel) bool) (*aggregation.Flush, error) {
 	level, ok := cascade.Behind(due)
 	if !ok {
-		return cascade.PrepareSome(due, db.someGroups), nil
+		return cascade.PrepareSome(due, db.levelGroups), nil
 	}
 	cascade.BeginTail(level)
 	var upto int64
 	var all bool
 	err := db.inSnapshot(ctx, nil, func(tx *sql.Tx) (err error) {
-		t := tail{tx: tx, shard: shardID, into: cascade, most: db.someGroups}
+		t := tail{tx: tx, shard: shardID, into: cascade, most: db.levelGroups, among: int64(db.someBatches)}
 		if t.marks, err = readMarks(ctx, tx, shardID); err == nil {
 			upto, all, err = t.read(ctx, level)
 		}
@@ -131,7 +131,8 @@ type tail struct {
 	reader groupReader
 	shard  string
 	into   *aggregation.Cascade
-	most   int // groups, about
+	most   int   // groups, about
+	among  int64 // batches, at first
 
 	of     aggregation.FlushedLevel
 	parent aggregation.Granularity
@@ -188,7 +189,7 @@ func (t *tail) batches(ctx context.Context, after, whole int64) (batches []int64
 	}
 	until = min(after, whole)
 	list := fmt.Sprintf(`SELECT array(SELECT batch_no FROM %s WHERE shard_id = $1 AND batch_no > $2 AND batch_no <= $3 GROUP BY batch_no ORDER BY batch_no)`, table)
-	for among := int64(someBatches); len(batches) == 0 && after < whole; among *= 2 {
+	for among := t.among; len(batches) == 0 && after < whole; among *= 2 {
 		until = min(after+among, whole)
 		if err := t.tx.QueryRowContext(ctx, list, t.shard, after, until).Scan((*pq.Int64Array)(&batches)); err != nil {
 			return nil, 0, fmt.Errorf("list batches: %w", err)
