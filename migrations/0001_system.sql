@@ -180,6 +180,26 @@ CREATE TABLE weir.aggregation (
 );
 CREATE UNIQUE INDEX aggregation_current ON weir.aggregation (name) WHERE current;
 
+-- plain_statistics keeps ANALYZE from looking into the arrays of a table: it would
+-- count the elements of thousands of them, which nothing ever asks for, and
+-- keep the commonest.
+-- +goose StatementBegin
+CREATE FUNCTION weir.plain_statistics(part text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    arrays text;
+BEGIN
+    SELECT string_agg(format('ALTER %I SET STATISTICS 0', a.attname), ', ') INTO arrays
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = format('weir_data.%I', part)::regclass AND a.attnum > 0 AND t.typcategory = 'A';
+    IF arrays IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE weir_data.%I %s', part, arrays);
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION weir.plain_statistics(text) FROM PUBLIC;
+
 -- add_partition gives one shard its part of one table: a partition of its
 -- own, which for fine levels is itself partitioned by time, so that purging
 -- can drop whole spans. It is made aside and then attached, because that lets
@@ -205,8 +225,10 @@ BEGIN
     IF by_time THEN
         EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL) PARTITION BY RANGE (bucket)', part, parent);
         EXECUTE format('CREATE TABLE weir_data.%I PARTITION OF weir_data.%I DEFAULT', part || '_rest', part);
+        PERFORM weir.plain_statistics(part || '_rest');
     ELSE
         EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL)', part, parent);
+        PERFORM weir.plain_statistics(part);
     END IF;
     EXECUTE format('ALTER TABLE weir_data.%I ATTACH PARTITION weir_data.%I FOR VALUES IN (%L)', parent, part, new_shard);
 END
@@ -242,6 +264,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('CREATE TABLE weir_data.%I (LIKE weir_data.%I INCLUDING ALL)', span, part);
+    PERFORM weir.plain_statistics(span);
     EXECUTE format('ALTER TABLE weir_data.%I ATTACH PARTITION weir_data.%I FOR VALUES FROM (%L) TO (%L)', part, span, lowest, beyond);
 EXCEPTION
     WHEN lock_not_available OR check_violation OR invalid_object_definition THEN

@@ -217,5 +217,9 @@ func (e *extension) columns() {
 // addColumn returns the steps that add a column to a table that has rows, none
 // of which is looked at.
 func addColumn(def *aggregation.Definition, level aggregation.Granularity, c column, lz4 bool) []string {
-	return []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(def.Packed(level), lz4)}
+	steps := []string{"ADD COLUMN " + pq.QuoteIdentifier(c.name) + " " + c.storedType(def.Packed(level), lz4)}
+	if def.Packed(level) { // as weir.plain_statistics
+		steps = append(steps, "ALTER COLUMN "+pq.QuoteIdentifier(c.name)+" SET STATISTICS 0")
+	}
+	return steps
 }
