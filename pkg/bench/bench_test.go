@@ -281,12 +281,17 @@ func TestComparison_FindsWhatIsLostDoubledOrMisplaced(t *testing.T) {
 		"no row":       {[]row{{60, a.context(), 2}}, true},
 		"other bucket": {[]row{{60, a.context(), 2}, {120, b.context(), 1}}, true},
 		"other API":    {[]row{{60, a.context(), 2}, {60, b.context(), 1}, {60, "__other__", 1}}, true},
+		// Of groups beyond the cap it is not known of which API they are.
+		"beyond the cap":              {[]row{{60, a.context(), 1}, {60, "__other__", 2}}, false},
+		"lost beyond the cap":         {[]row{{60, a.context(), 1}, {60, "__other__", 1}}, true},
+		"doubled beside the cap":      {[]row{{60, a.context(), 3}, {60, "__other__", 0}}, true},
+		"beyond another bucket's cap": {[]row{{60, a.context(), 1}, {60, b.context(), 1}, {120, "__other__", 1}}, true},
 	} {
-		c2 := comparison{name: name, sheet: sheets()["ApiVersionPerAppAgg"], want: want}
+		c2 := newComparison(name, sheets()["ApiVersionPerAppAgg"], want)
 		for _, r := range c.rows {
 			c2.row(r.bucket, r.context, []int64{r.n})
 		}
-		c2.lacks()
+		c2.judge()
 		if got := len(c2.problems) > 0; got != c.wrong {
 			t.Errorf("%s: problems %v", name, c2.problems)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,7 +100,7 @@ func (b *bed) check(ctx context.Context, database string) (problems []string, ch
 				levels[level] = want
 			}
 			group.Go(func() error {
-				c := comparison{name: def.Name + " per " + level.String(), sheet: s, want: want}
+				c := newComparison(def.Name+" per "+level.String(), s, want)
 				if err := c.run(ctx, b, db, database, catalog, def, level); err != nil {
 					return fmt.Errorf("compare %s: %w", c.name, err)
 				}
@@ -123,8 +124,13 @@ type comparison struct {
 	name     string
 	sheet    sheet
 	want     map[tallyKey]*counts
-	found    int // of want
+	got      map[tallyKey][]int64
+	others   map[int64][]int64 // by bucket: what its groups beyond the cap have, all together
 	problems []string
+}
+
+func newComparison(name string, s sheet, want map[tallyKey]*counts) *comparison {
+	return &comparison{name: name, sheet: s, want: want, got: map[tallyKey][]int64{}, others: map[int64][]int64{}}
 }
 
 func (c *comparison) run(ctx context.Context, b *bed, db *store.DB, database string, catalog *definition.Catalog, def *aggregation.Definition, level aggregation.Granularity) error {
@@ -138,20 +144,46 @@ func (c *comparison) run(ctx context.Context, b *bed, db *store.DB, database str
 	if err != nil {
 		return err
 	}
-	c.lacks()
+	c.judge()
 	return nil
 }
 
-// lacks adds what no row had to the problems.
-func (c *comparison) lacks() {
-	missing := -c.found
-	for _, n := range c.want {
-		if c.some(n) {
+// judge compares what there is with what there should be. Where a bucket has groups beyond the cap, those of an API
+// version may be among them, and as much must be there as the API versions lack.
+func (c *comparison) judge() {
+	missing := 0
+	for key, n := range c.want {
+		switch {
+		case c.got[key] != nil || !c.some(n):
+		case c.others[key.second] != nil:
+			c.got[key] = make([]int64, len(c.sheet.sums))
+		default:
 			missing++
 		}
 	}
 	if missing > 0 {
 		c.problems = append(c.problems, fmt.Sprintf("%s lacks %d buckets of API versions", c.name, missing))
+	}
+	for key, got := range c.got {
+		want := c.want[key]
+		if want == nil {
+			want = &counts{}
+		}
+		for i, s := range c.sheet.sums {
+			n, others := s.want(want), c.others[key.second]
+			if got[i] < n && others != nil {
+				others[i] -= n - got[i]
+			} else if got[i] != n {
+				c.problems = append(c.problems, fmt.Sprintf("%s, bucket %d of %v: %s is %d, should be %d", c.name, key.second, key.api, s.measure, got[i], n))
+			}
+		}
+	}
+	for bucket, left := range c.others {
+		for i, s := range c.sheet.sums {
+			if left[i] != 0 {
+				c.problems = append(c.problems, fmt.Sprintf("%s, bucket %d: %s of the groups beyond the cap is %d too many", c.name, bucket, s.measure, left[i]))
+			}
+		}
 	}
 }
 
@@ -210,20 +242,25 @@ func (c *comparison) view(ctx context.Context, pg *postgres, database, view stri
 	return rows.Err()
 }
 
-// row compares a row of an answer.
+// row takes in a row of an answer.
 func (c *comparison) row(bucket int64, context string, got []int64) {
-	want := c.want[tallyKey{bucket, apiOf(context)}]
-	if want == nil {
-		want = &counts{}
+	if strings.Contains(context, aggregation.OtherGroup) {
+		c.others[bucket] = plus(c.others[bucket], got)
+		return
 	}
-	if c.some(want) {
-		c.found++
+	key := tallyKey{bucket, apiOf(context)}
+	c.got[key] = plus(c.got[key], got)
+}
+
+// plus adds up; nil is nothing yet.
+func plus(sums, more []int64) []int64 {
+	if sums == nil {
+		return slices.Clone(more)
 	}
-	for i, s := range c.sheet.sums {
-		if n := s.want(want); got[i] != n {
-			c.problems = append(c.problems, fmt.Sprintf("%s, bucket %d of %s: %s is %d, should be %d", c.name, bucket, context, s.measure, got[i], n))
-		}
+	for i := range sums {
+		sums[i] += more[i]
 	}
+	return sums
 }
 
 // some reports whether the aggregation must have a row for it.
