@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-
-	"weir/pkg/aggregation"
 )
 
 const kindAggregate = "aggregate"
@@ -66,7 +64,7 @@ func (a *Auditor) verifyAll(ctx context.Context, agg *aggregate) (levels []Level
 	for level, g := range agg.levels {
 		l := Level{Aggregation: agg.id, Level: g.String()}
 		periods := coarsePeriods
-		if level == 0 || g < aggregation.Hours {
+		if agg.fine(level) {
 			periods = finePeriods
 		}
 		for from := int64(always); from != never; {

@@ -23,6 +23,10 @@ type aggregate struct {
 // [aggregation.Definition.Packed].
 func (a *aggregate) packed(level int) bool { return level == 0 || a.levels[level] < aggregation.Days }
 
+// fine reports whether a level has so many rows to a time that only short times
+// of it are added up at once: the finest, and those below hours.
+func (a *aggregate) fine(level int) bool { return level == 0 || a.levels[level] < aggregation.Hours }
+
 // table names the rows of a level.
 func (a *aggregate) table(level int) string {
 	name := strings.ToLower(a.id) + "_" + strings.ReplaceAll(a.levels[level].String(), " ", "_")

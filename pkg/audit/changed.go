@@ -36,7 +36,7 @@ func (p part) key() string { return p.agg.id + " " + p.granularity().String() }
 
 // size is how many changed periods are added up in one snapshot.
 func (p part) size() int {
-	if p.level > 0 && p.granularity() >= aggregation.Hours {
+	if !p.agg.fine(p.level) {
 		return 4 * finePeriods
 	}
 	return finePeriods
