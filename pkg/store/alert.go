@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,23 +16,24 @@ import (
 
 // WriteAlerts records the alerts and puts them in the outbox, from which the
 // relay publishes them after the commit. An alert that is recorded already,
-// by its id, is left as it is.
+// by its id, is left as it is. One that is resolved ends the one that fired.
 func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 	for i := range alerts {
 		a := &alerts[i]
-		key, err := json.Marshal(a.Key)
-		if err != nil {
-			return fmt.Errorf("encode the key of alert %s: %w", a.ID, err)
+		args, err := alertValues(a)
+		if err == nil {
+			_, err = tx.tx.ExecContext(ctx, `
+				WITH fresh AS (
+					INSERT INTO weir.alert (id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
+						details, labels, stakeholder, fired_at, resolved_at, reason, shard_id)
+					VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+					ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, resolved_at
+				), ended AS (
+					UPDATE weir.alert a SET resolved_at = fresh.resolved_at FROM fresh
+					WHERE fresh.firing_id <> '' AND a.id = fresh.firing_id AND a.resolved_at IS NULL
+				)
+				INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh`, args...)
 		}
-		_, err = tx.tx.ExecContext(ctx, `
-			WITH fresh AS (
-				INSERT INTO weir.alert (id, rule, rule_case, scope, state, key, severity, message, value, threshold, fired_at, shard_id)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-				ON CONFLICT (id) DO NOTHING RETURNING id
-			)
-			INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh`,
-			a.ID, a.Rule, a.Case, string(a.Scope), string(a.State), string(key), a.Severity,
-			a.Message, a.Value, a.Threshold, a.FiredAt.UTC(), a.ShardID)
 		if err != nil {
 			return fmt.Errorf("write alert %s: %w", a.ID, err)
 		}
@@ -39,8 +41,35 @@ func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 	return tx.db.failpoints.Hit(failpoint.AlertsWritten)
 }
 
+// alertValues are an alert's columns, in the order of alertColumns.
+func alertValues(a *alert.Alert) ([]any, error) {
+	values := []any{a.ID, a.FiringID, a.Rule, a.Case, string(a.Scope), string(a.State), a.Key, a.Severity, a.Message, a.Value, a.Threshold,
+		a.Details, a.Labels, a.Stakeholder, a.FiredAt.UTC(), sql.NullTime{Time: a.ResolvedAt.UTC(), Valid: !a.ResolvedAt.IsZero()}, a.Reason, a.ShardID}
+	for i, v := range values {
+		switch v := v.(type) {
+		case map[string]string:
+			if v == nil {
+				v = map[string]string{}
+			}
+			text, err := json.Marshal(v)
+			if err != nil {
+				return nil, err
+			}
+			values[i] = string(text)
+		case alert.Stakeholder:
+			text, err := json.Marshal(v)
+			if err != nil {
+				return nil, err
+			}
+			values[i] = string(text)
+		}
+	}
+	return values, nil
+}
+
 // alertColumns are read in scanAlert's order.
-const alertColumns = `a.id, a.rule, a.rule_case, a.scope, a.state, a.key, a.severity, a.message, a.value, a.threshold, a.fired_at, a.shard_id`
+const alertColumns = `a.id, a.firing_id, a.rule, a.rule_case, a.scope, a.state, a.key, a.severity, a.message, a.value, a.threshold,
+	a.details, a.labels, a.stakeholder, a.fired_at, a.resolved_at, a.reason, a.shard_id`
 
 // AlertFilter chooses alerts; empty fields choose all.
 type AlertFilter struct {
@@ -75,16 +104,28 @@ func (db *DB) Alerts(ctx context.Context, filter AlertFilter) ([]alert.Alert, er
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, error) {
 	var a alert.Alert
 	var scope, state string
-	var key []byte
+	var key, details, labels, stakeholder []byte
+	var resolved sql.NullTime
 	err := row.Scan(append([]any{
-		&a.ID, &a.Rule, &a.Case, &scope, &state, &key, &a.Severity,
-		&a.Message, &a.Value, &a.Threshold, &a.FiredAt, &a.ShardID,
+		&a.ID, &a.FiringID, &a.Rule, &a.Case, &scope, &state, &key, &a.Severity, &a.Message, &a.Value, &a.Threshold,
+		&details, &labels, &stakeholder, &a.FiredAt, &resolved, &a.Reason, &a.ShardID,
 	}, more...)...)
 	if err != nil {
 		return a, err
 	}
 	a.Scope, a.State, a.FiredAt = alert.Scope(scope), alert.State(state), a.FiredAt.UTC()
-	return a, json.Unmarshal(key, &a.Key)
+	if resolved.Valid {
+		a.ResolvedAt = resolved.Time.UTC()
+	}
+	err = errors.Join(json.Unmarshal(key, &a.Key), json.Unmarshal(details, &a.Details), json.Unmarshal(labels, &a.Labels),
+		json.Unmarshal(stakeholder, &a.Stakeholder))
+	if len(a.Details) == 0 {
+		a.Details = nil
+	}
+	if len(a.Labels) == 0 {
+		a.Labels = nil
+	}
+	return a, err
 }
 
 // relayTimes are how long one call of Relay begins to publish further alerts,
