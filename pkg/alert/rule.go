@@ -53,8 +53,12 @@ type Rule struct {
 	// Value is the attribute that a per-event rule compares; -1 for counted.
 	Value int
 	// Threshold is the bound that must be exceeded: of the value (per event),
-	// or of the number of events in the window (counted).
+	// or of the number of events in the window (counted). One that is set for a
+	// key stands in its place, see [Thresholds].
 	Threshold float64
+	// Unset says that the rule has no threshold of its own: it is decided only for
+	// keys for which one is set.
+	Unset bool
 	// Window is the sliding window of a counted rule, in event time.
 	Window time.Duration
 	// Suppress is how long after an alert the same key stays quiet, in event

@@ -13,6 +13,9 @@ import (
 // defaultSuppress is how long WSO2 keeps a key quiet after an alert.
 const defaultSuppress = 10 * time.Minute
 
+// unset is the bound of a rule that has none until thresholds are set.
+const unset = "unset"
+
 func (b *builder) addRule(d *document, text ruleText) {
 	r := d.within("rule %q", text.name.Value)
 	r.ruleName(text.name)
@@ -121,7 +124,7 @@ func (r reader) perEvent(rule *alert.Rule, s *stream, text ruleText) {
 	r.refuse(rule.Class, []string{"window", "more_than"}, text.window, text.moreThan)
 	if !text.above.given() {
 		r.bad(text.name.Node, "above is missing: the bound that the value must exceed")
-	} else {
+	} else if rule.Unset = text.above.Value == unset; !rule.Unset {
 		rule.Threshold = r.float("above", text.above)
 	}
 	if !text.value.given() {
@@ -145,9 +148,11 @@ func (r reader) counted(rule *alert.Rule, text ruleText) {
 	r.refuse(rule.Class, []string{"value", "above"}, text.value, text.above)
 	if !text.moreThan.given() {
 		r.bad(text.name.Node, "more_than is missing: the number of events that must be exceeded")
-	} else if n := r.int("more_than", text.moreThan); n < 0 {
-		r.bad(text.moreThan.Node, "more_than must not be negative, it is %d", n)
-	} else {
+	} else if rule.Unset = text.moreThan.Value == unset; !rule.Unset {
+		n := r.int("more_than", text.moreThan)
+		if n < 0 {
+			r.bad(text.moreThan.Node, "more_than must not be negative, it is %d", n)
+		}
 		rule.Threshold = float64(n)
 	}
 	if !text.window.given() {

@@ -53,6 +53,7 @@ func (w *Worker) alerts(b *batch) []alert.Alert {
 	if len(b.raised.IDs) > 0 {
 		return w.local.Evaluate(nil) // which also forgets what was not committed
 	}
+	w.local.SetThresholds(w.thresholds.now.Load())
 	return w.local.Evaluate(b.columns)
 }
 
