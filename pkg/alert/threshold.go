@@ -46,11 +46,6 @@ func (d Dimensions) Values() [dimensions]string {
 	return [...]string{d.API, d.Version, d.Resource, d.Method, d.Application, d.Tenant}
 }
 
-// DimensionsOf is the opposite of Values.
-func DimensionsOf(v [dimensions]string) Dimensions {
-	return Dimensions{v[0], v[1], v[2], v[3], v[4], v[5]}
-}
-
 // Text is for people: api=pizza version=1, or "everything".
 func (d Dimensions) Text() string {
 	var texts []string

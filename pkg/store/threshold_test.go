@@ -14,18 +14,18 @@ import (
 )
 
 func pizza(value float64) alert.Threshold {
-	return alert.Threshold{Rule: "slow", Case: "c", Dimensions: alert.Dimensions{"piz'za", "1", "/{id}\\", "GET", "7", "é.com"}, Value: value}
+	return alert.Threshold{Rule: "slow", Case: "c", Dimensions: alert.Dimensions{API: "piz'za", Version: "1", Resource: "/{id}\\", Method: "GET", Application: "7", Tenant: "é.com"}, Value: value}
 }
 
-func everything(value float64) alert.Threshold { return alert.Threshold{Rule: "slow", Value: value} }
+func slowest(value float64) alert.Threshold { return alert.Threshold{Rule: "slow", Value: value} }
 
 func learned(t alert.Threshold) alert.Threshold {
 	t.Learned = true
 	return t
 }
 
-// kept are the thresholds of the database, without who set them, and their version.
-func kept(t *testing.T, db *DB) (all []alert.Threshold, version string) {
+// thresholdsOf are the thresholds of the database, without who set them, and their version.
+func thresholdsOf(t *testing.T, db *DB) (all []alert.Threshold, version string) {
 	t.Helper()
 	stored, version, err := db.Thresholds(t.Context())
 	if err != nil {
@@ -45,7 +45,7 @@ func kept(t *testing.T, db *DB) (all []alert.Threshold, version string) {
 
 func wantKept(t *testing.T, db *DB, what string, want ...alert.Threshold) (version string) {
 	t.Helper()
-	got, version := kept(t, db)
+	got, version := thresholdsOf(t, db)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: got %+v, want %+v", what, got, want)
 	}
@@ -72,26 +72,26 @@ func TestThresholds_AreWhatWasSetLast(t *testing.T) {
 	}
 	set(pizza(1.0 / 3))
 	see("one", pizza(1.0/3))
-	set(everything(-2e300))
-	see("two", everything(-2e300), pizza(1.0/3))
+	set(slowest(-2e300))
+	see("two", slowest(-2e300), pizza(1.0/3))
 	set(learned(pizza(5))) // set by a person, whatever it says
-	see("one changed", everything(-2e300), pizza(5))
+	see("one changed", slowest(-2e300), pizza(5))
 	other := pizza(1)
 	other.Tenant = ""
 	if err := db.UnsetThreshold(t.Context(), other); !errors.Is(err, ErrNoThreshold) {
 		t.Errorf("unset one with fewer dimensions: %v", err)
 	}
-	if err := db.UnsetThreshold(t.Context(), everything(0)); err != nil {
+	if err := db.UnsetThreshold(t.Context(), slowest(0)); err != nil {
 		t.Error(err)
 	}
 	see("one unset", pizza(5))
-	if err := db.UnsetThreshold(t.Context(), everything(0)); !errors.Is(err, ErrNoThreshold) {
+	if err := db.UnsetThreshold(t.Context(), slowest(0)); !errors.Is(err, ErrNoThreshold) {
 		t.Errorf("unset again: %v", err)
 	}
 	mustExec(t, db, `TRUNCATE weir.threshold`) // by whomever
 	see("truncated")
 	for _, value := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-		if _, err := db.SetThreshold(t.Context(), everything(value), ""); err == nil {
+		if _, err := db.SetThreshold(t.Context(), slowest(value), ""); err == nil {
 			t.Errorf("%v is kept", value)
 		}
 	}
@@ -115,8 +115,8 @@ func TestReplaceLearned_ReplacesThoseOfItsRuleOnly(t *testing.T) {
 	before := wantKept(t, db, "two rules", learned(a), learned(b), pizza(1), learned(pizza(2)))
 	huge, broken := b, b
 	huge.API, broken.API = strings.Repeat("x", 3000), "\xff\x00"
-	replace("slow", alert.Threshold{Rule: "whatever", Value: 9}, huge, broken, alert.Threshold{Value: math.NaN(), Case: "x"}, everything(10))
-	if after := wantKept(t, db, "replaced", learned(a), learned(everything(10)), pizza(1)); after == before {
+	replace("slow", alert.Threshold{Rule: "whatever", Value: 9}, huge, broken, alert.Threshold{Value: math.NaN(), Case: "x"}, slowest(10))
+	if after := wantKept(t, db, "replaced", learned(a), learned(slowest(10)), pizza(1)); after == before {
 		t.Error("the version is the former one")
 	}
 	replace("slow")
@@ -129,7 +129,7 @@ func TestReplaceLearned_ReplacesThoseOfItsRuleOnly(t *testing.T) {
 		many[i] = alert.Threshold{Dimensions: alert.Dimensions{API: fmt.Sprint(i), Resource: strings.Repeat("r", 100)}, Value: float64(i)}
 	}
 	replace("slow", many...)
-	if got, _ := kept(t, db); len(got) != 20_002 {
+	if got, _ := thresholdsOf(t, db); len(got) != 20_002 {
 		t.Errorf("%d are kept", len(got))
 	}
 	long := pizza(1) // as long as any may be
@@ -154,7 +154,7 @@ func random(n int) string {
 func TestThresholds_AreWrittenInTurn(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	_, before := kept(t, db)
+	_, before := thresholdsOf(t, db)
 	first := begin(t.Context(), db, func(tx *Tx) error {
 		_, err := tx.tx.ExecContext(t.Context(), `DELETE FROM weir.threshold`)
 		return err
@@ -164,18 +164,18 @@ func TestThresholds_AreWrittenInTurn(t *testing.T) {
 	}
 	second := make(chan error, 1)
 	go func() {
-		_, err := db.SetThreshold(t.Context(), everything(1), "second")
+		_, err := db.SetThreshold(t.Context(), slowest(1), "second")
 		second <- err
 	}()
 	waitForLock(t, db, 1)
-	if got, now := kept(t, db); len(got) != 0 || now != before {
+	if got, now := thresholdsOf(t, db); len(got) != 0 || now != before {
 		t.Errorf("before the commit: %+v", got)
 	}
 	first.end <- nil
 	if err := errors.Join(<-first.done, <-second); err != nil {
 		t.Fatal(err)
 	}
-	wantKept(t, db, "both", everything(1))
+	wantKept(t, db, "both", slowest(1))
 }
 
 func TestThresholds_ErrorsSayWhatWasTried(t *testing.T) {
@@ -185,12 +185,12 @@ func TestThresholds_ErrorsSayWhatWasTried(t *testing.T) {
 	cancel()
 	_, _, listErr := db.Thresholds(ctx)
 	_, versionErr := db.ThresholdsVersion(ctx)
-	_, setErr := db.SetThreshold(ctx, everything(1), "")
+	_, setErr := db.SetThreshold(ctx, slowest(1), "")
 	for want, err := range map[string]error{
 		"read thresholds":                    listErr,
 		"read the version of the thresholds": versionErr,
 		"set the threshold of slow":          setErr,
-		"unset the threshold of slow":        db.UnsetThreshold(ctx, everything(1)),
+		"unset the threshold of slow":        db.UnsetThreshold(ctx, slowest(1)),
 		"replace what is learned for slow":   db.ReplaceLearned(ctx, "slow", nil),
 	} {
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), want) {

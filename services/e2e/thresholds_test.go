@@ -93,7 +93,7 @@ func refusesThresholds(t *testing.T, api, database []string) {
 		texts []string
 	}{
 		{2, "set abnormal-response-tim 1", []string{`rule: there is no "abnormal-response-tim"`, "did you mean abnormal-response-time?"}},
-		{2, "set tier-crossing 1 --case subscripton", []string{`case: there is no "subscripton"`, "did you mean subscription?"}},
+		{2, "set tier-crossing 1 --case subskription", []string{`case: there is no "subskription"`, "did you mean subscription?"}},
 		{2, "set abnormal-response-time 1 --case x", []string{"has no cases"}},
 		{2, "set abnormal-response-time 1 --application 7", []string{"cannot have thresholds by application", "it can have them by: api, version, resource, method, tenant"}},
 		{2, "set tier-crossing NaN", []string{`"NaN" is no threshold`}},
