@@ -234,9 +234,9 @@ func TestLocal_ThresholdsHoldForTheirKeysUntilTheyAreUnset(t *testing.T) {
 		{"none", nil, unset},
 		{"one below and one above the rule's own", of(low, high)(rule), []string{"x 150 over 100", "x 5001 over 100", "y 9001 over 9000", "z 5001 over 5000"}},
 		{"one for everything besides", of(low, Threshold{Rule: "slow", Value: 6000})(rule), []string{"x 150 over 100", "x 5001 over 100", "y 9001 over 6000"}},
+		{"none any more", nil, unset},
 		{"one is unset", of(high)(rule), []string{"x 5001 over 5000", "y 9001 over 9000", "z 5001 over 5000"}},
 		{"all are unset", of()(rule), unset},
-		{"none again", nil, unset},
 	} {
 		l.SetThresholds(step.thresholds)
 		if got := raised(); !slices.Equal(got, step.want) {

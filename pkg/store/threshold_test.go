@@ -85,11 +85,11 @@ func TestThresholds_AreWhatWasSetLast(t *testing.T) {
 		t.Error(err)
 	}
 	see("one unset", pizza(5))
+	mustExec(t, db, `TRUNCATE weir.threshold`) // by whomever
+	see("truncated")
 	if err := db.UnsetThreshold(t.Context(), slowest(0)); !errors.Is(err, ErrNoThreshold) {
 		t.Errorf("unset again: %v", err)
 	}
-	mustExec(t, db, `TRUNCATE weir.threshold`) // by whomever
-	see("truncated")
 	for _, value := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		if _, err := db.SetThreshold(t.Context(), slowest(value), ""); err == nil {
 			t.Errorf("%v is kept", value)
