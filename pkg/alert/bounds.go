@@ -31,7 +31,7 @@ func NewThresholds(rules []*Rule, entries []Threshold) *Thresholds {
 			continue
 		}
 		for i := range rule.Cases {
-			if b := newBounds(rule, &rule.Cases[i], byRule[rule.Name]); b != nil {
+			if b := newBounds(rule.by(&rule.Cases[i]), &rule.Cases[i], byRule[rule.Name]); b != nil {
 				t.bounds[caseName{rule.Name, rule.Cases[i].Name}] = b
 			}
 		}
@@ -49,9 +49,9 @@ func (t *Thresholds) For(rule, name string) *Bounds {
 
 // Bounds are the thresholds of one case of a rule, at least one. nil has none.
 type Bounds struct {
-	least  float64 // of them and, unless it is unset, the rule's own
-	probes []probe // the one that decides first
-	parts  []int   // of the key, that some probe looks at
+	loosest float64 // of them and, unless it is unset, the rule's own: what does not break it breaks none of them
+	probes  []probe // the one that decides first
+	parts   []int   // of the key, that some probe looks at
 }
 
 // probe looks for the thresholds that have the same dimensions: in values, by
@@ -131,17 +131,35 @@ func newBounds(rule *Rule, c *Case, entries []*Threshold) *Bounds {
 			add(e) // in place of one for all cases
 		}
 	}
-	b := &Bounds{least: rule.Threshold}
-	if rule.Unset {
-		b.least = math.Inf(1)
-	}
+	b := &Bounds{}
 	for _, l := range slices.SortedFunc(maps.Keys(layers), layer.before) {
 		b.add(c, l, layers[l])
 	}
 	if len(b.probes) == 0 {
 		return nil
 	}
+	b.loosen(rule)
 	return b
+}
+
+// loosen finds the loosest bound.
+func (b *Bounds) loosen(rule *Rule) {
+	b.loosest = rule.Threshold
+	if rule.Unset { // looser than no bound at all is every bound
+		b.loosest = math.Inf(1)
+		if rule.Below {
+			b.loosest = math.Inf(-1)
+		}
+	}
+	for i := range b.probes {
+		for _, value := range b.probes[i].values {
+			if rule.Below {
+				b.loosest = max(b.loosest, value)
+			} else {
+				b.loosest = min(b.loosest, value)
+			}
+		}
+	}
 }
 
 // add adds the probes of a layer: one, or, where the key has several parts for a
@@ -166,13 +184,7 @@ func (b *Bounds) add(c *Case, l layer, values map[[dimensions]string]float64) {
 		}
 		probes = chosen
 	}
-	if len(probes) == 0 {
-		return
-	}
 	b.probes = append(b.probes, probes...)
-	for _, value := range values {
-		b.least = min(b.least, value)
-	}
 }
 
 // known are the bounds of one case, looked up once for each different key of a

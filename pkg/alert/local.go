@@ -60,7 +60,7 @@ func (l *Local) SetThresholds(thresholds *Thresholds) {
 		for i := range rule.Cases {
 			c := &rule.Cases[i]
 			if bounds := thresholds.For(rule.Name, c.Name); bounds != nil {
-				l.known[c] = newKnown(rule, c, bounds)
+				l.known[c] = newKnown(rule.by(c), c, bounds)
 			}
 		}
 	}
@@ -72,13 +72,16 @@ func (l *Local) Evaluate(batch []*event.Columns) []Alert {
 	clear(l.pending)
 	var alerts []Alert
 	for at, rule := range l.rules {
+		if !rule.Local {
+			continue
+		}
 		for _, columns := range batch {
 			if columns.Schema.Name != rule.Stream {
 				continue
 			}
 			for i := range rule.Cases {
 				prefix := strconv.Itoa(at) + "/" + strconv.Itoa(i)
-				alerts = l.evaluate(alerts, rule, &rule.Cases[i], prefix, columns)
+				alerts = l.evaluate(alerts, rule.by(&rule.Cases[i]), &rule.Cases[i], prefix, columns)
 			}
 		}
 	}
@@ -99,34 +102,34 @@ func (l *Local) Commit() {
 }
 
 func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, columns *event.Columns) []Alert {
-	known, least, threshold := l.known[c], rule.Threshold, rule.Threshold
+	known, loosest, threshold := l.known[c], rule.Threshold, rule.Threshold
 	switch {
+	case rule.Below, known == nil && rule.Unset:
+		return alerts // that little happens cannot be said of a share
 	case known != nil:
 		known.begin()
-		least = known.bounds.least
-	case rule.Unset:
-		return alerts
+		loosest = known.bounds.loosest
 	}
 	for row := range columns.Len() {
 		if columns.Dropped[row] || c.Where >= 0 && columns.Cells[c.Where][row] == 0 {
 			continue
 		}
 		value := 0.0
-		if rule.Class == PerEvent {
-			if value = number(columns, rule.Value, row); value <= least {
+		if rule.Type == PerEvent {
+			if value = number(columns, rule.Value, row); value <= loosest {
 				continue
 			}
 		}
 		if known != nil {
 			var found bool
-			if threshold, found = known.of(columns, row); !found || rule.Class == PerEvent && value <= threshold {
+			if threshold, found = known.of(columns, row); !found || rule.Type == PerEvent && value <= threshold {
 				continue
 			}
 		}
 		at := columns.Times[row]
 		key := prefix + keyText(c, columns, row)
 		t := l.track(key)
-		if rule.Class == Counted {
+		if rule.Type == Counted {
 			t = t.add(at, rule.Window)
 			value = float64(t.sum(at, rule.Window))
 		}
@@ -281,6 +284,10 @@ func (l *Local) prune() {
 	var longest time.Duration
 	for _, rule := range l.rules {
 		longest = max(longest, rule.Window, rule.Suppress)
+		for i := range rule.Cases {
+			by := rule.by(&rule.Cases[i])
+			longest = max(longest, by.Window, by.Suppress)
+		}
 	}
 	old := l.newest - longest.Microseconds() - step
 	for key, t := range l.tracks {

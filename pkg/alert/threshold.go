@@ -18,7 +18,7 @@ type Threshold struct {
 	Case string `json:"case,omitzero"` // "": all cases of the rule
 	Dimensions
 
-	Value   float64 `json:"value"` // must be exceeded
+	Value   float64 `json:"value"` // must be exceeded, or not be reached, as the rule says
 	Learned bool    `json:"learned,omitzero"`
 }
 
@@ -112,24 +112,33 @@ func (t *Threshold) Check(rule *Rule) error {
 	if math.IsNaN(t.Value) || math.IsInf(t.Value, 0) {
 		return errors.New("the threshold must be a number")
 	}
-	if rule.Class == Counted && t.Value < 0 {
-		return fmt.Errorf("the threshold of %s is a number of events and must not be negative, it is %v", rule.Name, t.Value)
+	switch rule.Type {
+	case PerEvent, Measured, Changed, Transition:
+	case Counted, Run:
+		if t.Value < 0 {
+			return fmt.Errorf("the threshold of %s is a number of events and must not be negative, it is %v", rule.Name, t.Value)
+		}
+	case Absent, Unseen, Interval, Underuse:
+		return fmt.Errorf("%s has no threshold: a rule of type %s is not decided by a bound", rule.Name, rule.Type)
 	}
 	if err := t.Storable(); err != nil {
 		return err
 	}
-	found := false
+	var of *Rule // with the figures of the first case that it is for
 	for i := range rule.Cases {
 		c := &rule.Cases[i]
 		if t.Case != "" && t.Case != c.Name {
 			continue
 		}
-		found = true
+		if of != nil && of.Below != rule.by(c).Below {
+			return fmt.Errorf("one case of %s has an upper bound and another a lower one: say which case it is for", rule.Name)
+		}
+		of = rule.by(c)
 		if err := t.checkKey(rule, c); err != nil {
 			return err
 		}
 	}
-	if !found {
+	if of == nil {
 		return fmt.Errorf("%s has no case %q", rule.Name, t.Case)
 	}
 	return nil

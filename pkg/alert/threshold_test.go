@@ -27,7 +27,12 @@ func wideRule() *Rule {
 		wide.Key = append(wide.Key, KeyPart{name, event.String, i})
 	}
 	narrow := Case{Name: "narrow", Where: -1, Key: []KeyPart{{"applicationId", event.String, 7}, {"apiName", event.String, 0}}}
-	return &Rule{Name: "r", Class: PerEvent, Threshold: 7, Cases: []Case{wide, narrow}}
+	return &Rule{Name: "r", Type: PerEvent, Local: true, Threshold: 7, Cases: []Case{wide, narrow}}
+}
+
+// bothWays has a bound above and one below.
+func bothWays() *Rule {
+	return &Rule{Name: "both", Type: Counted, Unset: true, Cases: []Case{{Name: "spike"}, {Name: "drop", Own: &Rule{Name: "both", Type: Counted, Below: true, Threshold: 3}}}}
 }
 
 // oracle is what [Bounds.For] says, by looking at every threshold.
@@ -115,8 +120,8 @@ func TestFor_IsWhatANaiveSearchFinds(t *testing.T) {
 				if got != want || found != wanted {
 					t.Fatalf("%s %q: got %v %v, want %v %v of %+v", c.Name, key, got, found, want, wanted, entries)
 				}
-				if found && got < bounds.least {
-					t.Fatalf("%v is below the least, %v", got, bounds.least)
+				if found && got < bounds.loosest {
+					t.Fatalf("%v is below the loosest, %v", got, bounds.loosest)
 				}
 			}
 		}
@@ -159,6 +164,9 @@ func TestCheck_RefusesWhatCouldNeverHold(t *testing.T) {
 		{wideRule(), Threshold{Value: math.Inf(-1)}, "must be a number"},
 		{counted, Threshold{Value: -1}, "must not be negative, it is -1"},
 		{counted, Threshold{Value: 0}, ""},
+		{&Rule{Name: "silent", Type: Absent, Cases: []Case{{}}}, Threshold{Value: 5}, "silent has no threshold: a rule of type absence is not decided by a bound"},
+		{bothWays(), Threshold{Value: 5}, "one case of both has an upper bound and another a lower one: say which case it is for"},
+		{bothWays(), Threshold{Case: "drop", Value: 5}, ""},
 		{wideRule(), Threshold{Case: "wide", Dimensions: Dimensions{Version: "\xff"}}, `version: "\xff" is no text`},
 		{wideRule(), Threshold{Case: "wide", Dimensions: Dimensions{Tenant: "a\x00"}}, `tenant: "a\x00" is no text`},
 		{wideRule(), Threshold{Case: "wide", Dimensions: Dimensions{API: strings.Repeat("a", 1000), Resource: strings.Repeat("b", 1001)}}, "have 2001 bytes together, and may have 2000"},
@@ -354,5 +362,43 @@ func BenchmarkLocal_Thresholds(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(calls)), "ns/event")
 		})
+	}
+}
+
+// What does not break the loosest bound breaks none: so that it need not be looked at.
+func TestBounds_LoosestIsThatOfAnyKey(t *testing.T) {
+	t.Parallel()
+	rule := bothWays()
+	key := []KeyPart{{"apiName", event.String, 0}}
+	rule.Cases[0].Key, rule.Cases[1].Key = key, key
+	x := Dimensions{API: "x"}
+	for _, test := range []struct {
+		name   string
+		values []float64
+		want   float64
+	}{{"spike", []float64{7, 9}, 7}, {"drop", []float64{1, 2}, 3}, {"drop", []float64{1, 9}, 9}} {
+		entries := []Threshold{{Rule: "both", Case: test.name, Dimensions: x, Value: test.values[0]}, {Rule: "both", Case: test.name, Value: test.values[1]}}
+		if got := NewThresholds([]*Rule{rule}, entries).For("both", test.name).loosest; got != test.want {
+			t.Errorf("%s of %v: got %v, want %v", test.name, test.values, got, test.want)
+		}
+	}
+}
+
+// A case may have figures of its own in place of the rule's.
+func TestLocal_CasesGoByTheirOwnFigures(t *testing.T) {
+	t.Parallel()
+	rule := named(crossingRule())
+	own := *rule
+	own.Cases, own.Threshold = nil, 2
+	rule.Cases[0].Own = &own
+	l := NewLocal([]*Rule{rule}, "s")
+	three := []call{{api: "x", app: 1, a: true, b: true}, {api: "x", app: 1, a: true, b: true}, {api: "x", app: 1, a: true, b: true}}
+	alerts := l.Evaluate(columns(three...))
+	if len(alerts) != 1 || alerts[0].Case != "first" || alerts[0].Threshold != 2 {
+		t.Errorf("got %+v, want one of the case with the lower bound", alerts)
+	}
+	own.Below = true
+	if alerts := l.Evaluate(columns(three...)); len(alerts) != 0 {
+		t.Errorf("one worker's share is said to be too little: %+v", alerts)
 	}
 }

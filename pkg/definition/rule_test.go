@@ -13,8 +13,8 @@ func TestLoad_RuleMayHaveNoThresholdOfItsOwn(t *testing.T) {
 	_, base, _ := readBroken(t)
 	load := func(bound string) (*definition.Catalog, error) {
 		return definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(base + "rules:\n" +
-			"  e: {class: event, severity: 1, value: volume, above: " + bound + ", key: [name], message: \"{value} {threshold}\"}\n" +
-			"  c: {class: counted, severity: 1, window: 1 hour, more_than: " + bound + ", message: m}\n")}})
+			"  e: {type: event, severity: 1, value: volume, above: " + bound + ", key: [name], message: \"{value} {threshold}\"}\n" +
+			"  c: {type: count, severity: 1, window: 1 hour, more_than: " + bound + ", message: m}\n")}})
 	}
 	for _, bound := range []string{"unset", `"unset"`, "7"} {
 		catalog, err := load(bound)

@@ -24,8 +24,8 @@ import (
 func thresholdRules() []*alert.Rule {
 	key := []alert.KeyPart{{Name: "apiName", Kind: event.String}, {Name: "apiCreatorTenantDomain", Kind: event.String}}
 	return []*alert.Rule{
-		{Name: "slow", Class: alert.PerEvent, Threshold: 5000, Cases: []alert.Case{{Key: key}}},
-		{Name: "crossing", Class: alert.Counted, Threshold: 10, Cases: []alert.Case{{Name: "first", Key: key}, {Name: "second", Key: key[:1]}}},
+		{Name: "slow", Type: alert.PerEvent, Threshold: 5000, Cases: []alert.Case{{Key: key}}},
+		{Name: "crossing", Type: alert.Counted, Threshold: 10, Cases: []alert.Case{{Name: "first", Key: key}, {Name: "second", Key: key[:1]}}},
 	}
 }
 

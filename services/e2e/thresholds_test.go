@@ -24,7 +24,7 @@ func TestThresholds_AreSetWhileEverythingRuns(t *testing.T) {
 				t.Fatalf("got %d %s, want 202", status, answer)
 			}
 			i.drain(t)
-			_, body := get(t, i.http+"/api/v1/alerts?rule="+slow+"&limit=1000")
+			_, body := get(t, i.http+"/api/v1/alerts?rule="+slow+"&scope=local&limit=1000")
 			var answer struct {
 				Alerts []struct {
 					Key       map[string]string
@@ -98,6 +98,8 @@ func refusesThresholds(t *testing.T, api, database []string) {
 		{2, "set abnormal-response-time 1 --application 7", []string{"cannot have thresholds by application", "it can have them by: api, version, resource, method, tenant"}},
 		{2, "set tier-crossing NaN", []string{`"NaN" is no threshold`}},
 		{2, "set tier-crossing 1s", []string{`"1s" is no threshold: it is a number, as in 2000 or 0.95`}},
+		{2, "set api-silent 1", []string{"api-silent has no threshold"}},
+		{2, "set abnormal-request-count 100", []string{"say which case it is for"}},
 		{2, "list --rule tier-crosing", []string{"did you mean tier-crossing?"}},
 		{2, "unset tier-crosing", []string{"did you mean tier-crossing?"}},
 		{1, "unset tier-crossing --api nothing", []string{"nobody has set a threshold for exactly this: api=nothing of tier-crossing", "weir thresholds list"}},
