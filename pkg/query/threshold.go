@@ -166,7 +166,7 @@ func readThreshold(body io.Reader) (t alert.Threshold, by string, err error) {
 		texts[name] = text
 	}
 	if texts["value"] == "" {
-		return t, "", wrong(errors.New("value is missing: the bound that must be exceeded"))
+		return t, "", wrong(errors.New("value is missing: the bound, a number"))
 	}
 	t = thresholdOf(func(name string) string { return texts[name] })
 	if t.Value, err = strconv.ParseFloat(texts["value"], 64); err != nil {

@@ -51,7 +51,7 @@ func TestThresholds_AreSetWhileEverythingRuns(t *testing.T) {
 			return weir(t, append(append([]string{"thresholds"}, args...), from...)...)
 		}
 		raises(false)
-		if got, want := run("set", slow, "2000", "--api", "pizza", "--by", "ann"), slow+": alerts above 2000, for api=pizza\n"; got != want {
+		if got, want := run("set", slow, "2000", "--api", "pizza", "--by", "ann"), slow+": 2000 for api=pizza\n"; got != want {
 			t.Errorf("%s: got %q, want %q", from[0], got, want)
 		}
 		if got := raises(true); got != 2000 {

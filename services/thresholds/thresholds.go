@@ -53,7 +53,8 @@ func setCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set RULE VALUE",
 		Short: "Set a threshold, in place of what was set for exactly the same",
-		Long:  "Set a threshold: what must be exceeded, in the unit of the rule, for an alert. Which keys it can be by, the rule's key says.",
+		Long: `Set a threshold: what must be exceeded, or not be reached, as the rule says, in the unit of the rule. Which keys it can be for, the
+rule's key says. A rule with cases of which one has an upper bound and another a lower one needs --case.`,
 		Example: `  weir thresholds set abnormal-response-time 2000 --api pizza
   weir thresholds set abnormal-response-time 800 --api pizza --tenant wso2.com
   weir thresholds set tier-crossing 100 --case subscription --application 7`,
@@ -77,7 +78,7 @@ func setCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: alerts above %s, for %s\n", name(t), number(t.Value), t.Text())
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s for %s\n", name(t), number(t.Value), t.Text())
 			return err
 		},
 	}
@@ -199,7 +200,7 @@ func name(t alert.Threshold) string {
 func number(value float64) string { return strconv.FormatFloat(value, 'f', -1, 64) }
 
 func printTable(w io.Writer, list []query.Threshold) error {
-	lines := [][]string{{"rule", "case", "for", "above", "by", "at"}}
+	lines := [][]string{{"rule", "case", "for", "threshold", "by", "at"}}
 	for _, t := range list {
 		by := cmp.Or(t.By, "unknown")
 		if t.Learned {

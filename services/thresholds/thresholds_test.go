@@ -48,9 +48,9 @@ func TestPrint_TellsWhatIsSetFromWhatIsLearned(t *testing.T) {
 		{Threshold: alert.Threshold{Rule: "slow", Case: "c", Dimensions: alert.Dimensions{API: "pizza"}, Value: 0.25, Learned: true}, At: at},
 	})
 	want := `
-rule  case  for         above  by       at
-slow  all   everything   2000  ann      2026-11-23T11:00:00Z
-slow  c     api=pizza    0.25  learned  2026-11-23T11:00:00Z
+rule  case  for         threshold  by       at
+slow  all   everything       2000  ann      2026-11-23T11:00:00Z
+slow  c     api=pizza        0.25  learned  2026-11-23T11:00:00Z
 `
 	if got := "\n" + out.String(); err != nil || got != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
