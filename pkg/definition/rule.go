@@ -146,9 +146,9 @@ func (r reader) ruleKind(text ruleText) (kindOfRule, bool) {
 		names = append(names, kind.name)
 	}
 	if !text.kind.given() {
-		r.bad(text.name.Node, "type is missing: %s", strings.Join(names, ", "))
+		r.bad(text.name.Node, "type is missing: one of %s", strings.Join(names, ", "))
 	} else {
-		r.bad(text.kind.Node, "unknown type %q%s; there are: %s", text.kind.Value, suggest(text.kind.Value, names), strings.Join(names, ", "))
+		r.bad(text.kind.Node, "unknown type %q%s", text.kind.Value, suggest(text.kind.Value, names))
 	}
 	return kindOfRule{}, false
 }
@@ -168,7 +168,7 @@ func (r reader) ruleScope(rule *alert.Rule, text ruleText) {
 		}
 		rule.Local, rule.Global = true, text.scope.Value == "both"
 	default:
-		r.bad(text.scope.Node, "unknown scope %q%s: local, global or both", text.scope.Value, suggest(text.scope.Value, []string{"local", "global", "both"}))
+		r.bad(text.scope.Node, "unknown scope %q%s", text.scope.Value, suggest(text.scope.Value, []string{"local", "global", "both"}))
 	}
 }
 
@@ -219,7 +219,7 @@ func (r reader) figures(kind kindOfRule, text ruleText) {
 func figureHint(name, kind string) string {
 	return map[string]string{
 		"value":       "the number to compare with the bound",
-		"above":       "the bound that the value must not exceed, or not fall below",
+		"above":       "the bound that the value must exceed, or fall below",
 		"more_than":   "the number of events that must be exceeded, or not be reached",
 		"window":      "the time in which events are looked at, as in \"1 hour\"",
 		"aggregation": "whose measures a rule of type " + kind + " computes with",
@@ -348,21 +348,35 @@ func (r reader) bound(rule *alert.Rule, text ruleText) {
 // reserved are the placeholders of a message that are no attributes.
 func reserved() []string { return []string{"value", "threshold", "window"} }
 
+// shownBy are those that stand for something in the messages of a type.
+func shownBy(of alert.Type) []string {
+	switch of {
+	case alert.PerEvent, alert.Transition, alert.Run:
+		return []string{"value", "threshold"}
+	case alert.Absent:
+		return []string{"value", "window"}
+	case alert.Unseen:
+		return nil
+	case alert.Counted, alert.Measured, alert.Changed, alert.Interval, alert.Underuse:
+	}
+	return reserved()
+}
+
 var placeholder = regexp.MustCompile(`\{([^{}]*)\}`)
 
 // message checks that all placeholders of a case's text stand for something.
-func (r reader) message(c *alert.Case, shown []string, at *yaml.Node, text caseText) {
+func (r reader) message(of alert.Type, c *alert.Case, shown []string, at *yaml.Node, text caseText) {
 	if c.Message == "" {
 		r.bad(at, "message is missing: the text of the alert")
 	}
-	names := append(reserved(), shown...)
+	names := append(shownBy(of), shown...)
 	for _, part := range c.Key {
 		names = append(names, part.Name)
 	}
 	names = append(names, c.Details...)
 	for _, m := range placeholder.FindAllStringSubmatch(c.Message, -1) {
 		if !slices.Contains(names, m[1]) {
-			r.bad(text.message.Node, "message: {%s} is neither in the key nor in the details nor a figure of the rule%s", m[1], suggest(m[1], names))
+			r.bad(text.message.Node, "message: {%s} is neither in the key nor in the details nor a figure of such a rule%s", m[1], suggest(m[1], names))
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (r reader) ruleCase(rule *alert.Rule, from *evidence, at *yaml.Node, text r
 		return c
 	}
 	r.stakeholder(&c, ct)
-	r.message(&c, shown, at, ct)
+	r.message(rule.Type, &c, shown, at, ct)
 	if from.def == nil {
 		c.Where = c.Inputs[0].Where
 	}
