@@ -111,7 +111,7 @@ func (r reader) bound(rule *alert.Rule, text ruleText) {
 func (r reader) count(name string, s scalar, least int64) int64 {
 	n := r.int(name, s)
 	if s.Tag == "!!int" && n < least {
-		r.bad(s.Node, "%s must be %d at least, it is %s", name, least, s.Value)
+		r.bad(s.Node, "%s must be %d or more, it is %s", name, least, s.Value)
 	}
 	return n
 }
@@ -197,7 +197,13 @@ func (r reader) fit(rule *alert.Rule, text ruleText) {
 		return text.name
 	}
 	for _, name := range []string{"window", "forget"} {
-		if s := text.figure(name); s.given() && r.duration(name, s) == 0 {
+		s := text.figure(name)
+		length, err := parseDuration(s.text())
+		switch {
+		case !s.given():
+		case err != nil: // reported
+			return
+		case length == 0:
 			r.bad(s.Node, "%s must be longer than nothing", name)
 			return
 		}
