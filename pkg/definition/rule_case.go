@@ -65,7 +65,9 @@ func (v *variant) ruleCase(rule *alert.Rule, kind kindOfRule, from *evidence) al
 	case alert.Transition:
 		shown = append(v.member(rule, &c, from), "transition")
 		c.Inputs[0].State = v.textOf(from, "state")
-	case alert.Counted, alert.Absent, alert.Run, alert.Interval, alert.Underuse:
+	case alert.Interval:
+		shown = []string{"usual"}
+	case alert.Counted, alert.Absent, alert.Run, alert.Underuse:
 	}
 	v.caseKey(&c, from, shown)
 	if len(*v.problems) > before { // the placeholders may be right

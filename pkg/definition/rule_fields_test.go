@@ -90,6 +90,10 @@ func TestLoad_RulesHaveTheFiguresOfTheirTypeAndDefaults(t *testing.T) {
 			"run, severity 1, global, threshold 5, keep firing for 10m0s, suppress 10m0s"},
 		{"type: interval, window: 7 days, message: m",
 			"interval, severity 1, global, threshold 0, at least 20, lower 10, upper 95, window 168h0m0s, suppress 10m0s"},
+		{"type: interval, window: 1 hour, lower: 5, at_least: 2, message: \"{usual} {value} {threshold}\"",
+			"interval, severity 1, global, threshold 0, at least 2, lower 5, window 1h0m0s, suppress 10m0s"},
+		{"type: interval, window: 1 hour, upper: 99.5, message: m",
+			"interval, severity 1, global, threshold 0, at least 20, upper 99.5, window 1h0m0s, suppress 10m0s"},
 		{"type: underuse, window: 30 days, at_least: 5, lower: 5, message: m",
 			"underuse, severity 1, global, threshold 0, at least 5, lower 5, window 720h0m0s, step 24h0m0s, suppress 10m0s"},
 	} {
@@ -306,5 +310,12 @@ func TestLoad_AnchorsShareWhatRulesHaveInCommon(t *testing.T) {
 	}
 	if r.Cases[0].Inputs[0].Hit == r.Cases[1].Inputs[0].Hit {
 		t.Error("both cases have one filter")
+	}
+}
+
+func TestLoad_TakesWhatFuzzingBeginsWith(t *testing.T) {
+	t.Parallel()
+	for _, text := range everyType() {
+		rule(t, text)
 	}
 }

@@ -126,7 +126,10 @@ func (r reader) learning(rule *alert.Rule, text ruleText) {
 	case alert.Transition:
 		rule.AtLeast = 500
 	case alert.Interval:
-		least, rule.AtLeast, rule.Lower, rule.Upper = 2, 20, 10, 95
+		least, rule.AtLeast = 2, 20
+		if !text.has("lower") && !text.has("upper") { // one alone is the only bound
+			rule.Lower, rule.Upper = 10, 95
+		}
 	case alert.Underuse:
 		least = 1
 	case alert.PerEvent, alert.Counted, alert.Measured, alert.Absent, alert.Changed, alert.Run:
@@ -221,10 +224,10 @@ func (r reader) fit(rule *alert.Rule, text ruleText) {
 			(rule.Before+rule.Window)/rule.Step, rule.Step, maxSteps)
 	case rule.Type == alert.Underuse && rule.Window%day != 0:
 		r.bad(at("window").Node, "window must be whole days")
-	case rule.Type == alert.Underuse && rule.AtLeast > days:
-		r.bad(at("at_least").Node, "at_least must not be more than the %d days of the window, it is %d", days, rule.AtLeast)
-	case rule.Type == alert.Interval && rule.Lower >= rule.Upper:
-		r.bad(at("lower", "upper").Node, "lower (10 by default) must be less than upper (95 by default)")
+	case rule.Type == alert.Underuse && rule.AtLeast > days/2:
+		r.bad(at("at_least").Node, "at_least must be half of the %d days of the window at most, so that as many are left to learn from; it is %d", days, rule.AtLeast)
+	case rule.Type == alert.Interval && rule.Upper > 0 && rule.Lower >= rule.Upper:
+		r.bad(at("lower").Node, "lower must be less than upper, which is %g", rule.Upper)
 	}
 }
 

@@ -36,7 +36,7 @@ func kindsOfRules() []kindOfRule {
 		{"ratio", alert.Measured, []string{"aggregation", "part", "of", bound, "window"}, with("at_least", "forget"), judged},
 		{"absence", alert.Absent, []string{"window"}, []string{"stream", "aggregation", "forget", "suppress"}, []string{"value", "window"}},
 		{"change", alert.Changed, []string{"aggregation", "value", bound, "window"}, with("before", "at_least"), judged},
-		{"unseen", alert.Unseen, []string{"member"}, []string{"stream", "at_least", "forget"}, nil},
+		{"unseen", alert.Unseen, []string{"member"}, []string{"stream", "at_least", "forget"}, both},
 		{"transition", alert.Transition, []string{"member", "state", "below"}, []string{"stream", "at_least", "forget", "suppress"}, both},
 		{"run", alert.Run, []string{"in_a_row"}, []string{"stream", "keep_firing_for", "suppress"}, both},
 		{"interval", alert.Interval, []string{"window"}, []string{"stream", "at_least", "lower", "upper", "suppress"}, judged},
@@ -144,7 +144,7 @@ func hint(name string, kind kindOfRule) string {
 	if kind.of == alert.Underuse {
 		switch name {
 		case "at_least":
-			return "how many days of the window must have fewer events"
+			return "how many days in a row must have fewer events than those before them"
 		case "window":
 			return "the days that are looked at, as in \"30 days\""
 		}
