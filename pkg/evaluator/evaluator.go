@@ -32,10 +32,14 @@ import (
 	"weir/pkg/stream"
 )
 
+// DefaultGrace is how late events may be where nothing else is said: gateways publish what they have
+// within a second, and clocks differ.
+const DefaultGrace = 5 * time.Second
+
 // Config says how an evaluator works. The zero value is ready.
 type Config struct {
 	Owner string        // host name and process, for people
-	Grace time.Duration // how late events may be without anything being corrected; 0 = 5 s
+	Grace time.Duration // how late events may be without anything being corrected; 0 = DefaultGrace
 	Every time.Duration // how often evidence is taken in; 0 = 500 ms
 	Save  time.Duration // how often what is remembered is saved; 0 = 20 s
 }
@@ -54,6 +58,10 @@ type Evaluator struct {
 	held  map[int]*partition
 	clock clock
 	read  store.Cursors // batches that the clock knows
+
+	thresholds *alert.Thresholds
+	version    string    // of the thresholds
+	asked      time.Time // when that was read
 }
 
 // partition is what is remembered of one partition.
@@ -66,7 +74,7 @@ type partition struct {
 // New returns an evaluator over open connections, which stay the caller's.
 func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *zap.Logger) *Evaluator {
 	if cfg.Grace == 0 {
-		cfg.Grace = 5 * time.Second
+		cfg.Grace = DefaultGrace
 	}
 	if cfg.Every == 0 {
 		cfg.Every = 500 * time.Millisecond
@@ -148,6 +156,9 @@ func (e *Evaluator) turn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.readThresholds(ctx); err != nil {
+		return err
+	}
 	through := e.clock.advance(state, batches).Add(-e.cfg.Grace)
 	for part := range alert.Partitions {
 		if p := e.held[part]; p != nil {
@@ -155,6 +166,37 @@ func (e *Evaluator) turn(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// thresholdsEvery is how often it is looked whether thresholds have changed, so that what is set takes
+// effect within two seconds.
+const thresholdsEvery = time.Second
+
+// readThresholds reads the thresholds, unless they are those that were read before.
+func (e *Evaluator) readThresholds(ctx context.Context) error {
+	if time.Since(e.asked) < thresholdsEvery {
+		return nil
+	}
+	version, err := e.db.ThresholdsVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if e.asked = time.Now(); version == e.version {
+		return nil
+	}
+	stored, version, err := e.db.Thresholds(ctx)
+	if err != nil {
+		return err
+	}
+	entries := make([]alert.Threshold, len(stored))
+	for i := range stored {
+		entries[i] = stored[i].Threshold
+	}
+	e.thresholds, e.version = alert.NewThresholds(e.rules, entries), version
+	for _, p := range e.held {
+		p.global.SetThresholds(e.thresholds)
 	}
 	return nil
 }
@@ -231,6 +273,7 @@ func (e *Evaluator) take(ctx context.Context, part int) error {
 		return err
 	}
 	p := &partition{global: alert.NewGlobal(e.rules), saved: time.Now()}
+	p.global.SetThresholds(e.thresholds)
 	foreign := 0
 	memory, err := e.db.LoadMemory(ctx, part, func(r alert.Remembered) {
 		if !p.global.Load(r) {
