@@ -32,10 +32,14 @@ import (
 	"weir/pkg/stream"
 )
 
+// DefaultGrace is how late events may be where nothing else is said: gateways publish what they have
+// within a second, and clocks differ.
+const DefaultGrace = 5 * time.Second
+
 // Config says how an evaluator works. The zero value is ready.
 type Config struct {
 	Owner string        // host name and process, for people
-	Grace time.Duration // how late events may be without anything being corrected; 0 = 5 s
+	Grace time.Duration // how late events may be without anything being corrected; 0 = DefaultGrace
 	Every time.Duration // how often evidence is taken in; 0 = 500 ms
 	Save  time.Duration // how often what is remembered is saved; 0 = 20 s
 }
@@ -66,7 +70,7 @@ type partition struct {
 // New returns an evaluator over open connections, which stay the caller's.
 func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *zap.Logger) *Evaluator {
 	if cfg.Grace == 0 {
-		cfg.Grace = 5 * time.Second
+		cfg.Grace = DefaultGrace
 	}
 	if cfg.Every == 0 {
 		cfg.Every = 500 * time.Millisecond

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"weir/pkg/definition"
@@ -50,12 +53,17 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
 //	GET /api/v1/sources               ?source= &limit=, what publishers say of themselves
+//	GET /api/v1/thresholds            ?rule=, all that are set or learned
+//	PUT /api/v1/thresholds            sets one: a JSON object, see [Client.SetThreshold]
+//	DELETE /api/v1/thresholds         ?rule= &case= &api= …, unsets one
 //	GET /                             a page of links, also to /readyz, which
 //	                                  the process around the handler answers
 //
 // Errors are problem details (RFC 9457): 400 where the request is wrong, in a
 // sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
-// where the answer takes too long.
+// where the answer takes too long. The API knows nobody: who may write is for a proxy
+// before it to say. But no page of another site can (403), and what is written must
+// say that it is JSON (415).
 func NewHandler(server Server) http.Handler {
 	s := server.withDefaults()
 	mux := http.NewServeMux()
@@ -66,6 +74,9 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
 	mux.Handle("/api/v1/shards", s.get(s.shards))
 	mux.Handle("/api/v1/sources", s.get(s.sources))
+	mux.Handle("/api/v1/thresholds", s.methods(map[string]answering{
+		http.MethodGet: s.thresholds, http.MethodPut: s.setThreshold, http.MethodDelete: s.unsetThreshold,
+	}))
 	mux.Handle("/{$}", s.get(s.index))
 	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
 		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}
@@ -73,30 +84,65 @@ func NewHandler(server Server) http.Handler {
 	return mux
 }
 
-// get runs f for GET and HEAD requests, with its time bounded and its
-// parameters read, and answers with a problem where f returns an error.
-func (s *Server) get(f func(w http.ResponseWriter, r *http.Request, values url.Values) error) http.Handler {
+// answering answers a request whose parameters are read, or returns why not.
+type answering func(w http.ResponseWriter, r *http.Request, values url.Values) error
+
+// get is methods for what can only be read.
+func (s *Server) get(f answering) http.Handler {
+	return s.methods(map[string]answering{http.MethodGet: f})
+}
+
+// methods runs what there is for the request's method, with its time bounded and
+// its parameters read, and answers with a problem where that returns an error. HEAD
+// is as GET; what writes is guarded.
+func (s *Server) methods(all map[string]answering) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 		defer cancel()
-		r = r.WithContext(ctx)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		err := error(&Error{http.StatusMethodNotAllowed, r.Method + " is not possible here; it is read with GET"})
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			var values url.Values
-			if values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-				err = &Error{http.StatusBadRequest, fmt.Sprintf("the parameters are not readable: %v; write %% as %%25, & as %%26, + as %%2B, ; as %%3B", err)}
-			} else {
-				err = f(w, r, values)
-			}
-		} else {
-			w.Header().Set("Allow", "GET, HEAD")
-		}
-		if err != nil {
-			s.problem(w, r, err)
-		}
+		s.respond(all, w, r.WithContext(ctx))
 	})
+}
+
+func (s *Server) respond(all map[string]answering, w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := dispatch(all, w, r); err != nil {
+		s.problem(w, r, err)
+	}
+}
+
+func dispatch(all map[string]answering, w http.ResponseWriter, r *http.Request) error {
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	f := all[r.Method]
+	if read {
+		f = all[http.MethodGet]
+	}
+	if f == nil {
+		return notAllowed(all, w, r)
+	}
+	if !read {
+		if err := guard(r); err != nil {
+			return err
+		}
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return &Error{http.StatusBadRequest, fmt.Sprintf("the parameters are not readable: %v; write %% as %%25, & as %%26, + as %%2B, ; as %%3B", err)}
+	}
+	return f(w, r, values)
+}
+
+func notAllowed(all map[string]answering, w http.ResponseWriter, r *http.Request) error {
+	allowed := slices.Sorted(maps.Keys(all))
+	if all[http.MethodGet] != nil {
+		allowed = append(allowed, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	detail := "there are: " + strings.Join(allowed, ", ")
+	if len(all) == 1 && all[http.MethodGet] != nil {
+		detail = "it is read with GET"
+	}
+	return &Error{http.StatusMethodNotAllowed, clip(r.Method) + " is not possible here; " + detail}
 }
 
 // problem answers with an error.

@@ -191,6 +191,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 <ul>{{range .}}<li><a href="/api/v1/aggregations/{{.Name}}">{{.Name}}</a>: {{.Doc}}</li>
 {{end}}</ul></li>
 <li><a href="/api/v1/alerts">Alerts</a></li>
+<li><a href="/api/v1/thresholds">Thresholds</a></li>
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
 <li><a href="/api/v1/shards">Shards</a></li>
 <li><a href="/api/v1/sources">Sources</a></li>

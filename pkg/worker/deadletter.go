@@ -54,6 +54,7 @@ func (w *Worker) alerts(b *batch) (alerts []alert.Alert, evidence [alert.Partiti
 	if len(b.raised.IDs) > 0 {
 		return w.local.Evaluate(nil), evidence // which also forgets what was not committed
 	}
+	w.local.SetThresholds(w.thresholds.now.Load())
 	return w.local.Evaluate(b.columns), w.collector.Collect(b.columns)
 }
 

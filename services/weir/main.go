@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weir/services/alerter"
 	"weir/services/alerts"
 	"weir/services/api"
 	"weir/services/apply"
@@ -40,6 +41,7 @@ import (
 	"weir/services/shard"
 	"weir/services/signals"
 	"weir/services/sources"
+	"weir/services/thresholds"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -61,9 +63,11 @@ func commands() []*cobra.Command {
 		gateway.Command(),
 		api.Command(),
 		auditor.Command(),
+		alerter.Command(),
 		replay.Command(),
 		query.Command(),
 		alerts.Command(),
+		thresholds.Command(),
 		audit.Command(),
 		deadletters.Command(),
 		shard.Command(),
