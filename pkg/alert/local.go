@@ -207,7 +207,7 @@ func (t track) sum(at int64, window time.Duration) int64 {
 
 func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, value, threshold float64) Alert {
 	a := Alert{
-		Rule: rule.Name, Case: c.Name, Scope: ScopeLocal, State: Firing, Severity: rule.Severity,
+		Rule: rule.Name, Case: c.Name, Scope: ScopeLocal, State: Firing, Severity: rule.Severity, Labels: rule.Labels,
 		Key: map[string]string{}, Value: value, Threshold: threshold,
 		FiredAt: time.UnixMicro(columns.Times[row]).UTC(), ShardID: l.shardID,
 	}
@@ -221,6 +221,13 @@ func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, valu
 		a.Key[part.Name] = text
 		replace = append(replace, "{"+part.Name+"}", text)
 	}
+	for i, name := range c.Details {
+		attribute := c.Inputs[0].Details[i]
+		text := clip(cellText(columns, KeyPart{Kind: columns.Schema.Attributes[attribute].Kind, Attribute: attribute}, row))
+		a.detail(name, text)
+		replace = append(replace, "{"+name+"}", text)
+	}
+	a.Stakeholder = c.Stakeholder.of(&a)
 	a.Message = strings.NewReplacer(replace...).Replace(c.Message)
 	a.ID = id(a.Rule, a.Case, string(a.Scope), l.shardID, keyText(c, columns, row), strconv.FormatInt(columns.Times[row], 10))
 	return a
@@ -283,7 +290,6 @@ func number(columns *event.Columns, attribute, row int) float64 {
 func (l *Local) prune() {
 	var longest time.Duration
 	for _, rule := range l.rules {
-		longest = max(longest, rule.Window, rule.Suppress)
 		for i := range rule.Cases {
 			by := rule.by(&rule.Cases[i])
 			longest = max(longest, by.Window, by.Suppress)
