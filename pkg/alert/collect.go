@@ -31,16 +31,18 @@ type collected struct {
 	of   *Case
 	keys []*numbered // by input
 
+	bounds *Bounds // that stand in place of the rule's
 	bodies [Partitions]body
-	some   bool
 	placed []place // by key
 	open   steps   // items of more than one event
 }
 
 // place is where a key of the batch is in the evidence; part -1: nowhere yet.
 type place struct {
-	part  int8
-	index int32
+	part    int8
+	index   int32
+	bounded bool // bound is known
+	bound   bound
 }
 
 // NewCollector returns a collector for the rules that are global.
@@ -59,6 +61,14 @@ func NewCollector(rules []*Rule) *Collector {
 		}
 	}
 	return c
+}
+
+// SetThresholds lets the thresholds stand in place of those that were set before, from the next
+// Collect on. nil is none.
+func (c *Collector) SetThresholds(thresholds *Thresholds) {
+	for _, of := range c.cases {
+		of.bounds = thresholds.For(of.rule.Name, of.of.Name)
+	}
 }
 
 func (c *Collector) numbered(in Input) *numbered {
@@ -141,13 +151,10 @@ func (k *numbered) number(columns *event.Columns) {
 	}
 }
 
-
 // gather takes in the events of one stream.
 func (c *collected) gather(columns *event.Columns, in *Input, k *numbered) {
-	if c.rule.Type == PerEvent {
-		if !c.breaks(columns, in) {
-			return
-		}
+	if c.rule.Unset && c.bounds == nil || c.rule.Type == PerEvent && !c.breaks(columns, in) {
+		return
 	}
 	k.number(columns)
 	c.placed = c.placed[:0]
@@ -161,14 +168,38 @@ func (c *collected) gather(columns *event.Columns, in *Input, k *numbered) {
 	}
 }
 
-// breaks reports whether any event breaks the bound: most batches have none.
+// breaks reports whether any event breaks the loosest bound: in most batches none does.
 func (c *collected) breaks(columns *event.Columns, in *Input) bool {
+	loosest := c.loosest()
 	for row := range columns.Times {
-		if c.rule.beyond(number(columns, in.Values[0], row), c.rule.Threshold) {
+		if c.rule.beyond(number(columns, in.Values[0], row), loosest) {
 			return true
 		}
 	}
 	return false
+}
+
+// loosest is a bound that every event breaks that breaks its key's.
+func (c *collected) loosest() float64 {
+	if c.bounds != nil {
+		return c.bounds.loosest
+	}
+	return c.rule.Threshold
+}
+
+// bound is that of a key, and whether it has one.
+func (c *collected) bound(k *numbered, key int32) (float64, bool) {
+	if c.bounds == nil {
+		return c.rule.Threshold, !c.rule.Unset
+	}
+	at := &c.placed[key]
+	if !at.bounded {
+		at.bounded = true
+		if at.bound.value, at.bound.found = c.bounds.For(c.keyTexts(k, key).Parts); !at.bound.found && !c.rule.Unset {
+			at.bound = bound{c.rule.Threshold, true}
+		}
+	}
+	return at.bound.value, at.bound.found
 }
 
 // beyond reports whether a value breaks the bound.
@@ -259,7 +290,7 @@ func (c *collected) append(to []byte, b *body) []byte {
 	if c.rule.Type.ordered() {
 		has |= haveOrder
 	}
-	to = append(to, has, byte(len(c.of.Merges)))        //nolint:gosec // few
+	to = append(to, has, byte(len(c.of.Merges)))       //nolint:gosec // few
 	to = binary.AppendUvarint(to, uint64(max(0, b.n))) //nolint:gosec // a count
 	return append(to, b.items...)
 }

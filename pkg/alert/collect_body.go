@@ -81,12 +81,19 @@ func (c *collected) gatherSteps(columns *event.Columns, in *Input, k *numbered) 
 		s.last = append(s.last, -1)
 	}
 	var start, end int64
+	loosest := c.loosest()
 	for row, dropped := range columns.Dropped {
 		if dropped || in.Where >= 0 && columns.Cells[in.Where][row] == 0 {
 			continue
 		}
-		if c.rule.Type == PerEvent && !c.rule.beyond(number(columns, in.Values[0], row), c.rule.Threshold) {
-			continue
+		if c.rule.Type == PerEvent {
+			value := number(columns, in.Values[0], row)
+			if !c.rule.beyond(value, loosest) {
+				continue
+			}
+			if bound, ok := c.bound(k, k.of[row]); !ok || !c.rule.beyond(value, bound) {
+				continue
+			}
 		}
 		if at := columns.Times[row]; at < start || at >= end {
 			start = floor(at, step)
@@ -95,6 +102,9 @@ func (c *collected) gatherSteps(columns *event.Columns, in *Input, k *numbered) 
 		c.add(columns, in, k.of[row], start, row)
 	}
 	for i := range s.key {
+		if _, ok := c.bound(k, s.key[i]); c.rule.Unset && !ok {
+			continue
+		}
 		b, index := c.place(k, s.key[i])
 		b.items = binary.AppendUvarint(b.items, uint64(index)) //nolint:gosec // an index
 		b.time(s.start[i])

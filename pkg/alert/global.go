@@ -34,6 +34,8 @@ type decider interface {
 	// decide tells what follows from all that happened up to a time, in microseconds since
 	// 1970 UTC. Each call's time is at least the one before's.
 	decide(through int64, say func(decision))
+	// setBounds lets thresholds stand in place of the rule's; nil is none.
+	setBounds(*Bounds)
 	// save hands out the keys that have changed since the last call, with what is remembered
 	// of them; nil: nothing.
 	save(each func(key []string, state []byte))
@@ -98,6 +100,14 @@ func newDecider(rule *Rule, of *Case) decider {
 	case PerEvent, Counted, Measured, Absent, Changed:
 	}
 	return newWindowed(rule, of)
+}
+
+// SetThresholds lets the thresholds stand in place of those that were set before, for what is
+// decided from now on. nil is none.
+func (g *Global) SetThresholds(thresholds *Thresholds) {
+	for _, d := range g.deciders {
+		d.setBounds(thresholds.For(d.rule.Name, d.of.Name))
+	}
 }
 
 // Add takes in evidence. What concerns no rule that there is, is passed over.

@@ -12,6 +12,8 @@ var errState = errors.New("what was remembered does not fit the rule")
 
 const windowedVersion = 1
 
+func (w *windowed) setBounds(bounds *Bounds) { w.bounds = bounds }
+
 func (w *windowed) size() int { return len(w.series) }
 
 func (w *windowed) lates() (n int64) {

@@ -110,6 +110,12 @@ func (s *scenario) run(t *testing.T, workers int) []alert.Alert {
 			t.Error(err)
 		}
 	}()
+	for _, set := range s.thresholds {
+		_, err := site.db.SetThreshold(t.Context(), set, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	var folding atomic.Int32
 	log := site.log.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
 		if e.Message == "worker folds" {
