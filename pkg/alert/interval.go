@@ -15,7 +15,7 @@ const mostIntervals = 1024
 // The time between two events is compared with the percentiles Lower and Upper of those that
 // ended within Window before; not one of them, but the value between the two that are nearest by rank, as
 // their distance tells. A percentile of 0 is no bound. Nothing is told before AtLeast intervals are known.
-// Of a key with very many events the last 1024 count.
+// Of a key with very many events the last 1024 count; after longer than Window without any, a key begins anew.
 //
 // An event that comes late, after one behind it was judged, divides the interval that it falls
 // into, for those judged later. It is not judged itself.
@@ -33,6 +33,9 @@ func (v *interval) follow(t *telling, happened []moment, _ int64) {
 			t.late++
 			v.divide(at)
 			continue
+		}
+		if v.spent(t.rule, at) {
+			v.times, v.spans = nil, nil
 		}
 		v.forget(at - t.rule.Window.Microseconds())
 		if n := len(v.times); n > 0 {

@@ -27,11 +27,11 @@ func intervalOracle(r *Rule, deeds []deed, end time.Duration) (lines []string) {
 		}
 		var spans []float64
 		for j := 1; j < len(times); j++ {
-			if times[j] >= d.at-r.Window {
+			if times[j] >= d.at-r.Window && times[j]-times[j-1] <= r.Window {
 				spans = append(spans, float64((times[j] - times[j-1]).Microseconds()))
 			}
 		}
-		if len(times) == 0 || len(spans) == 0 || len(spans) < int(r.AtLeast) {
+		if len(times) == 0 || d.at-times[len(times)-1] > r.Window || len(spans) == 0 || len(spans) < int(r.AtLeast) {
 			continue
 		}
 		if last, ok := fired[d.key]; ok && d.at-last < r.Suppress {

@@ -17,6 +17,7 @@ const mostLog = 64
 // An event that comes late, but not before the newest that are remembered, is put at its place, and what
 // follows from all of these is decided again: the differences are told.
 type run struct {
+	every     float64 // Threshold, or what stands in its place for the key
 	base, now progress
 	first     position // nothing before it can be put in place any more
 	log       []outcome
@@ -51,6 +52,10 @@ type renamed struct{ fired, told int64 }
 func newRun() judge { return &run{} }
 
 func (u *run) follow(t *telling, happened []moment, through int64) {
+	if t.threshold != u.every {
+		u.settle()
+		u.every = t.threshold
+	}
 	again := false
 	for i := range happened {
 		m := outcome{happened[i].position, happened[i].hit}
@@ -66,7 +71,7 @@ func (u *run) follow(t *telling, happened []moment, through int64) {
 		}
 		u.log = append(u.log, m)
 		if !again {
-			u.now.take(t.rule, m, func(r runTurn) { u.said = append(u.said, r); u.tell(t, r) })
+			u.now.take(t.rule, u.every, m, func(r runTurn) { u.said = append(u.said, r); u.tell(t, r) })
 		}
 	}
 	if again {
@@ -77,8 +82,10 @@ func (u *run) follow(t *telling, happened []moment, through int64) {
 }
 
 // take is what an event does to a run.
-func (p *progress) take(r *Rule, m outcome, say func(runTurn)) {
-	p.silence(r, m.at, say)
+func (p *progress) take(r *Rule, every float64, m outcome, say func(runTurn)) {
+	if p.silence(r, m.at, say); gone(p.last, m.at) {
+		*p = progress{}
+	}
 	p.last = m.at
 	if !m.hit {
 		p.end(m.at, "", say)
@@ -86,7 +93,7 @@ func (p *progress) take(r *Rule, m outcome, say func(runTurn)) {
 		return
 	}
 	p.length++
-	if p.length%max(1, int64(r.Threshold)) == 0 && !p.suppressed(r, m.at) && (p.fired == 0 || p.fired != m.at) {
+	if p.length%max(1, int64(every)) == 0 && !p.suppressed(r, m.at) && (p.fired == 0 || p.fired != m.at) {
 		p.fire(m.at, func(of turn) { say(runTurn{of, p.length, ""}) })
 	}
 }
@@ -122,7 +129,7 @@ func (u *run) again(t *telling, through int64) {
 	u.said, u.now = nil, u.base
 	note := func(r runTurn) { u.said = append(u.said, r) }
 	for _, m := range u.log {
-		u.now.take(t.rule, m, note)
+		u.now.take(t.rule, u.every, m, note)
 	}
 	u.now.silence(t.rule, through, note)
 	same := func(in []runTurn, r runTurn) bool {
@@ -171,7 +178,7 @@ func (u *run) told(fired int64) int64 {
 }
 
 func (u *run) tell(t *telling, r runTurn) {
-	d := t.decision(opened{value: float64(r.length), threshold: t.rule.Threshold}, r.turn)
+	d := t.decision(opened{value: float64(r.length), threshold: u.every}, r.turn)
 	if r.state == Resolved {
 		d.fired, d.reason = u.told(r.fired), r.why
 	}
@@ -186,13 +193,22 @@ func (u *run) trim(r *Rule) {
 	drop := len(u.log) - mostLog
 	turns := 0
 	for _, m := range u.log[:drop] {
-		u.base.take(r, m, func(runTurn) { turns++ })
+		u.base.take(r, u.every, m, func(runTurn) { turns++ })
 	}
 	u.first = u.log[drop-1].position
 	u.log, u.said = slices.Delete(u.log, 0, drop), slices.Delete(u.said, 0, turns)
 	u.names = slices.DeleteFunc(u.names, func(name renamed) bool {
 		return name.fired != u.base.fired && !slices.ContainsFunc(u.said, func(of runTurn) bool { return of.at == name.fired || of.fired == name.fired })
 	})
+}
+
+// settle makes certain all that was decided: it was, with another threshold.
+func (u *run) settle() {
+	if n := len(u.log); n > 0 {
+		u.first = u.log[n-1].position
+	}
+	u.names = slices.DeleteFunc(u.names, func(name renamed) bool { return name.fired != u.now.fired })
+	u.base, u.log, u.said = u.now, nil, nil
 }
 
 func (u *run) wake(r *Rule) int64 {
@@ -203,11 +219,11 @@ func (u *run) wake(r *Rule) int64 {
 }
 
 func (u *run) spent(_ *Rule, through int64) bool {
-	return u.now.last+retired.Microseconds() <= through
+	return gone(u.now.last, through)
 }
 
 func (u *run) append(_ *Rule, to []byte) []byte {
-	to = u.now.append(u.base.append(to))
+	to = u.now.append(u.base.append(appendNumber(to, u.every)))
 	to = binary.AppendUvarint(u.first.append(to), uint64(len(u.log)))
 	before := u.first
 	for _, m := range u.log {
@@ -230,7 +246,7 @@ func (u *run) append(_ *Rule, to []byte) []byte {
 }
 
 func (u *run) read(_ *Rule, from *reader) {
-	u.base, u.now = from.progress(), from.progress()
+	u.every, u.base, u.now = from.number(), from.progress(), from.progress()
 	u.first = from.position()
 	before := u.first
 	for range from.count() {

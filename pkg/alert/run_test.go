@@ -124,12 +124,14 @@ func TestRun_LateEventsAreDecidedAtTheirPlace(t *testing.T) {
 	}{
 		{
 			"one that matches completes a run",
-			outcomes("api", 0, "xx xx")[:2:2], slices.Concat(outcomes("api", 2*time.Second, "x"), outcomes("api", 3*time.Second, "xx")),
+			outcomes("api", 0, "xx.xx")[3:],
+			outcomes("api", 0, "xxx"),
 			[]string{"4s firing api 5 > 5"},
 		},
 		{
 			"one that does not match divides a run",
-			outcomes("api", 0, "xxxxx"), []deed{{key: "api", at: 1500 * time.Millisecond, sequence: 99}},
+			outcomes("api", 0, "xxxxx"),
+			[]deed{{key: "api", at: 1500 * time.Millisecond, sequence: 99}},
 			[]string{"4s firing api 5 > 5", "4s resolved api 5 > 5 fired 4s"},
 		},
 		{
@@ -140,7 +142,8 @@ func TestRun_LateEventsAreDecidedAtTheirPlace(t *testing.T) {
 		},
 		{
 			"one that changes nothing tells nothing",
-			outcomes("api", 0, "xxxxx"), []deed{{key: "api", at: -time.Second, sequence: 99}},
+			outcomes("api", 0, "xxxxx"),
+			[]deed{{key: "api", at: -time.Second, sequence: 99}},
 			[]string{"4s firing api 5 > 5"},
 		},
 	} {
@@ -229,5 +232,22 @@ func TestRun_WhatIsOlderThanTheLogIsLate(t *testing.T) {
 	u := k.global.deciders[0].decider.(*sequential).keys["api"].judge.(*run)
 	if late := k.global.Late(); late != 5 || len(k.alerts) != 0 || len(u.log) > 2*mostLog {
 		t.Fatalf("%d late, %d alerts, %d in the log", late, len(k.alerts), len(u.log))
+	}
+}
+
+func TestRun_AThresholdOfAKeyHoldsFromThenOn(t *testing.T) {
+	t.Parallel()
+	r := runRule()
+	r.Cases[0].Key = []KeyPart{{Name: "apiName"}}
+	k := newKeeper(r)
+	k.add(outcomes("calm", 0, "xxxx")...)
+	k.add(outcomes("other", 0, "xxxx")...)
+	k.decide(time.Minute)
+	k.global.SetThresholds(NewThresholds([]*Rule{r}, []Threshold{{Rule: "rule", Dimensions: Dimensions{API: "calm"}, Value: 3}}))
+	k.add(outcomes("calm", 2*time.Minute, "x.xxx")...)
+	k.add(outcomes("other", 2*time.Minute, ".xxx")...)
+	k.decide(3 * time.Minute)
+	if len(k.alerts) != 1 || k.alerts[0].Key["apiName"] != "calm" || k.alerts[0].FiredAt != noon.Add(2*time.Minute+4*time.Second) || k.alerts[0].Threshold != 3 {
+		t.Fatalf("got %+v", k.alerts)
 	}
 }

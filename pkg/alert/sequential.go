@@ -17,6 +17,7 @@ type sequential struct {
 	of    *Case
 	fresh func() judge
 
+	bounds *Bounds // nil: the rule's own
 	keys   map[string]*history
 	awake  map[*history]struct{} // those of which something waits or ends by itself
 	found  []*history            // by key of the evidence that is being added
@@ -33,7 +34,8 @@ type judge interface {
 	follow(t *telling, happened []moment, through int64)
 	// wake is when something changes without anything happening.
 	wake(r *Rule) int64
-	// spent reports whether the key can be forgotten without any decision becoming another.
+	// spent reports whether the key can be forgotten: what comes then, or after it, is judged as if it were
+	// the first.
 	spent(r *Rule, through int64) bool
 	append(r *Rule, to []byte) []byte
 	read(r *Rule, from *reader)
@@ -42,6 +44,9 @@ type judge interface {
 // retired is after how long without events a key of some types is forgotten, with all that was
 // learned of it.
 const retired = 365 * 24 * time.Hour
+
+// gone reports whether a key that was last heard of at one time is forgotten at another.
+func gone(last, at int64) bool { return last+retired.Microseconds() <= at }
 
 // moment is an event, or several of one step.
 type moment struct {
@@ -145,7 +150,7 @@ func (s *sequential) decide(through int64, say func(decision)) {
 		if h.next > through {
 			continue
 		}
-		t := &telling{rule: s.rule, history: h, say: say}
+		t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
 		h.judge.follow(t, s.due(h, through), through)
 		t.close(through)
 		s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
@@ -157,6 +162,14 @@ func (s *sequential) decide(through int64, say func(decision)) {
 	if through >= s.swept+time.Hour.Microseconds() {
 		s.sweep(through)
 	}
+}
+
+// bound is what holds for a key.
+func (s *sequential) bound(h *history) float64 {
+	if value, found := s.bounds.For(h.key.Parts); found {
+		return value
+	}
+	return s.rule.Threshold
 }
 
 // due takes what happened up to a time from what waits, in order.
@@ -212,9 +225,10 @@ func (r *Rule) lasting() int64 {
 
 // telling is how a judge tells what it decides of a key.
 type telling struct {
-	rule    *Rule
-	history *history
-	say     func(decision)
+	rule      *Rule
+	threshold float64
+	history   *history
+	say       func(decision)
 
 	late, crowds int64
 }

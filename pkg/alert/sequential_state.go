@@ -8,6 +8,8 @@ import (
 
 const sequentialVersion = 1
 
+func (s *sequential) setBounds(bounds *Bounds) { s.bounds = bounds }
+
 func (s *sequential) size() int { return len(s.keys) }
 
 func (s *sequential) lates() (n int64) {

@@ -42,7 +42,9 @@ type standing struct {
 	at    int64
 }
 
-func newTransition() judge {
+func newTransition() judge { return emptyTransition() }
+
+func emptyTransition() *transition {
 	return &transition{number: map[string]int32{}, counts: map[move]int64{}, members: map[string]standing{}}
 }
 
@@ -52,6 +54,9 @@ func (c *transition) follow(t *telling, happened []moment, _ int64) {
 		if c.events > 0 && m.compare(c.last) < 0 {
 			t.late++
 			continue
+		}
+		if c.spent(t.rule, m.at) {
+			*c = *emptyTransition()
 		}
 		c.last = m.position
 		c.events++
@@ -68,7 +73,7 @@ func (c *transition) take(t *telling, m *moment) {
 		return
 	}
 	to := c.state(m.state)
-	if was, ok := c.members[m.member]; ok && !c.gone(t.rule, was, m.at) {
+	if was, ok := c.members[m.member]; ok && !c.left(t.rule, was, m.at) {
 		s := move{was.state, to}
 		if c.events > t.rule.AtLeast {
 			c.judge(t, m, s)
@@ -87,12 +92,12 @@ func (c *transition) judge(t *telling, m *moment, s move) {
 	if total := c.totals[s.from]; total > 0 {
 		p = float64(c.counts[s]) / float64(total)
 	}
-	if p > t.rule.Threshold {
+	if p > t.threshold {
 		return
 	}
 	from, to := c.states[s.from], c.states[s.to]
 	t.happened(opened{
-		fired: m.at, apart: m.member + "\x00" + from + "\x00" + to, value: p, threshold: t.rule.Threshold,
+		fired: m.at, apart: m.member + "\x00" + from + "\x00" + to, value: p, threshold: t.threshold,
 		shown: map[string]string{t.rule.member(): m.member, "transition": "from " + clip(from) + " to " + clip(to)},
 	})
 }
@@ -107,8 +112,8 @@ func (c *transition) state(text string) int32 {
 	return n
 }
 
-// gone reports whether so little is heard of a member that where it was does not matter any more.
-func (c *transition) gone(r *Rule, was standing, at int64) bool {
+// left reports whether so little is heard of a member that where it was does not matter any more.
+func (c *transition) left(r *Rule, was standing, at int64) bool {
 	return r.Forget > 0 && at-was.at >= r.Forget.Microseconds()
 }
 
@@ -150,7 +155,7 @@ func (c *transition) compact() {
 
 // prune forgets members that begin anew anyway.
 func (c *transition) prune(r *Rule) {
-	maps.DeleteFunc(c.members, func(_ string, was standing) bool { return c.gone(r, was, c.last.at) })
+	maps.DeleteFunc(c.members, func(_ string, was standing) bool { return c.left(r, was, c.last.at) })
 }
 
 // thin makes room for members: those go first of which nothing was heard for longest.
@@ -174,7 +179,7 @@ func (c *transition) byLast() []string {
 func (c *transition) wake(*Rule) int64 { return never }
 
 func (c *transition) spent(_ *Rule, through int64) bool {
-	return c.last.at+retired.Microseconds() <= through
+	return gone(c.last.at, through)
 }
 
 func (c *transition) append(r *Rule, to []byte) []byte {

@@ -206,3 +206,23 @@ func TestTransition_StatesAndMembersOfAKeyHaveABound(t *testing.T) {
 		}
 	}
 }
+
+func TestTransition_AThresholdOfAKeyStandsInPlaceOfTheRules(t *testing.T) {
+	t.Parallel()
+	r := transitionRule()
+	r.Cases[0].Key = []KeyPart{{Name: "applicationId"}}
+	k := newKeeper(r)
+	k.global.SetThresholds(NewThresholds([]*Rule{r}, []Threshold{{Rule: "rule", Dimensions: Dimensions{Application: "strict"}, Value: 0.6}}))
+	for _, app := range []string{"strict", "other"} {
+		k.add(walk(app, "ann", 0, repeated(10, "a", "b", "a", "c")...)...)
+	}
+	k.decide(time.Hour)
+	for i := range k.alerts {
+		if k.alerts[i].Key["applicationId"] != "strict" {
+			t.Fatalf("got %+v", k.alerts[i])
+		}
+	}
+	if len(k.alerts) == 0 {
+		t.Fatal("nothing is told")
+	}
+}

@@ -80,7 +80,7 @@ func (u *underuse) day(t *telling, n int64) {
 		t.say(d.because(reason))
 	})
 	if reason != "" {
-		u.counts, u.life = nil, lifetime{fired: u.life.fired}
+		u.counts, u.life = nil, lifetime{}
 	}
 }
 

@@ -40,7 +40,11 @@ func (u *unseen) follow(t *telling, happened []moment, _ int64) {
 
 // second judges the calls of one second.
 func (u *unseen) second(t *telling, calls []moment) {
-	at, before := calls[0].at, u.calls
+	at := calls[0].at
+	if u.spent(t.rule, at) {
+		*u = unseen{seen: map[string]int64{}}
+	}
+	before := u.calls
 	for i := range calls {
 		member := calls[i].member
 		u.calls += calls[i].n
@@ -98,7 +102,7 @@ func (u *unseen) byLast() []string {
 func (u *unseen) wake(*Rule) int64 { return never }
 
 func (u *unseen) spent(_ *Rule, through int64) bool {
-	return u.last+retired.Microseconds() <= through
+	return gone(u.last, through)
 }
 
 func (u *unseen) append(r *Rule, to []byte) []byte {
