@@ -48,6 +48,10 @@ const retired = 365 * 24 * time.Hour
 // gone reports whether a key that was last heard of at one time is forgotten at another.
 func gone(last, at int64) bool { return last+retired.Microseconds() <= at }
 
+// mostOpen is how many alerts of one key that tell of something that happened are open at a time. What happens
+// more is not told, but counted: whoever got a thousand of them needs no other.
+const mostOpen = 1000
+
 // moment is an event, or several of one step.
 type moment struct {
 	position
@@ -80,6 +84,7 @@ type history struct {
 	waiting   []moment
 	early     int64             // when the first of what waits can be judged
 	open      map[string]opened // alerts of the last time, by what tells them apart
+	full      int64             // until when no more alerts can be open
 	judge     judge
 	next      int64 // nothing changes before
 	dirty     bool
@@ -242,9 +247,29 @@ func (t *telling) happened(o opened) {
 			return
 		}
 		t.over(before, min(o.fired, before.fired+t.rule.lasting()))
+	} else if !t.room(o.fired) {
+		t.crowds++
+		return
 	}
 	t.history.open[o.apart] = o
 	t.say(t.decision(o, turn{at: o.fired, state: Firing}))
+}
+
+// room reports whether another alert of the key can be open at a time.
+func (t *telling) room(at int64) bool {
+	h := t.history
+	if len(h.open) < mostOpen {
+		return true
+	}
+	if at < h.full {
+		return false
+	}
+	t.close(at)
+	h.full = never
+	for _, o := range h.open {
+		h.full = min(h.full, o.fired+t.rule.lasting())
+	}
+	return len(h.open) < mostOpen
 }
 
 // close ends the alerts that are over.
