@@ -85,7 +85,7 @@ func (s *sequential) load(key []string, state []byte) error {
 	}
 	h.next = -never // looked at when something is decided next
 	s.keys[joined(key)] = h
-	s.awake[h] = struct{}{}
+	s.wake(h)
 	return nil
 }
 
