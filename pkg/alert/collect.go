@@ -151,7 +151,6 @@ func (k *numbered) number(columns *event.Columns) {
 	}
 }
 
-
 // gather takes in the events of one stream.
 func (c *collected) gather(columns *event.Columns, in *Input, k *numbered) {
 	if c.rule.Unset && c.bounds == nil || c.rule.Type == PerEvent && !c.breaks(columns, in) {
@@ -291,7 +290,7 @@ func (c *collected) append(to []byte, b *body) []byte {
 	if c.rule.Type.ordered() {
 		has |= haveOrder
 	}
-	to = append(to, has, byte(len(c.of.Merges)))        //nolint:gosec // few
+	to = append(to, has, byte(len(c.of.Merges)))       //nolint:gosec // few
 	to = binary.AppendUvarint(to, uint64(max(0, b.n))) //nolint:gosec // a count
 	return append(to, b.items...)
 }
