@@ -42,7 +42,7 @@ type decider interface {
 	// load takes back what save has handed out. It is called before all else.
 	load(key []string, state []byte) error
 	// size is the number of keys, lates the number of events that came too late to be
-	// judged, and crowded how much of what was learned had to be forgotten because a key had
+	// judged, and crowded how much had to be forgotten, or could not be told, because a key had
 	// too much of it, both since the last call.
 	size() int
 	lates() int64
@@ -190,8 +190,8 @@ func (g *Global) Late() (n int64) {
 	return n
 }
 
-// Crowded is how many members and steps of keys were forgotten since it was last asked because a key
-// had too many of them. They may be told as new again.
+// Crowded is of how many members and steps of keys nothing was remembered, or told, because a key had too many of
+// them, since it was last asked.
 func (g *Global) Crowded() (n int64) {
 	for _, d := range g.deciders {
 		n += d.crowded()
