@@ -257,42 +257,46 @@ func folderOf(guard *aggregation.Guard) func([]*aggregation.Definition, []*event
 }
 
 // BenchmarkCollect reduces batches to what the rules over all shards need, next to which Fold is the
-// work that is always done; and then takes that in, as evaluators do. One iteration is one event.
+// work that is always done; and then takes that in, as evaluators do. One iteration is a batch of 50,000
+// events, a second and a half after the one before.
 func BenchmarkCollect(b *testing.B) {
 	const batch = 50_000
 	l := newLoad(b)
-	columns := l.batch(batch, event.NewDictionary())
+	var batches [3][]*event.Columns
+	for i := range batches {
+		batches[i] = l.batch(batch, event.NewDictionary())
+	}
+	span := time.Duration(3*batch) * time.Second / loadEventsPerSecond
 	rules := map[string][]*alert.Rule{"all": l.catalog.Rules}
 	for _, rule := range l.catalog.Rules {
 		rules[rule.Name] = []*alert.Rule{rule}
 	}
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
-		var bodies [alert.Partitions][]byte
 		b.Run(name, func(b *testing.B) {
-			collector := alert.NewCollector(rules[name])
-			for n := 0; n < b.N; n += batch {
-				bodies = collector.Collect(columns)
-			}
-			bytes := 0
-			for _, body := range bodies {
-				bytes += len(body)
-			}
-			b.ReportMetric(float64(bytes)/batch, "bytes/event")
-		})
-		b.Run(name+"/take-in", func(b *testing.B) {
-			for n := 0; n < b.N; n += batch {
-				b.StopTimer()
-				global := alert.NewGlobal(rules[name])
-				b.StartTimer()
+			collector, global, bytes := alert.NewCollector(rules[name]), alert.NewGlobal(rules[name]), 0
+			var collecting, taking time.Duration
+			for n := 0; b.Loop(); n++ {
+				columns := batches[n%3]
+				started := used(b)
+				bodies := collector.Collect(columns)
+				collected := used(b)
 				for _, body := range bodies {
+					bytes += len(body)
 					all, err := alert.DecodeEvidence(body)
 					if err != nil {
 						b.Fatal(err)
 					}
 					global.Add(all)
 				}
-				global.Decide(time.UnixMicro(l.at))
+				global.Decide(time.UnixMicro(columns[0].Times[0]))
+				collecting, taking = collecting+collected-started, taking+used(b)-collected
+				shift(columns, span)
 			}
+			per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(b.N) / batch }
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(per(collecting), "collect-ns/event")
+			b.ReportMetric(per(taking), "take-in-ns/event")
+			b.ReportMetric(float64(bytes)/float64(b.N)/batch, "bytes/event")
 		})
 	}
 }

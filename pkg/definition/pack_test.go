@@ -163,8 +163,13 @@ func figures(r *alert.Rule) string {
 		name string
 		is   time.Duration
 	}{
-		{"window", r.Window}, {"step", r.Step}, {"before", r.Before}, {"for", r.For},
-		{"keep firing for", r.KeepFiring}, {"suppress", r.Suppress}, {"forget", r.Forget},
+		{"window", r.Window},
+		{"step", r.Step},
+		{"before", r.Before},
+		{"for", r.For},
+		{"keep firing for", r.KeepFiring},
+		{"suppress", r.Suppress},
+		{"forget", r.Forget},
 	} {
 		add(of.is != 0, "%s %s", of.name, of.is)
 	}

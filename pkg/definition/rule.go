@@ -134,7 +134,9 @@ func (r reader) labels(pairs []pair) map[string]string {
 }
 
 // printable reports whether a text can be shown in one line.
-func printable(text string) bool { return storable(text) && !strings.ContainsFunc(text, unicode.IsControl) }
+func printable(text string) bool {
+	return storable(text) && !strings.ContainsFunc(text, unicode.IsControl)
+}
 
 func (r reader) duration(name string, s scalar) time.Duration {
 	d, err := parseDuration(s.Value)

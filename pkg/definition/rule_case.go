@@ -89,7 +89,8 @@ func (v *variant) caseWhere(rule *alert.Rule, c *alert.Case, from *evidence) {
 		return
 	}
 	for i, s := range from.streams {
-		at, err := -1, error(nil)
+		var at int
+		var err error
 		switch {
 		case from.def == nil || from.def.Filter == "":
 			at, _, err = s.filter(where)

@@ -46,56 +46,106 @@ func rule(t testing.TB, text string) (*definition.Catalog, *alert.Rule) {
 func TestLoad_RulesHaveTheFiguresOfTheirTypeAndDefaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{
-		{"type: event, value: price, above: 5, message: m",
-			"event, severity 1, local, global, threshold 5, window 1s, step 1s, keep firing for 10m0s, suppress 10m0s"},
-		{"type: event, value: price, below: 5, suppress: 1 minute, message: m",
-			"event, severity 1, global, threshold 5, below, window 1s, step 1s, keep firing for 1m0s, suppress 1m0s"},
-		{"type: event, value: price, above: unset, scope: local, message: m",
-			"event, severity 1, local, threshold unset, window 1s, step 1s, keep firing for 10m0s, suppress 10m0s"},
-		{"type: event, value: price, above: -1.5, keep_firing_for: 3 minutes, scope: global, message: m",
-			"event, severity 1, global, threshold -1.5, window 1s, step 1s, keep firing for 3m0s, suppress 10m0s"},
-		{"type: count, more_than: 0, window: 1 minute, scope: both, message: m",
-			"count, severity 1, local, global, threshold 0, window 1m0s, step 1s, suppress 10m0s"},
-		{"type: count, more_than: 7, window: 90 seconds, message: m",
-			"count, severity 1, global, threshold 7, window 1m30s, step 1s, suppress 10m0s"},
-		{"type: count, more_than: 7, window: 1 hour, for: 1 minute, suppress: 0 seconds, forget: 2 hours, message: m",
-			"count, severity 1, global, threshold 7, window 1h0m0s, step 10s, for 1m0s"},
-		{"type: count, fewer_than: 7, window: 5 minutes, message: m",
-			"count, severity 1, global, threshold 7, below, window 5m0s, step 5s, suppress 10m0s, forget 24h0m0s"},
-		{"type: count, fewer_than: unset, window: 1 day, for: 1 day, message: m",
-			"count, severity 1, global, threshold unset, below, window 24h0m0s, step 1m0s, for 24h0m0s, suppress 10m0s, forget 96h0m0s"},
-		{"type: count, aggregation: A, more_than: 7, window: 1 hour, message: m",
-			"count, severity 1, global, threshold 7, window 1h0m0s, step 10s, suppress 10m0s"},
-		{"type: threshold, aggregation: A, value: mean, above: 7, window: 30 days, at_least: 3, message: m",
-			"threshold, severity 1, global, threshold 7, at least 3, window 720h0m0s, step 10m0s, suppress 10m0s"},
-		{"type: threshold, aggregation: A, value: mean, below: 7, window: 90 days, keep_firing_for: 1 hour, message: m",
-			"threshold, severity 1, global, threshold 7, below, window 2160h0m0s, step 1h0m0s, keep firing for 1h0m0s, suppress 10m0s, forget 4320h0m0s"},
-		{"type: ratio, aggregation: A, part: total, of: n, above: 0.5, window: 2 minutes, message: m",
-			"threshold, severity 1, global, threshold 0.5, window 2m0s, step 2s, suppress 10m0s"},
-		{"type: absence, window: 10 minutes, message: m",
-			"absence, severity 1, global, threshold 0, window 10m0s, step 10s, suppress 10m0s, forget 24h0m0s"},
-		{"type: absence, aggregation: A, window: 20 hours, forget: 21 hours, message: m",
-			"absence, severity 1, global, threshold 0, window 20h0m0s, step 10s, suppress 10m0s, forget 21h0m0s"},
-		{"type: change, aggregation: A, value: n, above: 2, window: 1 hour, message: m",
-			"change, severity 1, global, threshold 2, window 1h0m0s, step 15m0s, before 168h0m0s, suppress 10m0s"},
-		{"type: change, aggregation: A, value: n, below: 0.5, window: 1 hour, before: 1 day, at_least: 10, message: m",
-			"change, severity 1, global, threshold 0.5, below, at least 10, window 1h0m0s, step 15m0s, before 24h0m0s, suppress 10m0s"},
-		{"type: unseen, member: name, key: [symbol], message: m",
-			"unseen, severity 1, global, threshold 0, at least 100, member name, step 1s, suppress 10m0s, forget 720h0m0s"},
-		{"type: unseen, member: lower(name), at_least: 0, forget: 7 days, message: m",
-			"unseen, severity 1, global, threshold 0, member member, step 1s, suppress 10m0s, forget 168h0m0s"},
-		{"type: transition, member: name, state: symbol, below: 0, message: m",
-			"transition, severity 1, global, threshold 0, below, at least 500, member name, suppress 10m0s, forget 1h0m0s"},
-		{"type: run, in_a_row: 5, where: hot, message: m",
-			"run, severity 1, global, threshold 5, keep firing for 10m0s, suppress 10m0s"},
-		{"type: interval, window: 7 days, message: m",
-			"interval, severity 1, global, threshold 0, at least 20, lower 10, upper 95, window 168h0m0s, suppress 10m0s"},
-		{"type: interval, window: 1 hour, lower: 5, at_least: 2, message: \"{usual} {value} {threshold}\"",
-			"interval, severity 1, global, threshold 0, at least 2, lower 5, window 1h0m0s, suppress 10m0s"},
-		{"type: interval, window: 1 hour, upper: 99.5, message: m",
-			"interval, severity 1, global, threshold 0, at least 20, upper 99.5, window 1h0m0s, suppress 10m0s"},
-		{"type: underuse, window: 30 days, at_least: 5, lower: 5, message: m",
-			"underuse, severity 1, global, threshold 0, at least 5, lower 5, window 720h0m0s, step 24h0m0s, suppress 10m0s"},
+		{
+			"type: event, value: price, above: 5, message: m",
+			"event, severity 1, local, global, threshold 5, window 1s, step 1s, keep firing for 10m0s, suppress 10m0s",
+		},
+		{
+			"type: event, value: price, below: 5, suppress: 1 minute, message: m",
+			"event, severity 1, global, threshold 5, below, window 1s, step 1s, keep firing for 1m0s, suppress 1m0s",
+		},
+		{
+			"type: event, value: price, above: unset, scope: local, message: m",
+			"event, severity 1, local, threshold unset, window 1s, step 1s, keep firing for 10m0s, suppress 10m0s",
+		},
+		{
+			"type: event, value: price, above: -1.5, keep_firing_for: 3 minutes, scope: global, message: m",
+			"event, severity 1, global, threshold -1.5, window 1s, step 1s, keep firing for 3m0s, suppress 10m0s",
+		},
+		{
+			"type: count, more_than: 0, window: 1 minute, scope: both, message: m",
+			"count, severity 1, local, global, threshold 0, window 1m0s, step 1s, suppress 10m0s",
+		},
+		{
+			"type: count, more_than: 7, window: 90 seconds, message: m",
+			"count, severity 1, global, threshold 7, window 1m30s, step 1s, suppress 10m0s",
+		},
+		{
+			"type: count, more_than: 7, window: 1 hour, for: 1 minute, suppress: 0 seconds, forget: 2 hours, message: m",
+			"count, severity 1, global, threshold 7, window 1h0m0s, step 10s, for 1m0s",
+		},
+		{
+			"type: count, fewer_than: 7, window: 5 minutes, message: m",
+			"count, severity 1, global, threshold 7, below, window 5m0s, step 5s, suppress 10m0s, forget 24h0m0s",
+		},
+		{
+			"type: count, fewer_than: unset, window: 1 day, for: 1 day, message: m",
+			"count, severity 1, global, threshold unset, below, window 24h0m0s, step 1m0s, for 24h0m0s, suppress 10m0s, forget 96h0m0s",
+		},
+		{
+			"type: count, aggregation: A, more_than: 7, window: 1 hour, message: m",
+			"count, severity 1, global, threshold 7, window 1h0m0s, step 10s, suppress 10m0s",
+		},
+		{
+			"type: threshold, aggregation: A, value: mean, above: 7, window: 30 days, at_least: 3, message: m",
+			"threshold, severity 1, global, threshold 7, at least 3, window 720h0m0s, step 10m0s, suppress 10m0s",
+		},
+		{
+			"type: threshold, aggregation: A, value: mean, below: 7, window: 90 days, keep_firing_for: 1 hour, message: m",
+			"threshold, severity 1, global, threshold 7, below, window 2160h0m0s, step 1h0m0s, keep firing for 1h0m0s, suppress 10m0s, forget 4320h0m0s",
+		},
+		{
+			"type: ratio, aggregation: A, part: total, of: n, above: 0.5, window: 2 minutes, message: m",
+			"threshold, severity 1, global, threshold 0.5, window 2m0s, step 2s, suppress 10m0s",
+		},
+		{
+			"type: absence, window: 10 minutes, message: m",
+			"absence, severity 1, global, threshold 0, window 10m0s, step 10s, suppress 10m0s, forget 24h0m0s",
+		},
+		{
+			"type: absence, aggregation: A, window: 20 hours, forget: 21 hours, message: m",
+			"absence, severity 1, global, threshold 0, window 20h0m0s, step 10s, suppress 10m0s, forget 21h0m0s",
+		},
+		{
+			"type: change, aggregation: A, value: n, above: 2, window: 1 hour, message: m",
+			"change, severity 1, global, threshold 2, window 1h0m0s, step 15m0s, before 168h0m0s, suppress 10m0s",
+		},
+		{
+			"type: change, aggregation: A, value: n, below: 0.5, window: 1 hour, before: 1 day, at_least: 10, message: m",
+			"change, severity 1, global, threshold 0.5, below, at least 10, window 1h0m0s, step 15m0s, before 24h0m0s, suppress 10m0s",
+		},
+		{
+			"type: unseen, member: name, key: [symbol], message: m",
+			"unseen, severity 1, global, threshold 0, at least 100, member name, step 1s, suppress 10m0s, forget 720h0m0s",
+		},
+		{
+			"type: unseen, member: lower(name), at_least: 0, forget: 7 days, message: m",
+			"unseen, severity 1, global, threshold 0, member member, step 1s, suppress 10m0s, forget 168h0m0s",
+		},
+		{
+			"type: transition, member: name, state: symbol, below: 0, message: m",
+			"transition, severity 1, global, threshold 0, below, at least 500, member name, suppress 10m0s, forget 1h0m0s",
+		},
+		{
+			"type: run, in_a_row: 5, where: hot, message: m",
+			"run, severity 1, global, threshold 5, keep firing for 10m0s, suppress 10m0s",
+		},
+		{
+			"type: interval, window: 7 days, message: m",
+			"interval, severity 1, global, threshold 0, at least 20, lower 10, upper 95, window 168h0m0s, suppress 10m0s",
+		},
+		{
+			"type: interval, window: 1 hour, lower: 5, at_least: 2, message: \"{usual} {value} {threshold}\"",
+			"interval, severity 1, global, threshold 0, at least 2, lower 5, window 1h0m0s, suppress 10m0s",
+		},
+		{
+			"type: interval, window: 1 hour, upper: 99.5, message: m",
+			"interval, severity 1, global, threshold 0, at least 20, upper 99.5, window 1h0m0s, suppress 10m0s",
+		},
+		{
+			"type: underuse, window: 30 days, at_least: 5, lower: 5, message: m",
+			"underuse, severity 1, global, threshold 0, at least 5, lower 5, window 720h0m0s, step 24h0m0s, suppress 10m0s",
+		},
 	} {
 		if _, r := rule(t, c.text); figures(r) != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.text, figures(r), c.want)
