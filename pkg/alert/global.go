@@ -242,17 +242,40 @@ func (d *deciding) id(made *decision, fired int64) string {
 // join to the same text.
 func joined(parts []string) string { return strings.Join(parts, "\x00") }
 
-// message is the case's template, filled.
+// message is the case's template, filled. What is put in is not looked at again.
 func message(r *Rule, of *Case, a *Alert) string {
-	replace := []string{
-		"{value}", figure(a.Value), "{threshold}", figure(a.Threshold), "{window}", formatWindow(r.Window),
+	text := func(name string) (string, bool) {
+		switch name {
+		case "value":
+			return figure(a.Value), true
+		case "threshold":
+			return figure(a.Threshold), true
+		case "window":
+			return formatWindow(r.Window), true
+		}
+		if part, ok := a.Key[name]; ok {
+			return part, true
+		}
+		detail, ok := a.Details[name]
+		return detail, ok
 	}
-	for _, texts := range []map[string]string{a.Key, a.Details} {
-		for name, text := range texts {
-			replace = append(replace, "{"+name+"}", text)
+	var b strings.Builder
+	rest := of.Message
+	for {
+		before, after, open := strings.Cut(rest, "{")
+		b.WriteString(before)
+		if !open {
+			return b.String()
+		}
+		name, behind, closed := strings.Cut(after, "}")
+		if with, ok := text(name); ok && closed {
+			b.WriteString(with)
+			rest = behind
+		} else {
+			b.WriteByte('{')
+			rest = after
 		}
 	}
-	return strings.NewReplacer(replace...).Replace(of.Message)
 }
 
 // figure is a number as people read it.
