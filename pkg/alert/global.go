@@ -28,9 +28,9 @@ type deciding struct {
 
 // decider decides one case of one rule, over the keys of one partition.
 type decider interface {
-	// add takes in an item. It may have happened before what is decided: then what was
+	// add takes in what a batch has. It may have happened before what is decided: then what was
 	// decided is decided anew where the rule can, and it counts as late where not.
-	add(e *Evidence, item int)
+	add(e *Evidence)
 	// decide tells what follows from all that happened up to a time, in microseconds since
 	// 1970 UTC. Each call's time is at least the one before's.
 	decide(through int64, say func(decision))
@@ -41,10 +41,12 @@ type decider interface {
 	save(each func(key []string, state []byte))
 	// load takes back what save has handed out. It is called before all else.
 	load(key []string, state []byte) error
-	// size is the number of keys, and lates the number of events that came too late to be
-	// judged, since the last call.
+	// size is the number of keys, lates the number of events that came too late to be
+	// judged, and crowded how much had to be forgotten, or could not be told, because a key had
+	// too much of it, both since the last call.
 	size() int
 	lates() int64
+	crowded() int64
 }
 
 // decision is what a case has decided of a key.
@@ -84,6 +86,19 @@ func NewGlobal(rules []*Rule) *Global {
 }
 
 func newDecider(rule *Rule, of *Case) decider {
+	switch rule.Type {
+	case Unseen:
+		return newSequential(rule, of, newUnseen)
+	case Transition:
+		return newSequential(rule, of, newTransition)
+	case Run:
+		return newSequential(rule, of, newRun)
+	case Interval:
+		return newSequential(rule, of, newInterval)
+	case Underuse:
+		return newSequential(rule, of, newUnderuse)
+	case PerEvent, Counted, Measured, Absent, Changed:
+	}
 	return newWindowed(rule, of)
 }
 
@@ -103,9 +118,7 @@ func (g *Global) Add(all []Evidence) {
 		if d == nil || e.Width != len(d.of.Merges) || !e.fits(d.of) {
 			continue
 		}
-		for at := range e.Items {
-			d.add(e, at)
-		}
+		d.add(e)
 	}
 }
 
@@ -177,6 +190,15 @@ func (g *Global) Late() (n int64) {
 	return n
 }
 
+// Crowded is of how many members and steps of keys nothing was remembered, or told, because a key had too many of
+// them, since it was last asked.
+func (g *Global) Crowded() (n int64) {
+	for _, d := range g.deciders {
+		n += d.crowded()
+	}
+	return n
+}
+
 func (d *deciding) alert(made *decision) Alert {
 	r, of := d.rule, d.of
 	a := Alert{
@@ -220,17 +242,40 @@ func (d *deciding) id(made *decision, fired int64) string {
 // join to the same text.
 func joined(parts []string) string { return strings.Join(parts, "\x00") }
 
-// message is the case's template, filled.
+// message is the case's template, filled. What is put in is not looked at again.
 func message(r *Rule, of *Case, a *Alert) string {
-	replace := []string{
-		"{value}", figure(a.Value), "{threshold}", figure(a.Threshold), "{window}", formatWindow(r.Window),
+	text := func(name string) (string, bool) {
+		switch name {
+		case "value":
+			return figure(a.Value), true
+		case "threshold":
+			return figure(a.Threshold), true
+		case "window":
+			return formatWindow(r.Window), true
+		}
+		if part, ok := a.Key[name]; ok {
+			return part, true
+		}
+		detail, ok := a.Details[name]
+		return detail, ok
 	}
-	for _, texts := range []map[string]string{a.Key, a.Details} {
-		for name, text := range texts {
-			replace = append(replace, "{"+name+"}", text)
+	var b strings.Builder
+	rest := of.Message
+	for {
+		before, after, open := strings.Cut(rest, "{")
+		b.WriteString(before)
+		if !open {
+			return b.String()
+		}
+		name, behind, closed := strings.Cut(after, "}")
+		if with, ok := text(name); ok && closed {
+			b.WriteString(with)
+			rest = behind
+		} else {
+			b.WriteByte('{')
+			rest = after
 		}
 	}
-	return strings.NewReplacer(replace...).Replace(of.Message)
 }
 
 // figure is a number as people read it.

@@ -54,8 +54,15 @@ func (w *windowed) window() int64 { return w.rule.Window.Microseconds() }
 func (w *windowed) step() int64   { return max(1, w.rule.Step.Microseconds()) }
 func (w *windowed) before() int64 { return w.rule.Before.Microseconds() }
 
-// add takes in what a batch has of one step.
-func (w *windowed) add(e *Evidence, at int) {
+// add takes in what a batch has.
+func (w *windowed) add(e *Evidence) {
+	for at := range e.Items {
+		w.take(e, at)
+	}
+}
+
+// take takes in what a batch has of one step.
+func (w *windowed) take(e *Evidence, at int) {
 	item := &e.Items[at]
 	name := joined(e.Keys[item.Key].Parts)
 	s := w.series[name]

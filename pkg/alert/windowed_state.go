@@ -21,6 +21,8 @@ func (w *windowed) lates() (n int64) {
 	return n
 }
 
+func (w *windowed) crowded() int64 { return 0 }
+
 func (w *windowed) save(each func(key []string, state []byte)) {
 	for _, name := range w.forgot {
 		if w.series[name] == nil {
