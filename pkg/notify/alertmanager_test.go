@@ -1,7 +1,11 @@
 package notify
 
 import (
+	"encoding/json"
 	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,5 +135,53 @@ func TestAlertmanager_LocalAlertsAreShownForAWhile(t *testing.T) {
 	now := time.Now()
 	if p := am.postable(&Notice{Alert: a, Now: now}); p.EndsAt.Sub(now) != localFor || p.Labels["shard_id"] != "w1" {
 		t.Errorf("got %+v", p)
+	}
+}
+
+// One alert that is refused for whatever reason keeps no other from it.
+func TestAlertmanager_WhatIsRefusedTogetherIsSentOneByOne(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	taken := map[string]bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var alerts []postableAlert
+		if err := json.NewDecoder(r.Body).Decode(&alerts); err != nil || r.URL.Path != "/am/api/v2/alerts" || r.Header.Get("Authorization") != "Bearer token" {
+			t.Errorf("asked for %s with %v, %v", r.URL, r.Header, err)
+		}
+		for _, a := range alerts {
+			if a.Annotations["id"] == "a0001" {
+				http.Error(w, "bad alert", http.StatusBadRequest)
+				return
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, a := range alerts {
+			taken[a.Annotations["id"]] = true
+		}
+	}))
+	t.Cleanup(server.Close)
+	db := open(t, database(t))
+	target := &Target{Name: "am", Notifier: NewAlertmanager(AlertmanagerConfig{URL: server.URL + "/am/", Token: NewSecret("token")})}
+	registered(t, db, target)
+	write(t, db, numbered(5)...)
+	q := &queue{Sender: New(db, Config{}, nopLog()), target: target, log: nopLog()}
+	due, err := db.DueNotifications(t.Context(), "am", 100)
+	if err != nil || len(due) != 5 || !q.sendAll(t.Context(), t.Context(), due) {
+		t.Fatalf("%d were due, %v", len(due), err)
+	}
+	for _, id := range []string{"a0000", "a0001", "a0002", "a0003", "a0004"} {
+		want := "am sent; "
+		if id == "a0001" {
+			want = "am waiting; "
+		}
+		if all, got := states(t, db, id); got != want || (id == "a0001") != (all[0].Attempts == 1) {
+			t.Errorf("%s is recorded as %+v", id, all)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(taken) != 4 {
+		t.Errorf("taken are %v", taken)
 	}
 }

@@ -439,3 +439,55 @@ func TestSender_RepeatsOnlyTheLastAlertOfAKey(t *testing.T) {
 		}
 	}
 }
+
+func TestSender_LeavesAReceiverAloneThatDoesNotWork(t *testing.T) {
+	t.Parallel()
+	re := newReceiver(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	db := open(t, database(t))
+	target := hook("hook", re.url)
+	registered(t, db, target)
+	write(t, db, numbered(40)...)
+	q := &queue{Sender: New(db, Config{}, nopLog()), target: target, log: nopLog()}
+	due, err := db.DueNotifications(t.Context(), "hook", 100)
+	if err != nil || len(due) != 40 {
+		t.Fatalf("%d are due, %v", len(due), err)
+	}
+	if q.sendAll(t.Context(), t.Context(), due) {
+		t.Error("it works")
+	}
+	if n := len(re.all()); n > 2*atOnce {
+		t.Errorf("%d of 40 were tried", n)
+	}
+	if rest := time.Until(q.rest); rest < 20*time.Minute || rest > 2*time.Hour {
+		t.Errorf("the next try is in %s; the receiver has asked for an hour, more or less by half", rest)
+	}
+}
+
+func TestBackoff_GrowsUpToABoundAndTheNextRepeat(t *testing.T) {
+	t.Parallel()
+	q := &queue{Sender: &Sender{pace: defaultPace()}, target: &Target{}}
+	for _, c := range []struct {
+		repeat   time.Duration
+		failures int
+		want     time.Duration // more or less by half
+	}{
+		{0, 0, 5 * time.Second},
+		{0, 1, 10 * time.Second},
+		{0, 5, 160 * time.Second},
+		{0, 6, 5 * time.Minute},
+		{0, 1 << 30, 5 * time.Minute},
+		{time.Minute, 0, 5 * time.Second},
+		{time.Minute, 10, time.Minute},
+		{4 * time.Hour, 10, 5 * time.Minute},
+	} {
+		q.target.Repeat = c.repeat
+		for range 100 {
+			if got := q.backoff(c.failures, context.DeadlineExceeded); got < c.want/2 || got > c.want*3/2 {
+				t.Errorf("repeated every %s, after %d failures: %s, want about %s", c.repeat, c.failures, got, c.want)
+			}
+		}
+	}
+}
