@@ -206,7 +206,7 @@ func thisMachine() []netip.Prefix {
 var testSecret = NewSecret("0123456789abcdef")
 
 func hook(name, url string) *Target {
-	return &Target{Name: name, Type: "webhook", Notifier: NewWebhook(WebhookConfig{URL: NewSecret(url), Secret: testSecret, Allow: thisMachine()})}
+	return &Target{Name: name, Type: "webhook", Timeout: time.Minute, Notifier: NewWebhook(WebhookConfig{URL: NewSecret(url), Secret: testSecret, Allow: thisMachine()})}
 }
 
 // manager is Debian's Alertmanager, in a process of its own.
