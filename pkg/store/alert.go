@@ -15,7 +15,7 @@ import (
 )
 
 // WriteAlerts records the alerts and puts them in the outbox, in their order, from which the
-// relay publishes them after the commit. An alert that is recorded already,
+// relay publishes them after the commit, and in the queues of the notifiers. An alert that is recorded already,
 // by its id, is left as it is. One that is resolved ends the one that fired.
 func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 	if len(alerts) > 0 {
@@ -49,7 +49,9 @@ func (tx *Tx) writeAlerts(ctx context.Context, alerts []alert.Alert) error {
 				details, labels, stakeholder, fired_at, resolved_at, reason, shard_id)
 			SELECT id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
 				details, labels, stakeholder, fired_at, resolved_at, reason, shard_id FROM given ORDER BY place
-			ON CONFLICT (id) DO NOTHING RETURNING id
+			ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, scope, resolved_at
+		), told AS (
+			`+queueNotifications+`
 		)
 		INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh JOIN given USING (id) GROUP BY id ORDER BY min(place)`, string(body))
 	if err != nil || len(ended) == 0 {
