@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,8 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"weir/pkg/alert"
 )
 
 // Client asks the HTTP API. It is safe for concurrent use.
@@ -50,16 +49,6 @@ func (c *Client) Aggregations(ctx context.Context) ([]Aggregation, error) {
 	return answer.Aggregations, err
 }
 
-// Alerts lists alerts, newest first; empty parameters choose all, and limit 0
-// leaves the number to the server.
-func (c *Client) Alerts(ctx context.Context, rule, scope, state string, limit int) ([]alert.Alert, error) {
-	var answer struct {
-		Alerts []alert.Alert `json:"alerts"`
-	}
-	err := c.get(ctx, "alerts", filter(map[string]string{"rule": rule, "scope": scope, "state": state}, limit), &answer)
-	return answer.Alerts, err
-}
-
 // DeadLetters lists the newest dead letters, newest first; empty parameters
 // choose all, reason by a part of it, and limit 0 leaves the number to the server.
 func (c *Client) DeadLetters(ctx context.Context, state, reason, source string, limit int) ([]DeadLetter, error) {
@@ -94,17 +83,25 @@ func (c *Client) DeadLetter(ctx context.Context, id int64) (DeadLetter, error) {
 // get reads the JSON at a path of the API into target. An Error says what the
 // server says.
 func (c *Client) get(ctx context.Context, path string, values url.Values, target any) error {
+	return c.do(ctx, http.MethodGet, path, values, nil, target)
+}
+
+// do is get by another method, with a body that is JSON; nil is none.
+func (c *Client) do(ctx context.Context, method, path string, values url.Values, body []byte, target any) error {
 	base := strings.TrimSuffix(c.URL, "/")
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/"+path+"?"+values.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, base+"/api/v1/"+path+"?"+values.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask the API: %w", err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := cmp.Or(c.HTTP, http.DefaultClient).Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the API: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }() // only read from
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode/100 != 2 {
 		return problemOf(response)
 	}
 	decoder := json.NewDecoder(response.Body)

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"weir/pkg/definition"
@@ -27,13 +30,30 @@ type Server struct {
 	State func(context.Context) (time.Time, error)
 	// Timeout bounds the work for one request; 0 is 30 s.
 	Timeout time.Duration
+	// Done is closed when the server is asked to stop, so that streams end, which
+	// never would by themselves. nil: they end with their connection only.
+	Done <-chan struct{}
+	// Followers is how many clients may follow alerts at a time; 0 is 100. PollEvery
+	// is how often is looked for new ones, by all of them together; 0 is 500 ms.
+	Followers int
+	PollEvery time.Duration
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
 	// OnError is told of every error that is not the asker's, and what was asked
 	// for: a path, or the subject of a message. nil drops them.
 	OnError func(request string, err error)
+
+	followers *followers
 }
 
 func (s Server) withDefaults() *Server {
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
+	s.Followers = cmp.Or(s.Followers, 100)
+	s.PollEvery = cmp.Or(s.PollEvery, 500*time.Millisecond)
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	s.followers = newFollowers()
 	if s.OnError == nil {
 		s.OnError = func(string, error) {}
 	}
@@ -45,7 +65,14 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/aggregations          what can be asked for
 //	GET /api/v1/aggregations/{name}   a question (see the package comment), or,
 //	                                  without parameters, what can be asked for
-//	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
+//	GET /api/v1/alerts                ?rule= &scope= &state= &severity= &since= &until= &key=NAME=VALUE &limit=, newest first
+//	GET /api/v1/alerts/{id}           all that is known of one, by its id or the beginning of it
+//	POST /api/v1/alerts/{id}/ack      {"by", "comment"}: it is looked after
+//	GET /api/v1/alerts/stream         ?rule= &scope= &severity= &key= &after=: as they come, as server-sent events
+//	GET /api/v1/silences              ?state=, the one that ends first first
+//	POST /api/v1/silences             {"rule", "match", "starts_at", "ends_at", "by", "comment"}
+//	DELETE /api/v1/silences/{id}      ends it
+//	GET /api/v1/availability          ?tenant= &state=, the APIs that had calls within a day, and how they do
 //	GET /api/v1/deadletters           ?state= &reason= &source= &limit=, newest first
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
@@ -55,13 +82,21 @@ func (s Server) withDefaults() *Server {
 //
 // Errors are problem details (RFC 9457): 400 where the request is wrong, in a
 // sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
-// where the answer takes too long.
+// where the answer takes too long. The API knows nobody: who may write is for a proxy
+// before it to say. But no page of another site can (403), and what is written must
+// say that it is JSON (415).
 func NewHandler(server Server) http.Handler {
 	s := server.withDefaults()
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/aggregations", s.get(s.aggregations))
 	mux.Handle("/api/v1/aggregations/{name}", s.get(s.aggregation))
 	mux.Handle("/api/v1/alerts", s.get(s.alerts))
+	mux.Handle("/api/v1/alerts/{id}", s.get(s.alert))
+	mux.Handle("/api/v1/alerts/{id}/ack", s.methods(map[string]answering{http.MethodPost: s.ack}))
+	mux.Handle("/api/v1/alerts/stream", s.endless(s.follow))
+	mux.Handle("/api/v1/silences", s.methods(map[string]answering{http.MethodGet: s.silences, http.MethodPost: s.addSilence}))
+	mux.Handle("/api/v1/silences/{id}", s.methods(map[string]answering{http.MethodDelete: s.endSilence}))
+	mux.Handle("/api/v1/availability", s.get(s.availability))
 	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
 	mux.Handle("/api/v1/shards", s.get(s.shards))
@@ -73,30 +108,72 @@ func NewHandler(server Server) http.Handler {
 	return mux
 }
 
-// get runs f for GET and HEAD requests, with its time bounded and its
-// parameters read, and answers with a problem where f returns an error.
-func (s *Server) get(f func(w http.ResponseWriter, r *http.Request, values url.Values) error) http.Handler {
+// answering answers a request whose parameters are read, or returns why not.
+type answering func(w http.ResponseWriter, r *http.Request, values url.Values) error
+
+// get is methods for what can only be read.
+func (s *Server) get(f answering) http.Handler {
+	return s.methods(map[string]answering{http.MethodGet: f})
+}
+
+// methods runs what there is for the request's method, with its time bounded and
+// its parameters read, and answers with a problem where that returns an error. HEAD
+// is as GET; what writes is guarded.
+func (s *Server) methods(all map[string]answering) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 		defer cancel()
-		r = r.WithContext(ctx)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		err := error(&Error{http.StatusMethodNotAllowed, r.Method + " is not possible here; it is read with GET"})
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			var values url.Values
-			if values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-				err = &Error{http.StatusBadRequest, fmt.Sprintf("the parameters are not readable: %v; write %% as %%25, & as %%26, + as %%2B, ; as %%3B", err)}
-			} else {
-				err = f(w, r, values)
-			}
-		} else {
-			w.Header().Set("Allow", "GET, HEAD")
-		}
-		if err != nil {
-			s.problem(w, r, err)
-		}
+		s.respond(all, w, r.WithContext(ctx))
 	})
+}
+
+// endless is get for what ends only with its client or with the server.
+func (s *Server) endless(f answering) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.respond(map[string]answering{http.MethodGet: f}, w, r)
+	})
+}
+
+func (s *Server) respond(all map[string]answering, w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := dispatch(all, w, r); err != nil {
+		s.problem(w, r, err)
+	}
+}
+
+func dispatch(all map[string]answering, w http.ResponseWriter, r *http.Request) error {
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	f := all[r.Method]
+	if read {
+		f = all[http.MethodGet]
+	}
+	if f == nil {
+		return notAllowed(all, w, r)
+	}
+	if !read {
+		if err := guard(r); err != nil {
+			return err
+		}
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return &Error{http.StatusBadRequest, fmt.Sprintf("the parameters are not readable: %v; write %% as %%25, & as %%26, + as %%2B, ; as %%3B", err)}
+	}
+	return f(w, r, values)
+}
+
+func notAllowed(all map[string]answering, w http.ResponseWriter, r *http.Request) error {
+	allowed := slices.Sorted(maps.Keys(all))
+	if all[http.MethodGet] != nil {
+		allowed = append(allowed, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	detail := "there are: " + strings.Join(allowed, ", ")
+	if len(all) == 1 && all[http.MethodGet] != nil {
+		detail = "it is read with GET"
+	}
+	return &Error{http.StatusMethodNotAllowed, clip(r.Method) + " is not possible here; " + detail}
 }
 
 // problem answers with an error.

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -45,9 +43,9 @@ func (w *Worker) relay(ctx context.Context) error {
 // publishAlert publishes one alert; ctx says until when, inside the transaction
 // that holds it.
 func (w *Worker) publishAlert(ctx context.Context, a alert.Alert) error {
-	body, err := json.Marshal(a)
+	body, err := alert.Encode(&a)
 	if err != nil {
-		return fmt.Errorf("encode alert %s: %w", a.ID, err)
+		return err
 	}
 	_, _, err = w.conn.Publish(ctx, stream.Outgoing{
 		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: "application/json", Data: body,

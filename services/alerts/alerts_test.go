@@ -19,8 +19,8 @@ func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
 	for name, print := range map[string]func(*bytes.Buffer) error{
 		"table":          func(out *bytes.Buffer) error { return printTable(out, []alert.Alert{a}) },
 		"JSON":           func(out *bytes.Buffer) error { return printJSON(out, a) },
-		"followed":       func(out *bytes.Buffer) error { return printOne(out, filter{}, a) },
-		"followed, JSON": func(out *bytes.Buffer) error { return printOne(out, filter{json: true}, a) },
+		"followed":       func(out *bytes.Buffer) error { return printOne(out, false, a) },
+		"followed, JSON": func(out *bytes.Buffer) error { return printOne(out, true, a) },
 	} {
 		var out bytes.Buffer
 		if err := print(&out); err != nil {
@@ -51,7 +51,7 @@ func FuzzPrint(f *testing.F) {
 		}
 		for _, asJSON := range []bool{false, true} {
 			var out bytes.Buffer
-			if err := printOne(&out, filter{json: asJSON}, a); err != nil {
+			if err := printOne(&out, asJSON, a); err != nil {
 				t.Fatal(err)
 			}
 			text := strings.TrimSuffix(out.String(), "\n")

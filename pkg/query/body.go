@@ -1,0 +1,33 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+)
+
+// maxBody is how much of a body is read.
+const maxBody = 64 << 10
+
+// readBody reads the one JSON object that is sent; example shows what is wanted.
+// Members that target does not have, or that are there twice, are refused.
+func readBody(w http.ResponseWriter, r *http.Request, target any, example string) error {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is over %d bytes", large.Limit)}
+	}
+	if err == nil {
+		err = json.Unmarshal(data, target, json.RejectUnknownMembers(true))
+	}
+	if err == nil && strings.TrimSpace(string(data)) == "null" {
+		err = errors.New("it is null")
+	}
+	if err != nil {
+		return wrong(fmt.Errorf("the body must be one JSON object as %s: %s", example, clip(strings.TrimPrefix(err.Error(), "json: "))))
+	}
+	return nil
+}
