@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,13 +15,25 @@ import (
 	"weir/pkg/store"
 )
 
+// FollowLimits bound what it takes that clients follow alerts.
+type FollowLimits struct {
+	Clients int           // at a time; 0 is 100
+	Poll    time.Duration // between looks for new alerts, of all clients together; 0 is 500 ms
+	Beat    time.Duration // between signs of life where there are no alerts; 0 is 15 s
+	Write   time.Duration // for a client to take what is sent, or it is left; 0 is 10 s
+}
+
+func (l FollowLimits) withDefaults() FollowLimits {
+	return FollowLimits{
+		Clients: cmp.Or(l.Clients, 100), Poll: cmp.Or(l.Poll, 500*time.Millisecond),
+		Beat: cmp.Or(l.Beat, 15*time.Second), Write: cmp.Or(l.Write, 10*time.Second),
+	}
+}
+
 const (
-	followPage    = 32               // alerts that one follower has in memory
-	followBeat    = 15 * time.Second // between signs of life where there are no alerts
-	followWrite   = 10 * time.Second // for a client to take what is sent
-	followRetry   = 2 * time.Second  // after which a client connects again
-	lastEventID   = "Last-Event-ID"  // a header that browsers send when they connect again
-	everyFollower = "no more than %d clients can follow alerts here at a time; ask again later"
+	followPage  = 32              // alerts that one follower has in memory
+	followRetry = 2 * time.Second // after which a client connects again
+	lastEventID = "Last-Event-ID" // a header that browsers send when they connect again
 )
 
 // followers are the clients that follow alerts. They share one look at whether
@@ -74,9 +87,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, values url.Value
 	if err != nil {
 		return err
 	}
-	if !s.followers.enter(s.Followers) {
+	if !s.followers.enter(s.Follow.Clients) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(followRetry/time.Second)))
-		return &Error{http.StatusServiceUnavailable, fmt.Sprintf(everyFollower, s.Followers)}
+		return &Error{http.StatusServiceUnavailable, fmt.Sprintf("%d clients follow alerts here already, and no more can; ask again later", s.Follow.Clients)}
 	}
 	defer s.followers.leave()
 	newest, err := s.newest(r.Context(), 0)
@@ -149,7 +162,7 @@ func (s *Server) newest(ctx context.Context, every time.Duration) (int64, error)
 // is to stop. While Postgres is away it goes on trying: the client has nothing to
 // do about it, and misses nothing.
 func (f *follower) run(ctx context.Context, path string) {
-	poll, beat := time.NewTicker(f.s.PollEvery), time.NewTicker(followBeat)
+	poll, beat := time.NewTicker(f.s.Follow.Poll), time.NewTicker(f.s.Follow.Beat)
 	defer poll.Stop()
 	defer beat.Stop()
 	if f.send(fmt.Appendf(nil, "retry: %d\nid: %d\n\n", followRetry.Milliseconds(), f.at)) != nil {
@@ -184,7 +197,7 @@ func (f *follower) run(ctx context.Context, path string) {
 // catchUp sends what is new. unsent says that the client does not take it; err,
 // that it could not be read.
 func (f *follower) catchUp(ctx context.Context) (unsent, err error) {
-	newest, err := f.s.newest(ctx, f.s.PollEvery)
+	newest, err := f.s.newest(ctx, f.s.Follow.Poll)
 	for err == nil && f.at < newest {
 		var page []store.NumberedAlert
 		if page, err = f.page(ctx); err != nil {
@@ -235,7 +248,7 @@ func (f *follower) beat() error {
 
 // send sends what is to be seen at once.
 func (f *follower) send(text []byte) error {
-	if err := f.control.SetWriteDeadline(time.Now().Add(followWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := f.control.SetWriteDeadline(time.Now().Add(f.s.Follow.Write)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := f.w.Write(text); err != nil {

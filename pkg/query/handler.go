@@ -33,10 +33,8 @@ type Server struct {
 	// Done is closed when the server is asked to stop, so that streams end, which
 	// never would by themselves. nil: they end with their connection only.
 	Done <-chan struct{}
-	// Followers is how many clients may follow alerts at a time; 0 is 100. PollEvery
-	// is how often is looked for new ones, by all of them together; 0 is 500 ms.
-	Followers int
-	PollEvery time.Duration
+	// Follow bounds what following alerts takes.
+	Follow FollowLimits
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// OnError is told of every error that is not the asker's, and what was asked
@@ -48,8 +46,7 @@ type Server struct {
 
 func (s Server) withDefaults() *Server {
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
-	s.Followers = cmp.Or(s.Followers, 100)
-	s.PollEvery = cmp.Or(s.PollEvery, 500*time.Millisecond)
+	s.Follow = s.Follow.withDefaults()
 	if s.Now == nil {
 		s.Now = time.Now
 	}
