@@ -27,7 +27,25 @@ func readBody(w http.ResponseWriter, r *http.Request, target any, example string
 		err = errors.New("it is null")
 	}
 	if err != nil {
-		return wrong(fmt.Errorf("the body must be one JSON object as %s: %s", example, clip(strings.TrimPrefix(err.Error(), "json: "))))
+		return wrong(fmt.Errorf("the body must be one JSON object as %s: %s", example, clip(atMember(err))))
 	}
 	return nil
+}
+
+// atMember says what is wrong with which member, without the names of Go.
+func atMember(err error) string {
+	var refused *json.SemanticError
+	if !errors.As(err, &refused) {
+		return strings.TrimPrefix(err.Error(), "jsontext: ")
+	}
+	where := strings.Trim(string(refused.JSONPointer), "/")
+	switch {
+	case errors.Is(err, json.ErrUnknownName):
+		return fmt.Sprintf("there is no member %q", where)
+	case where == "":
+		return "it is none"
+	case refused.Err != nil:
+		return where + ": " + refused.Err.Error()
+	}
+	return where + " is of another kind"
 }

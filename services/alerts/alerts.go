@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,21 +94,42 @@ func (c *chosen) values() url.Values {
 	return values
 }
 
-// filter is what the flags choose by these definitions.
-func (c *chosen) filter(catalog *definition.Catalog) (store.AlertFilter, error) {
-	return query.ParseAlerts(catalog, c.values(), time.Now())
+// filter is what the flags choose by the definitions of a configuration.
+func (c *chosen) filter(cfg config.Config) (store.AlertFilter, error) {
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return store.AlertFilter{}, err
+	}
+	f, err := query.ParseAlerts(catalog, c.values(), time.Now())
+	var refused *query.Error
+	if !errors.As(err, &refused) {
+		return f, err
+	}
+	var problems config.Problems
+	for line := range strings.Lines(refused.Detail) { // each begins with the name of a parameter
+		problem := "--" + strings.TrimSpace(line)
+		if strings.HasPrefix(line, "rule:") {
+			problem += "; give --streams DIR for the rules of other definitions"
+		}
+		problems = append(problems, problem)
+	}
+	return f, problems
 }
 
 func list(cmd *cobra.Command, c chosen) error {
+	var f store.AlertFilter
+	cfg, err := config.Load(cmd)
+	if err == nil && cmd.Flags().Changed("postgres") { // the API looks itself
+		f, err = c.filter(cfg)
+	}
+	if err != nil {
+		return err
+	}
 	var alerts []alert.Alert
-	err := ask(cmd, func(client *query.Client) (err error) {
+	err = ask(cmd, func(client *query.Client) (err error) {
 		alerts, err = client.AlertsBy(cmd.Context(), c.values())
 		return err
-	}, func(catalog *definition.Catalog, db *store.DB) error {
-		f, err := c.filter(catalog)
-		if err != nil {
-			return err
-		}
+	}, func(_ *definition.Catalog, db *store.DB) (err error) {
 		alerts, err = db.Alerts(cmd.Context(), f)
 		return err
 	})

@@ -27,14 +27,14 @@ func boardCommand() *cobra.Command {
   weir alerts board --state "server error" --tenant shop.example`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if states := query.APIStates(); state != "" && !slices.Contains(states, state) {
+				return config.Problems{fmt.Sprintf("--state: there is no %q%s; there are: %s", state, config.Suggest(state, states), strings.Join(states, ", "))}
+			}
 			var apis []query.Availability
 			err := ask(cmd, func(client *query.Client) (err error) {
 				apis, err = client.Availability(cmd.Context(), tenant, query.APIState(state))
 				return err
 			}, func(catalog *definition.Catalog, db *store.DB) error {
-				if states := query.APIStates(); state != "" && !slices.Contains(states, state) {
-					return fmt.Errorf("--state: there is no %q%s; there are: %s", state, config.Suggest(state, states), strings.Join(states, ", "))
-				}
 				catalog, err := wire.Bind(cmd.Context(), catalog, db)
 				if err == nil {
 					apis, err = query.Board(cmd.Context(), catalog, db, time.Now())

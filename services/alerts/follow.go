@@ -3,12 +3,11 @@ package alerts
 import (
 	"cmp"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"weir/pkg/alert"
-	"weir/pkg/query"
+	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
 	"weir/services/wire"
@@ -21,13 +20,7 @@ func follow(cmd *cobra.Command, c chosen) error {
 	if err != nil {
 		return err
 	}
-	catalog, err := wire.Catalog(cfg)
-	if err != nil {
-		return err
-	}
-	values := c.values()
-	values.Del("limit")
-	f, err := query.ParseAlerts(catalog, values, time.Now())
+	f, err := c.filter(cfg)
 	if err != nil {
 		return err
 	}
@@ -39,7 +32,7 @@ func follow(cmd *cobra.Command, c chosen) error {
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "following alerts.%s.%s from now on\n", cmp.Or(f.Scope, "*"), cmp.Or(f.Rule, ">"))
 	return conn.SubscribeAlerts(cmd.Context(), stream.AlertFilter{Scope: f.Scope, Rule: f.Rule}, func(m stream.AlertMessage) {
 		a, err := alert.Decode(m.Data)
-		if err == nil && followed(&c, f.Key, f.Severity, &a) {
+		if err == nil && followed(f, &a) {
 			err = printOne(cmd.OutOrStdout(), asJSON(cmd), a)
 		}
 		if err != nil { // the next one may be readable
@@ -49,11 +42,11 @@ func follow(cmd *cobra.Command, c chosen) error {
 }
 
 // followed reports whether an alert of the right scope and rule is chosen.
-func followed(c *chosen, key map[string]string, severity int, a *alert.Alert) bool {
-	for name, value := range key {
+func followed(f store.AlertFilter, a *alert.Alert) bool {
+	for name, value := range f.Key {
 		if has, ok := a.Key[name]; !ok || has != value {
 			return false
 		}
 	}
-	return (c.state == "" || c.state == "all" || c.state == string(a.State)) && (severity == 0 || a.Severity <= severity)
+	return (f.State == "" || f.State == store.StateAll || f.State == string(a.State)) && (f.Severity == 0 || a.Severity <= f.Severity)
 }

@@ -30,10 +30,10 @@ one of both is needed. It prints the silence's number.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if s.Match, err = query.ParseMatch("--match", match); err != nil {
-				return err
+				return config.Problems{err.Error()}
 			}
 			if long <= 0 {
-				return fmt.Errorf("--for: a silence must last some time; %s is not possible", long)
+				return config.Problems{fmt.Sprintf("--for: a silence must last some time; %s is not possible", long)}
 			}
 			now := time.Now()
 			s.StartsAt, s.EndsAt = now, now.Add(long)
@@ -78,7 +78,7 @@ func unsilenceCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := strconv.ParseInt(strings.TrimPrefix(args[0], "#"), 10, 64)
 			if err != nil {
-				return fmt.Errorf("%q is no silence's number; `weir alerts silences` shows them", args[0])
+				return config.Problems{fmt.Sprintf("%q is no silence's number; `weir alerts silences` shows them", args[0])}
 			}
 			var ended alert.Silence
 			err = ask(cmd, func(client *query.Client) (err error) {
