@@ -40,7 +40,12 @@ type Alert struct {
 	Reason string `json:"reason,omitempty"`
 	// ShardID is the shard whose traffic a local alert was decided on.
 	ShardID string `json:"shard_id,omitempty"`
+
+	quietBy []string // what it keeps quiet, and is kept quiet by
 }
+
+// SuppressedBy is what a global alert has in common with those that keep it quiet.
+func (a *Alert) SuppressedBy() []string { return a.quietBy }
 
 // Role is in which role somebody is concerned, as in WSO2.
 type Role string

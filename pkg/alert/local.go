@@ -52,6 +52,9 @@ func (l *Local) Evaluate(batch []*event.Columns) []Alert {
 	clear(l.pending)
 	var alerts []Alert
 	for at, rule := range l.rules {
+		if !rule.Local {
+			continue
+		}
 		for _, columns := range batch {
 			if columns.Schema.Name != rule.Stream {
 				continue
@@ -84,7 +87,7 @@ func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, col
 			continue
 		}
 		value := 0.0
-		if rule.Class == PerEvent {
+		if rule.Type == PerEvent {
 			if value = number(columns, rule.Value, row); value <= rule.Threshold {
 				continue
 			}
@@ -92,7 +95,7 @@ func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, col
 		at := columns.Times[row]
 		key := prefix + keyText(c, columns, row)
 		t := l.track(key)
-		if rule.Class == Counted {
+		if rule.Type == Counted {
 			t = t.add(at, rule.Window)
 			value = float64(t.sum(at, rule.Window))
 		}

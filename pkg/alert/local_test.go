@@ -70,7 +70,7 @@ func columns(calls ...call) []*event.Columns {
 
 func slowRule() *Rule {
 	return &Rule{
-		Name: "slow", Class: PerEvent, Stream: "call", Severity: 2, Value: attrMillis, Threshold: 5000, Suppress: 10 * time.Minute,
+		Name: "slow", Type: PerEvent, Local: true, Stream: "call", Severity: 2, Value: attrMillis, Threshold: 5000, Suppress: 10 * time.Minute,
 		Cases: []Case{{Where: -1, Key: []KeyPart{{"api", event.String, attrAPI}}, Message: "{api} took {value} ms, over {threshold}"}},
 	}
 }
@@ -78,7 +78,7 @@ func slowRule() *Rule {
 func crossingRule() *Rule {
 	key := []KeyPart{{"api", event.String, attrAPI}, {"app", event.Int, attrApp}}
 	return &Rule{
-		Name: "crossing", Class: Counted, Stream: "call", Severity: 3, Value: -1, Threshold: 10, Window: time.Hour, Suppress: 10 * time.Minute,
+		Name: "crossing", Type: Counted, Local: true, Stream: "call", Severity: 3, Value: -1, Threshold: 10, Window: time.Hour, Suppress: 10 * time.Minute,
 		Cases: []Case{
 			{Name: "first", Where: attrA, Key: key, Message: "{app} on {api}: {value} within {window}, over {threshold}"},
 			{Name: "second", Where: attrB, Key: key[1:], Message: "second"},

@@ -86,7 +86,7 @@ func TestLoad_ReportsAllProblemsInOrder(t *testing.T) {
 	t.Parallel()
 	_, err := definition.LoadWith(fstest.MapFS{
 		"b.yaml": {Data: []byte("stream: t\nattributes: {a: intt, b: strin}\n")},
-		"a.yaml": {Data: []byte("rules:\n  r: {class: event, stream: t, severity: 9, value: a, above: 1, message: m}\n")},
+		"a.yaml": {Data: []byte("rules:\n  r: {type: event, stream: t, severity: 9, value: a, above: 1, message: m}\n")},
 		"c.yml":  {Data: []byte("stream: u\n")},
 	}, definition.Options{Dir: "mine"})
 	want := strings.Join([]string{
@@ -123,7 +123,7 @@ func FuzzLoad(f *testing.F) {
 	for _, every := range []string{"seconds...weeks", "hours...quarters", "5 minutes...years", "weeks...years", "2 days...90 days", "999 years"} {
 		f.Add(base + "aggregations:\n  A: {group_by: [name], select: {n: count(), m: p95(volume * volume)}, every: " + every + "}\n")
 	}
-	f.Add(base + "rules:\n  r: {class: counted, severity: 1, window: 0 seconds, more_than: 0, message: m}\n  q: {class: event, severity: 1, value: volume * price, above: 0, message: m}\n")
+	f.Add(base + "rules:\n  r: {type: count, severity: 1, window: 0 seconds, more_than: 0, message: m}\n  q: {type: event, severity: 1, value: volume * price, above: 0, message: m}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
 		if (catalog == nil) == (err == nil) {

@@ -28,6 +28,8 @@ func build(documents []*document, l *language, options Options, all *problems) *
 		for _, text := range d.aggregations {
 			b.addAggregation(d, text)
 		}
+	}
+	for _, d := range documents { // which may be of any aggregation
 		for _, text := range d.rules {
 			b.addRule(d, text)
 		}

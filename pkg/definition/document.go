@@ -34,16 +34,18 @@ type aggregationText struct {
 }
 
 type ruleText struct {
-	name, doc, class, stream, severity scalar
-	value, above, window, moreThan     scalar
-	suppress                           scalar
-	caseText                           // the only case of a simple rule
-	cases                              []caseText
+	name, doc, kind, scope, severity scalar
+	labels                           []pair
+	figures                          map[string]*scalar // of the type: its bound, its window
+	caseText                                            // the only case of a simple rule
+	cases                            []caseText
 }
 
 type caseText struct {
+	figures                  map[string]*scalar // those that are not the rule's
 	caseName, where, message scalar
-	key                      []scalar
+	key, details             []scalar
+	role, user, tenant       scalar // of the stakeholder
 }
 
 func readDocument(r reader, data []byte) *document {
@@ -153,20 +155,26 @@ func (r reader) pairs(name string, to *[]pair) func(*yaml.Node) {
 
 func readRule(r reader, key, value *yaml.Node) ruleText {
 	r = r.within("rule %q", key.Value)
-	t := ruleText{name: scalar{key}}
+	t := ruleText{name: scalar{key}, figures: map[string]*scalar{}}
 	known := r.caseFields(&t.caseText)
-	for name, to := range map[string]*scalar{
-		"description": &t.doc, "class": &t.class, "stream": &t.stream, "severity": &t.severity,
-		"value": &t.value, "above": &t.above, "window": &t.window, "more_than": &t.moreThan,
-		"suppress": &t.suppress,
-	} {
+	for name, to := range map[string]*scalar{"description": &t.doc, "type": &t.kind, "scope": &t.scope, "severity": &t.severity} {
 		known[name] = r.scalar(name, to)
 	}
+	for _, name := range ruleFigures() {
+		t.figures[name] = &scalar{}
+		known[name] = r.scalar(name, t.figures[name])
+	}
+	known["labels"] = r.pairs("labels", &t.labels)
 	known["cases"] = func(n *yaml.Node) {
 		r.within("cases").entries(n, func(key, value *yaml.Node) {
 			in := r.within("case %q", key.Value)
-			c := caseText{caseName: scalar{key}}
-			in.fields(value, in.caseFields(&c))
+			c := caseText{caseName: scalar{key}, figures: map[string]*scalar{}}
+			known := in.caseFields(&c)
+			for _, name := range caseFigures() {
+				c.figures[name] = &scalar{}
+				known[name] = in.scalar(name, c.figures[name])
+			}
+			in.fields(value, known)
 			t.cases = append(t.cases, c)
 		})
 	}
@@ -179,5 +187,12 @@ func (r reader) caseFields(c *caseText) map[string]func(*yaml.Node) {
 		"where":   r.scalar("where", &c.where),
 		"message": r.scalar("message", &c.message),
 		"key":     r.list("key", &c.key),
+		"details": r.list("details", &c.details),
+		"stakeholder": func(n *yaml.Node) {
+			in := r.within("stakeholder")
+			in.fields(n, map[string]func(*yaml.Node){
+				"role": in.scalar("role", &c.role), "user": in.scalar("user", &c.user), "tenant": in.scalar("tenant", &c.tenant),
+			})
+		},
 	}
 }

@@ -206,7 +206,7 @@ aggregations:
   A: {where: quantity > 1, select: {last: last(price * quantity), most: max( price * quantity )}, every: hours}
   B: {where: quantity > 1, select: {last: last(price)}, every: hours}
 rules:
-  r: {class: counted, severity: 1, where: quantity > 1, window: 1 hour, more_than: 1, message: "{value} in {window}"}
+  r: {type: count, severity: 1, where: quantity > 1, window: 1 hour, more_than: 1, message: "{value} in {window}"}
 `)}})
 	if err != nil {
 		t.Fatal(err)

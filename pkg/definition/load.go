@@ -34,7 +34,7 @@
 //	    max_groups: 5000         # per bucket and shard, or all; default 1000000
 //	rules:
 //	  slow-call:
-//	    class: event             # one event decides
+//	    type: event             # one event decides
 //	    severity: 2              # 1 severe, 2 moderate, 3 mild
 //	    value: responseTime
 //	    above: 5000
@@ -42,7 +42,7 @@
 //	    suppress: 10 minutes     # default
 //	    message: "{apiName} took {value} ms, more than {threshold}"
 //	  often-slow:
-//	    class: counted           # more than N events of a key within a window
+//	    type: count           # more than N events of a key within a window
 //	    severity: 3
 //	    more_than: 10
 //	    window: 1 hour

@@ -100,7 +100,7 @@ func list(c *definition.Catalog) string {
 	for _, r := range c.Rules {
 		s := c.Stream(r.Stream)
 		fmt.Fprintf(&b, "rule %s: %s on %s, severity %d, value %s, threshold %g, window %s, suppress %s\n",
-			r.Name, r.Class, r.Stream, r.Severity, name(s, r.Value), r.Threshold, r.Window, r.Suppress)
+			r.Name, r.Type, r.Stream, r.Severity, name(s, r.Value), r.Threshold, r.Window, r.Suppress)
 		for _, k := range r.Cases {
 			fmt.Fprintf(&b, "  case %q where %s key", k.Name, name(s, k.Where))
 			for _, p := range k.Key {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -45,6 +46,7 @@ func matchable(catalog *definition.Catalog, rule string) (names []string) {
 		if rule != "" && rule != r.Name {
 			continue
 		}
+		names = slices.AppendSeq(names, maps.Keys(r.Labels))
 		for i := range r.Cases {
 			for _, part := range r.Cases[i].Key {
 				names = append(names, part.Name)

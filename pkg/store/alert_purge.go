@@ -34,6 +34,9 @@ func (db *DB) PurgeAlerts(ctx context.Context, now time.Time, keep time.Duration
 				SELECT a.id FROM weir.alert a WHERE `+oldAlert+` ORDER BY a.created_at LIMIT $2 FOR UPDATE SKIP LOCKED
 			), unpublished AS (
 				DELETE FROM weir.alert_outbox WHERE alert_id IN (SELECT id FROM old)
+			), quiet AS ( -- its key has had no other one since
+				DELETE FROM weir.alert_suppression WHERE id IN (
+					SELECT s.id FROM weir.alert_suppression s WHERE s.alert_id IN (SELECT id FROM old) FOR UPDATE SKIP LOCKED)
 			), gone AS (
 				DELETE FROM weir.alert WHERE id IN (SELECT id FROM old) RETURNING id
 			)

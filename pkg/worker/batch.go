@@ -133,6 +133,27 @@ func redelivered(messages []stream.Message) bool {
 	return slices.ContainsFunc(messages, func(m stream.Message) bool { return m.Deliveries > 1 })
 }
 
+// evidenceOf says what the batch's evidence is of; nothing, where it has no events of its own.
+func (b *batch) evidenceOf() (of store.EvidenceOf) {
+	newest, some := int64(0), false
+	for _, c := range b.columns {
+		for row, at := range c.Times {
+			if !c.Dropped[row] && (at > newest || !some) {
+				newest, some = at, true
+			}
+		}
+	}
+	if len(b.raised.IDs) > 0 || !some {
+		return of
+	}
+	for _, o := range b.origins {
+		of.Incarnation = o.incarnation
+		of.LastSequence, of.Stored = max(of.LastSequence, o.sequence), max(of.Stored, o.stored)
+	}
+	of.Newest = min(newest, of.Stored) // the clocks of gateways may be fast
+	return of
+}
+
 // expectedAfter is for how many batches a message that was folded before lets
 // expect more of them.
 const expectedAfter = 20

@@ -46,14 +46,15 @@ func (w *Worker) into(b *batch) []*aggregation.Definition {
 	return w.catalog.Aggregations
 }
 
-// alerts returns the alerts that the batch raises. Replayed events raise none:
+// alerts returns the alerts that the batch raises, and what it tells the rules
+// over all shards. Replayed events do neither:
 // they are hours or days late, the events beside them in the window are
 // forgotten, and an alert calls for somebody to act now.
-func (w *Worker) alerts(b *batch) []alert.Alert {
+func (w *Worker) alerts(b *batch) (alerts []alert.Alert, evidence [alert.Partitions][]byte) {
 	if len(b.raised.IDs) > 0 {
-		return w.local.Evaluate(nil) // which also forgets what was not committed
+		return w.local.Evaluate(nil), evidence // which also forgets what was not committed
 	}
-	return w.local.Evaluate(b.columns)
+	return w.local.Evaluate(b.columns), w.collector.Collect(b.columns)
 }
 
 // replay folds dead letters that somebody has asked for, and returns how many

@@ -22,7 +22,10 @@ type outcome struct {
 	delta   aggregation.Delta
 	control []aggregation.Control // computed from the events, not from the delta
 	alerts  []alert.Alert
-	err     error // a panic of input
+	// evidence is what the rules over all shards need of the batch, by partition.
+	evidence [alert.Partitions][]byte
+
+	err error // a panic of input
 
 	added bool // after finish: the cascade has the delta
 
@@ -76,7 +79,7 @@ func (w *Worker) evaluateInto(o *outcome, b *batch) (err error) {
 		begin()
 	})
 	o.control = aggregation.Controls(w.into(b), b.columns)
-	o.alerts = w.alerts(b)
+	o.alerts, o.evidence = w.alerts(b)
 	return w.cfg.Failpoints.Hit(failpoint.Folded)
 }
 

@@ -270,7 +270,7 @@ func TestInterleaving_CommitUnknownAndNotCommitted(t *testing.T) {
 
 func (p *proof) relayOnce(w *Worker) {
 	p.t.Helper()
-	if _, err := w.db.Relay(p.t.Context(), relayBatch, w.publishAlert); err != nil {
+	if _, err := w.relay.Once(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -35,7 +35,7 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, e
 			return 0, err
 		}
 	}
-	w.wakeRelay() // alerts are in the outbox
+	w.relay.Wake() // alerts are in the outbox
 	if err := w.acknowledge(messages[:b.taken]); err != nil {
 		return 0, err
 	}
@@ -67,6 +67,7 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			func() error { return tx.WriteControl(ctx, shard, out.control) },
 			func() error { return tx.WriteLevels(ctx, shard, before(number, out.delta), levels) },
 			func() error { return tx.WriteAlerts(ctx, out.alerts) },
+			func() error { return tx.WriteEvidence(ctx, w.lease, number, b.evidenceOf(), out.evidence) },
 			func() error { return tx.WriteDeadLetters(ctx, shard, b.dead) },
 			func() error { return tx.SettleDeadLetters(ctx, b.raised.Settled) },
 			func() error { return tx.WriteSources(ctx, b.sources()) },

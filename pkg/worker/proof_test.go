@@ -48,7 +48,7 @@ aggregations:
 rules:
   large:
     description: A tick is large.
-    class: event
+    type: event
     stream: tick
     severity: 2
     value: size

@@ -29,6 +29,7 @@ import (
 	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/failpoint"
+	"weir/pkg/relay"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 )
@@ -87,6 +88,7 @@ type Worker struct {
 	consumer   *stream.Consumer
 	lease      *store.Lease
 	local      *alert.Local
+	collector  *alert.Collector
 	cascade    *aggregation.Cascade // nil: to be loaded from the tables
 	last       int64                // number of the last batch that is in the cascade, or was when there was one
 	incomplete bool                 // the last flush left levels that were due for another one
@@ -104,7 +106,7 @@ type Worker struct {
 	// expectFolded is how many of the next batches may hold messages that were folded
 	// before, as one of the last did: to find that out by the claim costs far more.
 	expectFolded int
-	wake         chan struct{} // tells the relay that the outbox has something
+	relay        *relay.Relay
 }
 
 // New returns a worker over open connections, which stay the caller's.
@@ -120,8 +122,10 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 		flushed: map[aggregation.FlushedLevel]time.Time{},
 		guard:   aggregation.NewGuard(),
 
+		collector: alert.NewCollector(catalog.Rules),
+
 		unstorable: map[uint64]string{},
-		wake:       make(chan struct{}, 1),
+		relay:      relay.New(db, conn, log),
 	}
 	w.reader = newReader(catalog, w.unstorable, maxDecoded)
 	w.folder = aggregation.NewFolder(w.guard)
@@ -190,7 +194,7 @@ func (w *Worker) run(ctx context.Context) error {
 		return w.caught(func() error { return w.fetch(fetching, parcels, readers) })
 	})
 	group.Go(func() error { return w.fold(ctx, parcels, readers, stopFetching) })
-	group.Go(func() error { return w.relay(ctx) })
+	group.Go(func() error { return w.relay.Run(ctx, w.caught) })
 	group.Go(func() error { return w.consumer.Keep(ctx) })
 	group.Go(func() error { return w.tend(ctx) })
 	if err := group.Wait(); err != nil {

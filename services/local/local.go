@@ -1,5 +1,5 @@
 // Package local runs all of Weir in one process: NATS, a private Postgres,
-// workers, the auditor and the HTTP API. `weir up` and `weir demo` are made of it.
+// workers, the auditor, the alerter and the HTTP API. `weir up` and `weir demo` are made of it.
 package local
 
 import (
@@ -22,6 +22,7 @@ import (
 	"weir/pkg/audit"
 	"weir/pkg/definition"
 	"weir/pkg/embedded"
+	"weir/pkg/evaluator"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/pkg/worker"
@@ -79,6 +80,7 @@ type Instance struct {
 
 const (
 	connectionsPerWorker = 4 // the lease, a flush, the relay, one to spare
+	connectionsOfAlerter = 4 // its partitions, what it reads and writes, the relay
 	stopTimeout          = 20 * time.Second
 	auditEvery           = 10 * time.Second
 )
@@ -144,7 +146,7 @@ func (i *Instance) startServers(ctx context.Context) (err error) {
 	}
 	o.Settings.NATS.URL = config.URL(i.NATSURL)
 	o.Settings.Postgres.URL = config.URL(i.PostgresURL)
-	o.Settings.Postgres.MaxOpen += connectionsPerWorker * o.Workers
+	o.Settings.Postgres.MaxOpen += connectionsPerWorker*o.Workers + connectionsOfAlerter
 	return nil
 }
 
@@ -212,6 +214,8 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	i.roles.Go(func() error {
 		return auditor.Run(life, audit.New(i.Audit, i.Conn, audit.Config{Version: version.String()}), auditEvery, status, o.Log)
 	})
+	evaluation := evaluator.New(evaluator.Config{Owner: wire.Owner()}, i.Catalog.Rules, i.DB, i.Conn, o.Log)
+	i.roles.Go(func() error { return evaluation.Run(life) })
 	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, status.Metrics(), o.Log) })
 	i.roles.Go(func() error { i.backfill(life); return nil })
 	if i.postgres != nil {

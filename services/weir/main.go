@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weir/services/alerter"
 	"weir/services/alerts"
 	"weir/services/api"
 	"weir/services/apply"
@@ -61,6 +62,7 @@ func commands() []*cobra.Command {
 		gateway.Command(),
 		api.Command(),
 		auditor.Command(),
+		alerter.Command(),
 		replay.Command(),
 		query.Command(),
 		alerts.Command(),

@@ -1,0 +1,252 @@
+// Package evaluator decides the alerts that are right whatever the number of workers.
+//
+// Each flush commits, with what it folds, the evidence that the rules need of its batch
+// (package alert). An [Evaluator] takes in the evidence of all shards, by partitions of the
+// keys; any number of evaluators may run, and each partition is one's at a time: the
+// others take over what one leaves or dies with. It decides in event time, and when it does
+// is what makes it right:
+//
+//   - a moment is decided when all that happened up to it is folded. The stream says up to which
+//     message everything is acknowledged, which workers do after their commit; the newest event
+//     of the batches up to there is the clock. What gateways publish later than [Config].Grace
+//     after it happened is late, and corrects what was decided.
+//   - where nothing comes, the clock goes on with the stream's own, by as much behind it as events
+//     were last. So an absence is noticed, and old logs that are replayed have their own time.
+//
+// What was decided is written, with the outbox, in a transaction that proves that the
+// partition is still held. What is remembered is saved every few seconds, and only then is
+// evidence removed: who takes over reads what was saved, takes in the evidence since, and decides the same again,
+// under the same ids.
+package evaluator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/pkg/alert"
+	"weir/pkg/relay"
+	"weir/pkg/store"
+	"weir/pkg/stream"
+)
+
+// DefaultGrace is how late events may be where nothing else is said: gateways publish what they have
+// within a second, and clocks differ.
+const DefaultGrace = 5 * time.Second
+
+// Config says how an evaluator works. The zero value is ready.
+type Config struct {
+	Owner string        // host name and process, for people
+	Grace time.Duration // how late events may be without anything being corrected; 0 = DefaultGrace
+	Every time.Duration // how often evidence is taken in; 0 = 500 ms
+	Save  time.Duration // how often what is remembered is saved; 0 = 20 s
+}
+
+// Evaluator evaluates some of the partitions. It belongs to the goroutine of Run.
+type Evaluator struct {
+	cfg   Config
+	rules []*alert.Rule
+	db    *store.DB
+	conn  *stream.Conn
+	relay *relay.Relay
+	log   *zap.Logger
+
+	quiet map[string]time.Duration // by rule: how long after an alert its key is suppressed
+	parts *store.Partitions        // nil: to be opened
+	held  map[int]*partition
+	clock clock
+	read  store.Cursors // batches that the clock knows
+}
+
+// partition is what is remembered of one partition.
+type partition struct {
+	global  *alert.Global
+	cursors store.Cursors
+	saved   time.Time
+}
+
+// New returns an evaluator over open connections, which stay the caller's.
+func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *zap.Logger) *Evaluator {
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Every == 0 {
+		cfg.Every = 500 * time.Millisecond
+	}
+	if cfg.Save == 0 {
+		cfg.Save = 20 * time.Second
+	}
+	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), log: log, quiet: map[string]time.Duration{}}
+	for _, rule := range rules {
+		e.quiet[rule.Name] = rule.Suppress
+	}
+	e.forget()
+	return e
+}
+
+// forget begins anew, with no partition.
+func (e *Evaluator) forget() {
+	if e.parts != nil {
+		_ = e.parts.Close() // it ends with the connection anyway
+	}
+	e.parts, e.held, e.read, e.clock = nil, map[int]*partition{}, store.Cursors{}, clock{}
+}
+
+// Run evaluates until ctx ends, and then saves what it remembers. Trouble with NATS or
+// Postgres is waited out.
+func (e *Evaluator) Run(ctx context.Context) error {
+	relaying, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- e.relay.Run(relaying, nil) }()
+	defer func() { stop(); <-done }()
+	defer e.forget()
+	e.log.Info("evaluator decides alerts")
+	tick := time.NewTicker(e.cfg.Every)
+	defer tick.Stop()
+	for pause := 0; ; pause = max(0, pause-1) {
+		select {
+		case <-ctx.Done():
+			e.end(ctx)
+			return nil
+		case <-tick.C:
+		}
+		if pause > 0 {
+			continue
+		}
+		if err := e.turn(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("alerts not decided, beginning again with what was saved", zap.Error(err))
+			e.forget()
+			pause = 4
+		}
+	}
+}
+
+// end saves what is remembered, so that who comes next need not take in evidence again.
+func (e *Evaluator) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	for part := range e.held {
+		if err := e.save(ctx, part); err != nil {
+			e.log.Warn("what a partition remembers is not saved: whoever takes over decides the same again", zap.Int("partition", part), zap.Error(err))
+			return
+		}
+	}
+	e.log.Info("evaluator stopped")
+}
+
+// turn takes in what was committed since the last one, and decides what can be.
+func (e *Evaluator) turn(ctx context.Context) error {
+	if err := e.balance(ctx); err != nil {
+		return err
+	}
+	if len(e.held) == 0 {
+		return nil // others have all
+	}
+	state, err := e.conn.State(ctx) // before what is committed is read: all that it speaks of is among that
+	if err != nil {
+		return err
+	}
+	batches, err := e.db.Batches(ctx, e.read)
+	if err != nil {
+		return err
+	}
+	through := e.clock.advance(state, batches).Add(-e.cfg.Grace)
+	for part := range alert.Partitions {
+		if p := e.held[part]; p != nil {
+			if err := e.evaluate(ctx, part, p, through); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// evaluate takes in the evidence of a partition, and decides.
+func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, through time.Time) error {
+	if err := e.db.Evidence(ctx, part, p.cursors, p.global.Add); err != nil {
+		return err
+	}
+	for shard, batch := range e.read { // of which all evidence has been read, if there was some
+		p.cursors[shard] = max(p.cursors[shard], batch)
+	}
+	if e.clock.known() {
+		written, err := e.parts.WriteDecisions(ctx, part, p.global.Decide(through), e.quiet)
+		if err != nil {
+			return err
+		}
+		if written > 0 {
+			e.relay.Wake()
+		}
+	}
+	if late := p.global.Late(); late > 0 {
+		e.log.Info("events came too late to change alerts", zap.Int64("events", late), zap.Time("decided_through", through))
+	}
+	if time.Since(p.saved) < e.cfg.Save {
+		return nil
+	}
+	return e.save(ctx, part)
+}
+
+// save saves what has changed of what a partition remembers.
+func (e *Evaluator) save(ctx context.Context, part int) error {
+	p := e.held[part]
+	var changed []alert.Remembered
+	p.global.Save(func(r alert.Remembered) { changed = append(changed, r) })
+	clock, lag := e.clock.saved()
+	if err := e.parts.SaveMemory(ctx, part, store.Memory{Cursors: p.cursors, Clock: clock, Lag: lag}, changed); err != nil {
+		return err
+	}
+	p.saved = time.Now()
+	return e.db.ForgetBatches(ctx)
+}
+
+// balance takes partitions that nobody has, up to this evaluator's share, and gives back what is more.
+func (e *Evaluator) balance(ctx context.Context) (err error) {
+	if e.parts == nil {
+		if e.parts, err = e.db.Partitions(ctx, e.cfg.Owner); err != nil {
+			return err
+		}
+	}
+	share, err := e.parts.Share(ctx)
+	if err != nil {
+		return err
+	}
+	for part := range alert.Partitions {
+		switch {
+		case e.held[part] == nil && len(e.held) < share:
+			err = e.take(ctx, part)
+		case e.held[part] != nil && len(e.held) > share:
+			err = errors.Join(e.save(ctx, part), e.parts.Release(ctx, part))
+			delete(e.held, part)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes a partition if nobody has it, with what was saved of it.
+func (e *Evaluator) take(ctx context.Context, part int) error {
+	ok, err := e.parts.Take(ctx, part)
+	if err != nil || !ok {
+		return err
+	}
+	p := &partition{global: alert.NewGlobal(e.rules), saved: time.Now()}
+	foreign := 0
+	memory, err := e.db.LoadMemory(ctx, part, func(r alert.Remembered) {
+		if !p.global.Load(r) {
+			foreign++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	p.cursors = memory.Cursors
+	e.clock.restore(memory.Clock, memory.Lag)
+	e.held[part] = p
+	e.log.Info("took a partition of the alerts", zap.Int("partition", part), zap.Int("keys", p.global.Keys()), zap.Int("of_other_rules", foreign))
+	return nil
+}

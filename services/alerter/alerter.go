@@ -1,0 +1,80 @@
+// Package alerter is `weir alerter`: the role that decides the alerts that are right
+// whatever the number of workers.
+package alerter
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"weir/pkg/evaluator"
+	"weir/services/config"
+	"weir/services/health"
+	"weir/services/httpserver"
+	"weir/services/wire"
+)
+
+// Command is `weir alerter`.
+func Command() *cobra.Command {
+	grace := evaluator.DefaultGrace
+	cmd := &cobra.Command{
+		Use:   "alerter",
+		Short: "Decide alerts over the traffic of all workers",
+		Long: `Take in what the workers commit of each batch for the rules, and decide, in event time, once all that happened before is
+folded: the same alerts, each once, with any number of workers. They are published on alerts.global.<rule>, when they fire and when they are
+resolved. Any number may run: the keys of the rules are shared among them in 8 partitions, and the others take over what one leaves
+or dies with.
+
+Events that are published later than --grace after they happened are late: they correct what was decided, for an hour.
+
+With --health it answers /healthz and /readyz at that address. It may be started before Postgres and NATS are: it waits for them.`,
+		Example: `  weir alerter --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir
+  weir alerter --grace 30s --health 0.0.0.0:8082`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, grace) },
+	}
+	cmd.Flags().DurationVar(&grace, "grace", grace, "how long after it happened an event may be published without being late")
+	config.Flags(cmd, config.NATS, config.Postgres, config.Health, config.Definitions)
+	return cmd
+}
+
+func run(cmd *cobra.Command, grace time.Duration) error {
+	cfg, err := config.Load(cmd)
+	if err != nil {
+		return err
+	}
+	if grace <= 0 || grace > time.Hour {
+		return config.Problems{fmt.Sprintf("--grace: %s should be more than 0s, and 1h at most", grace)}
+	}
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	log := config.Logger(cfg)
+	var probes net.Listener
+	if cfg.HTTP.Health != "" {
+		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
+			return err
+		}
+		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	}
+	var links wire.Links
+	defer links.Close()
+	roles, ctx := errgroup.WithContext(cmd.Context())
+	roles.Go(func() error {
+		db, conn, err := links.Open(ctx, cfg, "alerter", log)
+		if err != nil {
+			return wire.UnlessStopped(ctx, err)
+		}
+		return evaluator.New(evaluator.Config{Owner: wire.Owner(), Grace: grace}, catalog.Rules, db, conn, log).Run(ctx)
+	})
+	if probes != nil {
+		log.Info("answering for the alerter's health", zap.String("url", httpserver.URL(probes)))
+		roles.Go(func() error { return httpserver.Serve(ctx, probes, health.Handler(links.Ready(catalog))) })
+	}
+	return roles.Wait()
+}
