@@ -21,6 +21,9 @@ const (
 	every = time.Second // also looks without being woken: another process may have died before its relay ran
 )
 
+// contentType is what alerts are published as; docs/asyncapi.yaml says more.
+const contentType = "application/json"
+
 // Relay publishes the outbox. Whoever's alerts they are, any relay publishes
 // them; each is in one relay's hands at a time.
 type Relay struct {
@@ -82,7 +85,7 @@ func (r *Relay) publish(ctx context.Context, a alert.Alert) error {
 		return err
 	}
 	_, _, err = r.conn.Publish(ctx, stream.Outgoing{
-		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: "application/json", Data: body,
+		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: contentType, Data: body,
 	})
 	return err
 }

@@ -5,11 +5,8 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"weir/pkg/alert"
 	"weir/pkg/store"
@@ -35,7 +32,7 @@ func (h *harness) published(rule string) (alerts []alert.Alert) {
 		}
 		a, err := alert.Decode(m.Data)
 		if err == nil {
-			err = h.byTheSchema(m.Data)
+			err = byTheSchema(m.Data)
 		}
 		if err != nil || a.ID != m.MsgID || m.Scope != string(a.Scope) || m.Rule != a.Rule {
 			h.t.Errorf("alert %s on scope %s: %s, %v", m.MsgID, m.Scope, m.Data, err)
@@ -46,25 +43,6 @@ func (h *harness) published(rule string) (alerts []alert.Alert) {
 		h.t.Fatal(err)
 	}
 	return alerts
-}
-
-// byTheSchema is what the published schema of alerts says of a body.
-func (h *harness) byTheSchema(body []byte) error {
-	h.t.Helper()
-	document, err := jsonschema.UnmarshalJSON(strings.NewReader(alert.Schema))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	if err := compiler.AddResource("alert.schema.json", document); err != nil {
-		h.t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	return compiler.MustCompile("alert.schema.json").Validate(value)
 }
 
 // Who looks at the stream with the tools of NATS sees an alert a line, as people

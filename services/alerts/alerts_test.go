@@ -7,8 +7,12 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"weir/pkg/alert"
 	"weir/pkg/badinput"
+	"weir/pkg/query"
 )
 
 // The message of an alert holds names that gateways sent.
@@ -34,6 +38,54 @@ func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
 			t.Errorf("%s: an alert in %d lines", name, lines)
 		}
 	}
+}
+
+// So does what people write of them, and the names on the board.
+func TestPrint_ShowsNothingOfWhatIsKnownThatATerminalWouldObey(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b]0;pwned\a\u009b2J\u202e\r\nid  x\x7f"
+	texts := map[string]string{evil: evil}
+	a := alert.Alert{
+		ID: evil, FiringID: evil, Rule: evil, Case: evil, Scope: evil, State: evil, Key: texts, Message: evil, Details: texts, Labels: texts,
+		Stakeholder: alert.Stakeholder{Role: evil, User: evil, Tenant: evil}, Reason: evil, ShardID: evil,
+	}
+	silence := alert.Silence{Rule: evil, Match: texts, By: evil, Comment: evil}
+	known := query.Alert{Alert: a, Resolution: &a, Ack: &alert.Ack{By: evil, Comment: evil}, Silences: []alert.Silence{silence}}
+	for _, asJSON := range []bool{false, true} {
+		for name, print := range map[string]func(*cobra.Command) error{
+			"alert":    func(cmd *cobra.Command) error { return printAlert(cmd, &known) },
+			"silences": func(cmd *cobra.Command) error { return printSilences(cmd, []alert.Silence{silence}) },
+			"board": func(cmd *cobra.Command) error {
+				return printBoard(cmd, []query.Availability{{APIName: evil, APIVersion: evil, Tenant: evil, State: evil, Rule: evil}})
+			},
+			"line": func(cmd *cobra.Command) error { return printLine(cmd, evil) },
+		} {
+			var out bytes.Buffer
+			cmd := &cobra.Command{}
+			cmd.Flags().Bool("json", asJSON, "")
+			cmd.SetOut(&out)
+			if err := print(cmd); err != nil {
+				t.Fatal(err)
+			}
+			if at := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 || strings.Contains(out.String(), "\nid  x") {
+				t.Errorf("%s, JSON %v: %q does not print", name, asJSON, out.String())
+			}
+		}
+	}
+}
+
+func TestCommand_IsListByItselfAndHasItsFlags(t *testing.T) {
+	t.Parallel()
+	cmd := Command()
+	list, _, err := cmd.Find([]string{"list"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if own := cmd.Flags().Lookup(f.Name); own == nil || own.DefValue != f.DefValue || own.Usage != f.Usage {
+			t.Errorf("weir alerts has no --%s as weir alerts list has", f.Name)
+		}
+	})
 }
 
 // Whoever may publish alerts may publish anything: it is an alert that prints,

@@ -122,23 +122,27 @@ func silencesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON(cmd) {
-				return printJSON(cmd.OutOrStdout(), silences...)
-			}
-			lines := [][]string{{"number", "starts_at", "ends_at", "by", "alerts", "comment"}}
-			for i := range silences {
-				s := &silences[i]
-				lines = append(lines, []string{
-					strconv.FormatInt(s.ID, 10), s.StartsAt.Format(time.RFC3339), s.EndsAt.Format(time.RFC3339), s.By, means(s), s.Comment,
-				})
-			}
-			return query.WriteAligned(cmd.OutOrStdout(), lines, []bool{true, false, false, false, false, false})
+			return printSilences(cmd, silences)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "also those that have ended")
 	commonFlags(cmd)
 	config.Flags(cmd, config.API)
 	return cmd
+}
+
+func printSilences(cmd *cobra.Command, silences []alert.Silence) error {
+	if asJSON(cmd) {
+		return printJSON(cmd.OutOrStdout(), silences...)
+	}
+	lines := [][]string{{"number", "starts_at", "ends_at", "by", "alerts", "comment"}}
+	for i := range silences {
+		s := &silences[i]
+		lines = append(lines, []string{
+			strconv.FormatInt(s.ID, 10), s.StartsAt.Format(time.RFC3339), s.EndsAt.Format(time.RFC3339), s.By, means(s), s.Comment,
+		})
+	}
+	return query.WriteAligned(cmd.OutOrStdout(), lines, []bool{true, false, false, false, false, false})
 }
 
 // means says which alerts a silence means.
