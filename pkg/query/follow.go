@@ -105,10 +105,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, values url.Value
 		return nil
 	}
 	from.s, from.w, from.control = s, w, http.NewResponseController(w)
-	// The limits of the server are for requests that end.
-	if err := from.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
 	from.run(r.Context(), r.URL.Path)
 	return nil
 }
@@ -246,7 +242,8 @@ func (f *follower) beat() error {
 	return f.send(out)
 }
 
-// send sends what is to be seen at once.
+// send sends what is to be seen at once. The time that the server has for an
+// answer is for those that end: each write has its own.
 func (f *follower) send(text []byte) error {
 	if err := f.control.SetWriteDeadline(time.Now().Add(f.s.Follow.Write)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err

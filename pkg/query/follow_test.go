@@ -175,6 +175,26 @@ func TestFollow_SendsWhatComesFromNowOn(t *testing.T) {
 	}
 }
 
+func TestFollow_SendsAHistoryOfManyPages(t *testing.T) {
+	t.Parallel()
+	f := newFollowing(t, nil)
+	const many = 101
+	for i := range many {
+		f.add(map[bool]string{true: "rare", false: "slow"}[i%2 == 0], fmt.Sprint(i))
+	}
+	c, rare := f.connect("after=0", ""), f.connect("after=0&rule=rare", "")
+	for i := range many {
+		if got := c.next(); got.ID != fmt.Sprint(i) || c.lastID != strconv.Itoa(i+1) {
+			t.Fatalf("got %s with id %s, want %d", got.ID, c.lastID, i)
+		}
+		if i%2 == 0 {
+			if got := rare.next(); got.ID != fmt.Sprint(i) || rare.lastID != strconv.Itoa(i+1) {
+				t.Fatalf("of one rule: got %s with id %s, want %d", got.ID, rare.lastID, i)
+			}
+		}
+	}
+}
+
 // What is not chosen is passed over once, and not looked through again by who
 // connects again.
 func TestFollow_TellsHowFarItHasLookedThrough(t *testing.T) {
