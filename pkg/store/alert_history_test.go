@@ -178,6 +178,21 @@ func TestSilences_AreKeptUntilTheyEnd(t *testing.T) {
 	}
 }
 
+func TestSilenced_TellsByWhatIsInForceNow(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	for rule, until := range map[string]time.Duration{"slow": time.Hour, "other": -time.Minute} {
+		now := time.Now()
+		if _, err := db.AddSilence(t.Context(), alert.Silence{Rule: rule, StartsAt: now.Add(-time.Hour), EndsAt: now.Add(until), By: "x", Comment: "y"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	silenced, err := db.Silenced(t.Context())
+	if err != nil || !silenced(alert.Alert{Rule: "slow"}) || silenced(alert.Alert{Rule: "other"}) {
+		t.Errorf("got %v, want that slow is silenced, and other is not any more", err)
+	}
+}
+
 // Old is what was recorded long ago, whenever it fired.
 func TestPurgeAlerts_KeepsWhatFiresAndWhatBelongsTogether(t *testing.T) {
 	t.Parallel()

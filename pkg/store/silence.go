@@ -25,6 +25,13 @@ func (db *DB) Silences(ctx context.Context, at time.Time, ended bool) ([]alert.S
 	return silences, nil
 }
 
+// Silenced returns what tells whether an alert is silenced now.
+func (db *DB) Silenced(ctx context.Context) (func(alert.Alert) bool, error) {
+	now := time.Now()
+	silences, err := db.Silences(ctx, now, false)
+	return func(a alert.Alert) bool { return len(alert.Silencing(silences, &a, now)) > 0 }, err
+}
+
 // AddSilence makes a silence, and returns it as it is kept; its ID and CreatedAt
 // are not looked at.
 func (db *DB) AddSilence(ctx context.Context, s alert.Silence) (alert.Silence, error) {
