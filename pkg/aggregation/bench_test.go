@@ -2,13 +2,16 @@ package aggregation_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/event"
 	"weir/streams"
@@ -250,5 +253,46 @@ func folderOf(guard *aggregation.Guard) func([]*aggregation.Definition, []*event
 	folder := aggregation.NewFolder(guard)
 	return func(defs []*aggregation.Definition, batch []*event.Columns) aggregation.Delta {
 		return folder.Fold(defs, batch)
+	}
+}
+
+// BenchmarkCollect reduces batches to what the rules over all shards need, next to which Fold is the
+// work that is always done; and then takes that in, as evaluators do. One iteration is one event.
+func BenchmarkCollect(b *testing.B) {
+	const batch = 50_000
+	l := newLoad(b)
+	columns := l.batch(batch, event.NewDictionary())
+	rules := map[string][]*alert.Rule{"all": l.catalog.Rules}
+	for _, rule := range l.catalog.Rules {
+		rules[rule.Name] = []*alert.Rule{rule}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		var bodies [alert.Partitions][]byte
+		b.Run(name, func(b *testing.B) {
+			collector := alert.NewCollector(rules[name])
+			for n := 0; n < b.N; n += batch {
+				bodies = collector.Collect(columns)
+			}
+			bytes := 0
+			for _, body := range bodies {
+				bytes += len(body)
+			}
+			b.ReportMetric(float64(bytes)/batch, "bytes/event")
+		})
+		b.Run(name+"/take-in", func(b *testing.B) {
+			for n := 0; n < b.N; n += batch {
+				b.StopTimer()
+				global := alert.NewGlobal(rules[name])
+				b.StartTimer()
+				for _, body := range bodies {
+					all, err := alert.DecodeEvidence(body)
+					if err != nil {
+						b.Fatal(err)
+					}
+					global.Add(all)
+				}
+				global.Decide(time.UnixMicro(l.at))
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"weir/pkg/event"
@@ -8,51 +9,77 @@ import (
 
 // Collector reduces batches to their evidence. It belongs to one goroutine.
 type Collector struct {
-	cases []*caseCollector
+	keys  []*numbered
+	cases []*collected
 }
 
-// caseCollector gathers what concerns one case.
-type caseCollector struct {
-	rule  *Rule
-	of    *Case
-	step  int64 // microseconds; 0: items are events of a time of their own
-	order bool  // items are single events whose order matters
+// numbered are the keys of a stream's events, for all cases that have the same. They are numbered
+// once a batch: most of what evidence costs is to find an event's key.
+type numbered struct {
+	stream     string
+	attributes []int
 
-	keys    tuples
-	merged  tuples // key and step, and member where there is one, by item
-	tuple   []uint64
-	newest  []newest // by key: what its details are taken from
-	items   []Item
-	values  []float64
-	texts   []event.Cell
-	textOf  map[event.Cell]int32
+	tuples  tuples
+	of      []int32 // by row
+	newest  []int32 // by key: the row of its newest event
 	columns *event.Columns
-	input   *Input
 }
 
-// newest is the event of a key that its details are taken from.
-type newest struct {
-	columns *event.Columns
-	input   *Input
-	row     int
+// collected gathers what concerns one case.
+type collected struct {
+	rule *Rule
+	of   *Case
+	keys []*numbered // by input
+
+	bounds *Bounds // that stand in place of the rule's
+	bodies [Partitions]body
+	placed []place // by key
+	open   steps   // items of more than one event
+}
+
+// place is where a key of the batch is in the evidence; part -1: nowhere yet.
+type place struct {
+	part    int8
+	index   int32
+	bounded bool // bound is known
+	bound   bound
 }
 
 // NewCollector returns a collector for the rules that are global.
 func NewCollector(rules []*Rule) *Collector {
 	c := &Collector{}
 	for _, rule := range rules {
-		if !rule.Global {
-			continue
-		}
 		for i := range rule.Cases {
-			of := &rule.Cases[i]
-			by := rule.by(of)
-			c.cases = append(c.cases, &caseCollector{
-				rule: by, of: of, step: by.Step.Microseconds(), order: by.Type.ordered(), textOf: map[event.Cell]int32{},
-			})
+			if !rule.Global {
+				continue
+			}
+			of := &collected{rule: rule.by(&rule.Cases[i]), of: &rule.Cases[i]}
+			for _, in := range of.of.Inputs {
+				of.keys = append(of.keys, c.numbered(in))
+			}
+			c.cases = append(c.cases, of)
 		}
 	}
 	return c
+}
+
+// SetThresholds lets the thresholds stand in place of those that were set before, from the next
+// Collect on. nil is none.
+func (c *Collector) SetThresholds(thresholds *Thresholds) {
+	for _, of := range c.cases {
+		of.bounds = thresholds.For(of.rule.Name, of.of.Name)
+	}
+}
+
+func (c *Collector) numbered(in Input) *numbered {
+	for _, k := range c.keys {
+		if k.stream == in.Stream && slices.Equal(k.attributes, in.Keys) {
+			return k
+		}
+	}
+	k := &numbered{stream: in.Stream, attributes: in.Keys}
+	c.keys = append(c.keys, k)
+	return k
 }
 
 // ordered reports whether the order of a key's events decides.
@@ -61,50 +88,118 @@ func (t Type) ordered() bool { return t == Transition || t == Run || t == Interv
 // Collect returns the batch's evidence, encoded, by partition; nil for none. Events marked
 // Dropped are passed over. All columns share one dictionary.
 func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) {
-	var all [Partitions][]Evidence
-	for _, of := range c.cases {
-		of.reset()
-		for _, columns := range batch {
+	for _, columns := range batch {
+		for _, k := range c.keys {
+			k.columns = nil
+		}
+		for _, of := range c.cases {
 			for i := range of.of.Inputs {
-				if input := &of.of.Inputs[i]; input.Stream == columns.Schema.Name {
-					of.columns, of.input = columns, input
-					of.gather()
+				if in := &of.of.Inputs[i]; in.Stream == columns.Schema.Name {
+					of.gather(columns, in, of.keys[i])
 				}
 			}
 		}
-		if len(of.items) > 0 {
-			of.share(&all)
-		}
 	}
-	for p := range all {
-		bodies[p] = AppendEvidence(nil, all[p])
+	for p := range bodies {
+		var some int
+		for _, of := range c.cases {
+			if of.bodies[p].n > 0 {
+				some++
+			}
+		}
+		if some == 0 {
+			continue
+		}
+		to := binary.AppendUvarint([]byte{evidenceVersion}, uint64(some)) //nolint:gosec // few cases
+		for _, of := range c.cases {
+			if of.bodies[p].n > 0 {
+				to = of.append(to, &of.bodies[p])
+			}
+		}
+		bodies[p] = to
+	}
+	for _, of := range c.cases {
+		of.reset()
 	}
 	return bodies
 }
 
-func (c *caseCollector) reset() {
-	c.keys.reset(max(1, len(c.of.Key)))
-	c.merged.reset(3)
-	c.newest, c.items, c.values, c.texts = c.newest[:0], c.items[:0], c.values[:0], c.texts[:0]
-	clear(c.textOf)
+// number numbers the keys of all events, the first time that it is asked for them.
+func (k *numbered) number(columns *event.Columns) {
+	if k.columns == columns {
+		return
+	}
+	k.columns = columns
+	k.tuples.reset(max(1, len(k.attributes)))
+	k.of, k.newest = k.of[:0], k.newest[:0]
+	tuple := make([]uint64, max(1, len(k.attributes)))
+	cells := make([][]event.Cell, len(k.attributes))
+	for i, attribute := range k.attributes {
+		cells[i] = columns.Cells[attribute]
+	}
+	for row, at := range columns.Times {
+		for i := range cells {
+			tuple[i] = uint64(cells[i][row]) //nolint:gosec // a word
+		}
+		n, fresh := k.tuples.number(tuple)
+		if fresh {
+			k.newest = append(k.newest, int32(row)) //nolint:gosec // rows of a batch
+		} else if at >= columns.Times[k.newest[n]] {
+			k.newest[n] = int32(row) //nolint:gosec // rows of a batch
+		}
+		k.of = append(k.of, n)
+	}
 }
 
 // gather takes in the events of one stream.
-func (c *caseCollector) gather() {
-	columns, in := c.columns, c.input
-	var where []event.Cell
-	if in.Where >= 0 {
-		where = columns.Cells[in.Where]
+func (c *collected) gather(columns *event.Columns, in *Input, k *numbered) {
+	if c.rule.Unset && c.bounds == nil || c.rule.Type == PerEvent && !c.breaks(columns, in) {
+		return
 	}
-	for row, dropped := range columns.Dropped {
-		if dropped || where != nil && where[row] == 0 {
-			continue
-		}
-		if c.rule.Type == PerEvent && !c.rule.beyond(number(columns, in.Values[0], row), c.rule.Threshold) {
-			continue
-		}
-		c.add(row)
+	k.number(columns)
+	c.placed = c.placed[:0]
+	for range k.newest {
+		c.placed = append(c.placed, place{part: -1})
 	}
+	if c.rule.Type.ordered() {
+		c.gatherOrdered(columns, in, k)
+	} else {
+		c.gatherSteps(columns, in, k)
+	}
+}
+
+// breaks reports whether any event breaks the loosest bound: in most batches none does.
+func (c *collected) breaks(columns *event.Columns, in *Input) bool {
+	loosest := c.loosest()
+	for row := range columns.Times {
+		if c.rule.beyond(number(columns, in.Values[0], row), loosest) {
+			return true
+		}
+	}
+	return false
+}
+
+// loosest is a bound that every event breaks that breaks its key's.
+func (c *collected) loosest() float64 {
+	if c.bounds != nil {
+		return c.bounds.loosest
+	}
+	return c.rule.Threshold
+}
+
+// bound is that of a key, and whether it has one.
+func (c *collected) bound(k *numbered, key int32) (float64, bool) {
+	if c.bounds == nil {
+		return c.rule.Threshold, !c.rule.Unset
+	}
+	at := &c.placed[key]
+	if !at.bounded {
+		at.bounded = true
+		if at.bound.value, at.bound.found = c.bounds.For(c.keyTexts(k, key).Parts); !at.bound.found && !c.rule.Unset {
+			at.bound = bound{c.rule.Threshold, true}
+		}
+	}
+	return at.bound.value, at.bound.found
 }
 
 // beyond reports whether a value breaks the bound.
@@ -115,145 +210,87 @@ func (r *Rule) beyond(value, bound float64) bool {
 	return value > bound
 }
 
-func (c *caseCollector) add(row int) {
-	key := c.key(row)
-	at := c.columns.Times[row]
-	item := Item{Key: key, Member: c.text(c.input.Member, row), State: -1, Time: at, N: 1}
-	switch {
-	case c.order:
-		item.State = c.text(c.input.State, row)
-		item.Hit = c.input.Hit >= 0 && c.columns.Cells[c.input.Hit][row] != 0
-		item.Sequence, item.Offset = c.columns.Sequences[row], c.columns.Offsets[row]
-	case c.step > 0:
-		item.Time = floor(at, c.step)
-		n, fresh := c.merged.number([]uint64{uint64(key), uint64(item.Time), uint64(item.Member + 1)}) //nolint:gosec // words
-		if !fresh {
-			c.items[n].N++
-			c.merge(int(n), row)
-			return
+// gatherOrdered takes in each event by itself.
+func (c *collected) gatherOrdered(columns *event.Columns, in *Input, k *numbered) {
+	for row, dropped := range columns.Dropped {
+		if dropped || in.Where >= 0 && columns.Cells[in.Where][row] == 0 {
+			continue
 		}
-	}
-	c.items = append(c.items, item)
-	for i := range c.of.Merges {
-		c.values = append(c.values, number(c.columns, c.input.Values[i], row))
-	}
-}
-
-// floor is the start of the step that a time is in.
-func floor(at, step int64) int64 {
-	start := at - at%step
-	if at%step < 0 {
-		start -= step
-	}
-	return start
-}
-
-// merge adds an event to an item.
-func (c *caseCollector) merge(item, row int) {
-	width := len(c.of.Merges)
-	for i, merge := range c.of.Merges {
-		v, of := number(c.columns, c.input.Values[i], row), &c.values[item*width+i]
-		*of = merge.two(*of, v)
-	}
-}
-
-func (m Merge) two(a, b float64) float64 {
-	switch m {
-	case Min:
-		return min(a, b)
-	case Max:
-		return max(a, b)
-	case Sum:
-	}
-	return a + b
-}
-
-// key is the number of the event's key, whose details are the newest event's.
-func (c *caseCollector) key(row int) int32 {
-	c.tuple = c.tuple[:0]
-	for _, attribute := range c.input.Keys {
-		c.tuple = append(c.tuple, uint64(c.columns.Cells[attribute][row])) //nolint:gosec // a word
-	}
-	if len(c.input.Keys) == 0 {
-		c.tuple = append(c.tuple, 0)
-	}
-	n, fresh := c.keys.number(c.tuple)
-	if fresh {
-		c.newest = append(c.newest, newest{c.columns, c.input, row})
-	} else if last := &c.newest[n]; len(c.of.Details) > 0 && c.columns.Times[row] >= last.columns.Times[last.row] {
-		*last = newest{c.columns, c.input, row}
-	}
-	return n
-}
-
-// text is the index of a text attribute's value.
-func (c *caseCollector) text(attribute, row int) int32 {
-	if attribute < 0 {
-		return -1
-	}
-	cell := c.columns.Cells[attribute][row]
-	n, ok := c.textOf[cell]
-	if !ok {
-		n = int32(len(c.texts)) //nolint:gosec // at most the rows of a batch
-		c.textOf[cell] = n
-		c.texts = append(c.texts, cell)
-	}
-	return n
-}
-
-// share deals the items out to the partitions of their keys.
-func (c *caseCollector) share(all *[Partitions][]Evidence) {
-	var of [Partitions]*Evidence
-	where := make([]int8, c.keys.len())
-	index := make([]int32, c.keys.len())
-	for n := range where {
-		key := c.keyTexts(n)
-		p := partition(c.rule.Name, c.of.Name, key.Parts)
-		if of[p] == nil {
-			all[p] = append(all[p], Evidence{Rule: c.rule.Name, Case: c.of.Name, Width: len(c.of.Merges)})
-			of[p] = &all[p][len(all[p])-1]
+		b, index := c.place(k, k.of[row])
+		b.items = binary.AppendUvarint(b.items, uint64(index)) //nolint:gosec // an index
+		b.time(columns.Times[row])
+		if in.Member >= 0 {
+			b.text(columns.Dict, columns.Cells[in.Member][row])
 		}
-		where[n], index[n] = int8(p), int32(len(of[p].Keys)) //nolint:gosec // few partitions; at most the rows of a batch
-		of[p].Keys = append(of[p].Keys, key)
-	}
-	texts := make([][]int32, Partitions)
-	for i := range c.items {
-		item, p := c.items[i], where[c.items[i].Key]
-		item.Key = index[item.Key]
-		item.Member = c.share1(of[p], &texts[p], item.Member)
-		item.State = c.share1(of[p], &texts[p], item.State)
-		of[p].Items = append(of[p].Items, item)
-		width := len(c.of.Merges)
-		of[p].Values = append(of[p].Values, c.values[i*width:(i+1)*width]...)
+		if in.State >= 0 {
+			b.text(columns.Dict, columns.Cells[in.State][row])
+		}
+		hit := in.Hit >= 0 && columns.Cells[in.Hit][row] != 0
+		b.order(columns.Sequences[row], columns.Offsets[row], hit)
+		b.n++
 	}
 }
 
-// share1 is the index that a text has in a partition's evidence.
-func (c *caseCollector) share1(of *Evidence, known *[]int32, text int32) int32 {
-	if text < 0 {
-		return -1
+// place is where a key goes, and its index there.
+func (c *collected) place(k *numbered, key int32) (*body, int32) {
+	at := c.placed[key]
+	if at.part < 0 {
+		texts := c.keyTexts(k, key)
+		at.part = int8(partition(c.rule.Name, c.of.Name, texts.Parts)) //nolint:gosec // few
+		b := &c.bodies[at.part]
+		at.index = int32(b.keyed) //nolint:gosec // at most the rows of a batch
+		b.keys = appendTexts(appendTexts(b.keys, texts.Parts), texts.Details)
+		b.keyed++
+		c.placed[key] = at
 	}
-	if *known == nil {
-		*known = slices.Repeat([]int32{-1}, len(c.texts))
-	}
-	if (*known)[text] < 0 {
-		(*known)[text] = int32(len(of.Texts)) //nolint:gosec // at most the rows of a batch
-		of.Texts = append(of.Texts, c.newest[0].columns.Dict.Text(c.texts[text]))
-	}
-	return (*known)[text]
+	return &c.bodies[at.part], at.index
 }
 
 // keyTexts is a key as texts, which is how it is known outside of the batch.
-func (c *caseCollector) keyTexts(n int) EvidenceKey {
-	last := c.newest[n]
-	key := EvidenceKey{Parts: make([]string, len(c.of.Key)), Details: make([]string, len(c.of.Details))}
+func (c *collected) keyTexts(k *numbered, key int32) EvidenceKey {
+	row, in := int(k.newest[key]), c.input(k)
+	texts := EvidenceKey{Parts: make([]string, len(c.of.Key)), Details: make([]string, len(c.of.Details))}
 	for i, part := range c.of.Key {
-		part.Attribute = last.input.Keys[i]
-		key.Parts[i] = cellText(last.columns, part, last.row)
+		part.Attribute = in.Keys[i]
+		texts.Parts[i] = cellText(k.columns, part, row)
 	}
-	for i, attribute := range last.input.Details {
-		kind := last.columns.Schema.Attributes[attribute].Kind
-		key.Details[i] = clip(cellText(last.columns, KeyPart{Kind: kind, Attribute: attribute}, last.row))
+	for i, attribute := range in.Details {
+		kind := k.columns.Schema.Attributes[attribute].Kind
+		texts.Details[i] = clip(cellText(k.columns, KeyPart{Kind: kind, Attribute: attribute}, row))
 	}
-	return key
+	return texts
+}
+
+func (c *collected) input(k *numbered) *Input {
+	return &c.of.Inputs[slices.Index(c.keys, k)]
+}
+
+func (c *collected) reset() {
+	for p := range c.bodies {
+		c.bodies[p].reset()
+	}
+}
+
+// append writes the evidence of one partition, as [Evidence.append] does.
+func (c *collected) append(to []byte, b *body) []byte {
+	to = appendTexts(to, []string{c.rule.Name, c.of.Name})
+	to = append(binary.AppendUvarint(to, uint64(b.keyed)), b.keys...) //nolint:gosec // a count
+	to = binary.AppendUvarint(to, uint64(len(b.texts)))
+	for _, cell := range b.texts {
+		text := b.dict.Text(cell)
+		to = append(binary.AppendUvarint(to, uint64(len(text))), text...)
+	}
+	var has byte
+	if in := c.of.Inputs[0]; in.Member >= 0 {
+		has |= haveMembers
+	}
+	if in := c.of.Inputs[0]; in.State >= 0 {
+		has |= haveStates
+	}
+	if c.rule.Type.ordered() {
+		has |= haveOrder
+	}
+	to = append(to, has, byte(len(c.of.Merges)))       //nolint:gosec // few
+	to = binary.AppendUvarint(to, uint64(max(0, b.n))) //nolint:gosec // a count
+	return append(to, b.items...)
 }

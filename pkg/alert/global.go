@@ -28,21 +28,25 @@ type deciding struct {
 
 // decider decides one case of one rule, over the keys of one partition.
 type decider interface {
-	// add takes in an item. It may have happened before what is decided: then what was
+	// add takes in what a batch has. It may have happened before what is decided: then what was
 	// decided is decided anew where the rule can, and it counts as late where not.
-	add(e *Evidence, item int)
+	add(e *Evidence)
 	// decide tells what follows from all that happened up to a time, in microseconds since
 	// 1970 UTC. Each call's time is at least the one before's.
 	decide(through int64, say func(decision))
+	// setBounds lets thresholds stand in place of the rule's; nil is none.
+	setBounds(*Bounds)
 	// save hands out the keys that have changed since the last call, with what is remembered
 	// of them; nil: nothing.
 	save(each func(key []string, state []byte))
 	// load takes back what save has handed out. It is called before all else.
 	load(key []string, state []byte) error
-	// size is the number of keys, and lates the number of events that came too late to be
-	// judged, since the last call.
+	// size is the number of keys, lates the number of events that came too late to be
+	// judged, and crowded how much of what was learned had to be forgotten because a key had
+	// too much of it, both since the last call.
 	size() int
 	lates() int64
+	crowded() int64
 }
 
 // decision is what a case has decided of a key.
@@ -82,7 +86,28 @@ func NewGlobal(rules []*Rule) *Global {
 }
 
 func newDecider(rule *Rule, of *Case) decider {
+	switch rule.Type {
+	case Unseen:
+		return newSequential(rule, of, newUnseen)
+	case Transition:
+		return newSequential(rule, of, newTransition)
+	case Run:
+		return newSequential(rule, of, newRun)
+	case Interval:
+		return newSequential(rule, of, newInterval)
+	case Underuse:
+		return newSequential(rule, of, newUnderuse)
+	case PerEvent, Counted, Measured, Absent, Changed:
+	}
 	return newWindowed(rule, of)
+}
+
+// SetThresholds lets the thresholds stand in place of those that were set before, for what is
+// decided from now on. nil is none.
+func (g *Global) SetThresholds(thresholds *Thresholds) {
+	for _, d := range g.deciders {
+		d.setBounds(thresholds.For(d.rule.Name, d.of.Name))
+	}
 }
 
 // Add takes in evidence. What concerns no rule that there is, is passed over.
@@ -93,9 +118,7 @@ func (g *Global) Add(all []Evidence) {
 		if d == nil || e.Width != len(d.of.Merges) || !e.fits(d.of) {
 			continue
 		}
-		for at := range e.Items {
-			d.add(e, at)
-		}
+		d.add(e)
 	}
 }
 
@@ -163,6 +186,15 @@ func (g *Global) Keys() (n int) {
 func (g *Global) Late() (n int64) {
 	for _, d := range g.deciders {
 		n += d.lates()
+	}
+	return n
+}
+
+// Crowded is how many members and steps of keys were forgotten since it was last asked because a key
+// had too many of them. They may be told as new again.
+func (g *Global) Crowded() (n int64) {
+	for _, d := range g.deciders {
+		n += d.crowded()
 	}
 	return n
 }

@@ -22,6 +22,9 @@ type Local struct {
 	rules   []*Rule
 	shardID string
 
+	thresholds *Thresholds
+	known      map[*Case]*known // of the cases that have thresholds
+
 	tracks  map[string]track
 	pending map[string]track
 	newest  int64 // newest event time committed, microseconds since 1970 UTC
@@ -46,6 +49,23 @@ func NewLocal(rules []*Rule, shardID string) *Local {
 	return &Local{rules: rules, shardID: shardID, tracks: map[string]track{}, pending: map[string]track{}, pruneAt: 10_000}
 }
 
+// SetThresholds lets the thresholds stand in place of those that were set
+// before, from the next Evaluate on. nil is none.
+func (l *Local) SetThresholds(thresholds *Thresholds) {
+	if thresholds == l.thresholds {
+		return
+	}
+	l.thresholds, l.known = thresholds, map[*Case]*known{}
+	for _, rule := range l.rules {
+		for i := range rule.Cases {
+			c := &rule.Cases[i]
+			if bounds := thresholds.For(rule.Name, c.Name); bounds != nil {
+				l.known[c] = newKnown(rule.by(c), c, bounds)
+			}
+		}
+	}
+}
+
 // Evaluate returns the alerts that the batch's events raise. Events marked
 // Dropped are passed over.
 func (l *Local) Evaluate(batch []*event.Columns) []Alert {
@@ -61,7 +81,7 @@ func (l *Local) Evaluate(batch []*event.Columns) []Alert {
 			}
 			for i := range rule.Cases {
 				prefix := strconv.Itoa(at) + "/" + strconv.Itoa(i)
-				alerts = l.evaluate(alerts, rule, &rule.Cases[i], prefix, columns)
+				alerts = l.evaluate(alerts, rule.by(&rule.Cases[i]), &rule.Cases[i], prefix, columns)
 			}
 		}
 	}
@@ -82,13 +102,27 @@ func (l *Local) Commit() {
 }
 
 func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, columns *event.Columns) []Alert {
+	known, loosest, threshold := l.known[c], rule.Threshold, rule.Threshold
+	switch {
+	case rule.Below, known == nil && rule.Unset:
+		return alerts // that little happens cannot be said of a share
+	case known != nil:
+		known.begin()
+		loosest = known.bounds.loosest
+	}
 	for row := range columns.Len() {
 		if columns.Dropped[row] || c.Where >= 0 && columns.Cells[c.Where][row] == 0 {
 			continue
 		}
 		value := 0.0
 		if rule.Type == PerEvent {
-			if value = number(columns, rule.Value, row); value <= rule.Threshold {
+			if value = number(columns, rule.Value, row); value <= loosest {
+				continue
+			}
+		}
+		if known != nil {
+			var found bool
+			if threshold, found = known.of(columns, row); !found || rule.Type == PerEvent && value <= threshold {
 				continue
 			}
 		}
@@ -99,9 +133,9 @@ func (l *Local) evaluate(alerts []Alert, rule *Rule, c *Case, prefix string, col
 			t = t.add(at, rule.Window)
 			value = float64(t.sum(at, rule.Window))
 		}
-		if value > rule.Threshold && !t.suppressed(at, rule.Suppress) {
+		if value > threshold && !t.suppressed(at, rule.Suppress) {
 			t = t.fire(at)
-			alerts = append(alerts, l.alert(rule, c, columns, row, value))
+			alerts = append(alerts, l.alert(rule, c, columns, row, value, threshold))
 		}
 		l.pending[key] = t
 	}
@@ -171,15 +205,15 @@ func (t track) sum(at int64, window time.Duration) int64 {
 	return n
 }
 
-func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, value float64) Alert {
+func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, value, threshold float64) Alert {
 	a := Alert{
-		Rule: rule.Name, Case: c.Name, Scope: ScopeLocal, State: Firing, Severity: rule.Severity,
-		Key: map[string]string{}, Value: value, Threshold: rule.Threshold,
+		Rule: rule.Name, Case: c.Name, Scope: ScopeLocal, State: Firing, Severity: rule.Severity, Labels: rule.Labels,
+		Key: map[string]string{}, Value: value, Threshold: threshold,
 		FiredAt: time.UnixMicro(columns.Times[row]).UTC(), ShardID: l.shardID,
 	}
 	replace := []string{
 		"{value}", strconv.FormatFloat(value, 'f', -1, 64),
-		"{threshold}", strconv.FormatFloat(rule.Threshold, 'f', -1, 64),
+		"{threshold}", strconv.FormatFloat(threshold, 'f', -1, 64),
 		"{window}", formatWindow(rule.Window),
 	}
 	for _, part := range c.Key {
@@ -187,6 +221,13 @@ func (l *Local) alert(rule *Rule, c *Case, columns *event.Columns, row int, valu
 		a.Key[part.Name] = text
 		replace = append(replace, "{"+part.Name+"}", text)
 	}
+	for i, name := range c.Details {
+		attribute := c.Inputs[0].Details[i]
+		text := clip(cellText(columns, KeyPart{Kind: columns.Schema.Attributes[attribute].Kind, Attribute: attribute}, row))
+		a.detail(name, text)
+		replace = append(replace, "{"+name+"}", text)
+	}
+	a.Stakeholder = c.Stakeholder.of(&a)
 	a.Message = strings.NewReplacer(replace...).Replace(c.Message)
 	a.ID = id(a.Rule, a.Case, string(a.Scope), l.shardID, keyText(c, columns, row), strconv.FormatInt(columns.Times[row], 10))
 	return a
@@ -249,7 +290,10 @@ func number(columns *event.Columns, attribute, row int) float64 {
 func (l *Local) prune() {
 	var longest time.Duration
 	for _, rule := range l.rules {
-		longest = max(longest, rule.Window, rule.Suppress)
+		for i := range rule.Cases {
+			by := rule.by(&rule.Cases[i])
+			longest = max(longest, by.Window, by.Suppress)
+		}
 	}
 	old := l.newest - longest.Microseconds() - step
 	for key, t := range l.tracks {

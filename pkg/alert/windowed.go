@@ -19,6 +19,7 @@ const lateness = int64(time.Hour / time.Microsecond)
 type windowed struct {
 	rule   *Rule
 	of     *Case
+	bounds *Bounds // that stand in place of the rule's
 	series map[string]*series
 	forgot []string // keys, since the last save
 	late   int64    // events that were too late, since the last save
@@ -53,8 +54,15 @@ func (w *windowed) window() int64 { return w.rule.Window.Microseconds() }
 func (w *windowed) step() int64   { return max(1, w.rule.Step.Microseconds()) }
 func (w *windowed) before() int64 { return w.rule.Before.Microseconds() }
 
-// add takes in what a batch has of one step.
-func (w *windowed) add(e *Evidence, at int) {
+// add takes in what a batch has.
+func (w *windowed) add(e *Evidence) {
+	for at := range e.Items {
+		w.take(e, at)
+	}
+}
+
+// take takes in what a batch has of one step.
+func (w *windowed) take(e *Evidence, at int) {
 	item := &e.Items[at]
 	name := joined(e.Keys[item.Key].Parts)
 	s := w.series[name]
@@ -194,7 +202,8 @@ func (w *windowed) judge(s *series, at int64) (value float64, holds bool) {
 		}
 		value /= past
 	}
-	return value, w.rule.beyond(value, w.bound(s))
+	bound, ok := w.bound(s)
+	return value, ok && w.rule.beyond(value, bound)
 }
 
 // value is what the window that ends at a time adds up to.
@@ -219,7 +228,13 @@ func (w *windowed) value(s *series, at int64) (n int64, value float64, ok bool) 
 	return n, value, ok
 }
 
-func (w *windowed) bound(*series) float64 { return w.rule.Threshold }
+// bound is what the key's value is compared with, if there is one.
+func (w *windowed) bound(s *series) (float64, bool) {
+	if value, ok := w.bounds.For(s.key.Parts); ok {
+		return value, true
+	}
+	return w.rule.Threshold, !w.rule.Unset
+}
 
 // decideAgain decides anew what late events may have changed, and tells the differences.
 func (w *windowed) decideAgain(s *series, say func(decision)) {
@@ -296,7 +311,8 @@ func (w *windowed) trim(name string, s *series, horizon int64) {
 
 func (w *windowed) decision(s *series, t turn) decision {
 	value, _ := w.judge(s, t.at)
-	d := decision{key: &s.key, turn: t, value: value, threshold: w.bound(s)}
+	d := decision{key: &s.key, turn: t, value: value}
+	d.threshold, _ = w.bound(s)
 	if t.state == Resolved && w.rule.Forget > 0 && t.at >= w.goneAt(s) {
 		d.reason = forgotten
 	}

@@ -12,12 +12,16 @@ var errState = errors.New("what was remembered does not fit the rule")
 
 const windowedVersion = 1
 
+func (w *windowed) setBounds(bounds *Bounds) { w.bounds = bounds }
+
 func (w *windowed) size() int { return len(w.series) }
 
 func (w *windowed) lates() (n int64) {
 	n, w.late = w.late, 0
 	return n
 }
+
+func (w *windowed) crowded() int64 { return 0 }
 
 func (w *windowed) save(each func(key []string, state []byte)) {
 	for _, name := range w.forgot {

@@ -40,6 +40,8 @@ type bed struct {
 	postgres *postgres
 	catalog  *definition.Catalog
 	streams  string // directory of the definitions
+	silent   string // and of those without rules
+	alerting alerting
 	generate *generator
 	start    time.Time // event time of the first event
 	made     int       // events, ever
@@ -53,18 +55,26 @@ type bed struct {
 
 // newBed starts the server, and makes the database of which each measurement gets a copy.
 func newBed(ctx context.Context, cfg Config, pg *postgres, name string, files map[string]string, l load) (_ *bed, err error) {
-	b := &bed{name: name, cfg: cfg, postgres: pg, streams: filepath.Join(cfg.Dir, name, "streams"), generate: newGenerator(l)}
+	b := &bed{
+		name: name, cfg: cfg, postgres: pg, generate: newGenerator(l),
+		streams: filepath.Join(cfg.Dir, name, "streams"), silent: filepath.Join(cfg.Dir, name, "silent"),
+	}
 	defer func() {
 		if err != nil {
 			b.close()
 		}
 	}()
-	if err := os.MkdirAll(b.streams, 0o700); err != nil {
-		return nil, err
-	}
-	for file, text := range files {
-		if err := os.WriteFile(filepath.Join(b.streams, file), []byte(text), 0o600); err != nil {
+	for _, dir := range []string{b.streams, b.silent} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
+		}
+		for file, text := range files {
+			if dir == b.silent && file == rulesFile {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if b.catalog, err = definition.LoadWith(os.DirFS(b.streams), definition.Options{Dir: b.streams}); err != nil {

@@ -15,13 +15,14 @@ import (
 const (
 	MeasureBare     = "bare"            // a consumer that only acknowledges
 	MeasureFullPack = "full-pack"       // workers with the built-in definitions
+	MeasureAlerts   = "alerts"          // workers and an evaluator with the built-in definitions, and workers without rules
 	MeasureOne      = "one-aggregation" // workers with one aggregation of four granularities
 	MeasureLive     = "live"            // from publish to queryable, with the built-in definitions
 )
 
 // Measurements lists all of them.
 func Measurements() []string {
-	return []string{MeasureBare, MeasureFullPack, MeasureOne, MeasureLive}
+	return []string{MeasureBare, MeasureFullPack, MeasureAlerts, MeasureOne, MeasureLive}
 }
 
 // Config says what to measure. [Default] has what is not given.

@@ -39,6 +39,9 @@ aggregations:
 
 func oneFiles() map[string]string { return map[string]string{"one.yaml": oneDefinition} }
 
+// rulesFile has all rules of the pack, and nothing else.
+const rulesFile = "alerts.yaml"
+
 // packFiles are those of the built-in pack, with a longer retention.
 func packFiles() (map[string]string, error) {
 	names, err := fs.Glob(streams.Files, "*.yaml")

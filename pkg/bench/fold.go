@@ -36,13 +36,17 @@ type rest struct {
 	rows     float64
 }
 
+// environment is that of a role on a database.
+func (b *bed) environment(database, streams string) []string {
+	env := child.Environment(filepath.Join(b.cfg.Dir, b.name), b.cfg.Worker...)
+	return append(env, "WEIR_NATS_URL="+b.url, "WEIR_POSTGRES_URL="+b.postgres.url(database), "WEIR_STREAMS="+streams, "WEIR_LOG_FORMAT=json")
+}
+
 // workers starts them on a database: all, or after an error none.
 func (b *bed) workers(database string) (all []*process, err error) {
 	for i := range b.cfg.Workers {
 		shard := "w" + strconv.Itoa(i+1)
-		env := child.Environment(filepath.Join(b.cfg.Dir, b.name), b.cfg.Worker...)
-		env = append(env, "WEIR_NATS_URL="+b.url, "WEIR_POSTGRES_URL="+b.postgres.url(database), "WEIR_STREAMS="+b.streams,
-			"WEIR_WORKER_SHARD_ID="+shard, "WEIR_LOG_FORMAT=json")
+		env := append(b.environment(database, b.used()), "WEIR_WORKER_SHARD_ID="+shard)
 		p, err := spawn("worker "+shard, b.cfg.Program, filepath.Join(b.cfg.Dir, b.name, shard+".log"), env, "worker")
 		if err != nil {
 			killAll(all)

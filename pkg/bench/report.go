@@ -16,11 +16,12 @@ type Report struct {
 	Workers int `json:"workers"`
 	Runs    int `json:"runs"`
 
-	Bare     *BareResult `json:"bare"`
-	FullPack *FoldResult `json:"full_pack"`
-	One      *FoldResult `json:"one_aggregation"`
-	Live     *LiveResult `json:"live"`
-	PeakRSS  *Memory     `json:"peak_rss_mb"` // null where there is no /proc
+	Bare     *BareResult   `json:"bare"`
+	FullPack *FoldResult   `json:"full_pack"`
+	One      *FoldResult   `json:"one_aggregation"`
+	Live     *LiveResult   `json:"live"`
+	Alerts   *AlertsResult `json:"alerts"`      // null where there is no /proc
+	PeakRSS  *Memory       `json:"peak_rss_mb"` // null where there is no /proc
 
 	Events      int     `json:"events"` // of a run
 	EventBytes  float64 `json:"event_bytes"`
@@ -104,7 +105,7 @@ type LiveResult struct {
 
 // Exact reports whether all that was measured was counted right.
 func (r *Report) Exact() bool {
-	return (r.FullPack == nil || r.FullPack.Exact) && (r.One == nil || r.One.Exact) && (r.Live == nil || r.Live.Exact)
+	return (r.FullPack == nil || r.FullPack.Exact) && (r.One == nil || r.One.Exact) && (r.Live == nil || r.Live.Exact) && (r.Alerts == nil || r.Alerts.Exact)
 }
 
 // Problems is what was counted wrong.
@@ -116,6 +117,9 @@ func (r *Report) Problems() (all []string) {
 	}
 	if r.Live != nil {
 		all = append(all, r.Live.Problems...)
+	}
+	if r.Alerts != nil {
+		all = append(all, r.Alerts.Problem...)
 	}
 	return all
 }

@@ -41,6 +41,7 @@ type run struct {
 	memory   *Memory
 
 	packs, ones series
+	alerts      []*alerts
 	live        []*live
 	liveRate    float64
 	levels      [2]int // of the aggregations of the pack, and of the one
@@ -59,7 +60,7 @@ func (r *run) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.cfg.measures(MeasureFullPack) || r.cfg.measures(MeasureBare) && !r.cfg.measures(MeasureOne) {
+	if r.cfg.measures(MeasureFullPack) || r.cfg.measures(MeasureAlerts) || r.cfg.measures(MeasureBare) && !r.cfg.measures(MeasureOne) {
 		if r.pack, err = r.bed(ctx, "full_pack", pack, packLoad(r.cfg)); err != nil {
 			return err
 		}
@@ -121,6 +122,14 @@ func (r *run) round(ctx context.Context, number int) error {
 	if r.pack != nil {
 		if err := r.measure(ctx, number, r.pack, &r.packs, r.cfg.measures(MeasureFullPack)); err != nil {
 			return err
+		}
+		if r.cfg.measures(MeasureAlerts) {
+			a, err := r.pack.alertsCost(ctx, number, r.cfg.Events)
+			if err != nil {
+				return fmt.Errorf("alerts: %w", err)
+			}
+			r.alerts = append(r.alerts, a)
+			r.say("run %d, %s: with rules and an evaluator %s events/s, without %s, %s", number, r.pack.name, thousands(a.rate[0]), thousands(a.rate[1]), exactly(len(a.problems) == 0))
 		}
 	}
 	if r.one != nil {
@@ -184,7 +193,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	c := r.cfg
 	report := &Report{
 		Batch: c.Batch, Workers: c.Workers, Runs: c.Runs,
-		Bare: r.packs.bareResult(), FullPack: r.packs.result(r.levels[0]), One: r.ones.result(r.levels[1]), Live: liveResult(r.live, r.liveRate, r.levels[0]),
+		Bare: r.packs.bareResult(), FullPack: r.packs.result(r.levels[0]), Alerts: alertsResult(r.alerts), One: r.ones.result(r.levels[1]), Live: liveResult(r.live, r.liveRate, r.levels[0]),
 		Events: c.Events, EventBytes: r.eventBytes, History: c.History, Cardinality: c.Cardinality, Skew: c.Skew,
 		Machine: Machine{Cores: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH},
 	}

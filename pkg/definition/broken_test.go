@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"weir/pkg/aggregation"
 	"weir/pkg/alert"
@@ -124,6 +125,9 @@ func FuzzLoad(f *testing.F) {
 		f.Add(base + "aggregations:\n  A: {group_by: [name], select: {n: count(), m: p95(volume * volume)}, every: " + every + "}\n")
 	}
 	f.Add(base + "rules:\n  r: {type: count, severity: 1, window: 0 seconds, more_than: 0, message: m}\n  q: {type: event, severity: 1, value: volume * price, above: 0, message: m}\n")
+	for _, rule := range everyType() {
+		f.Add(base + "aggregations: {A: {where: hot, group_by: [symbol], select: {n: count(), most: max(price), mean: avg(volume)}, every: days}}\nrules:\n  r: {severity: 1, " + rule + "}\n")
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		catalog, err := definition.Load(fstest.MapFS{"a.yaml": {Data: []byte(text)}})
 		if (catalog == nil) == (err == nil) {
@@ -135,10 +139,28 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
+// everyType has a rule of each type, of the stream and the aggregation that fuzzing begins with.
+func everyType() []string {
+	return []string{
+		"type: event, scope: local, value: price * 2, above: unset, where: hot, key: [name], details: [symbol], stakeholder: {role: publisher, user: name}, labels: {team: a}, message: \"{name} {value}\"",
+		"type: count, window: 1 minute, cases: {more: {more_than: 1, message: m}, fewer: {fewer_than: 3, for: 1 minute, key: [symbol], message: \"{threshold} {window}\"}}",
+		"type: threshold, aggregation: A, value: (most + mean) / n, below: 1, window: 1 hour, at_least: 1, keep_firing_for: 1 minute, where: price > 1, message: m",
+		"type: ratio, aggregation: A, part: mean, of: n, above: 0.5, window: 2 minutes, suppress: 0 seconds, message: m",
+		"type: absence, aggregation: A, window: 10 minutes, forget: 1 hour, message: \"{symbol}\"",
+		"type: change, aggregation: A, value: most - n, above: 2, window: 1 hour, before: 1 day, message: m",
+		"type: unseen, member: name, key: [symbol], at_least: 0, forget: 1 day, message: \"{name} {unseen}\"",
+		"type: transition, member: name, state: symbol + name, below: 0.2, key: [symbol], message: \"{transition}\"",
+		"type: run, in_a_row: 1, where: not hot, message: m",
+		"type: interval, window: 7 days, lower: 1, upper: 99, at_least: 2, message: m",
+		"type: underuse, aggregation: A, window: 30 days, at_least: 5, lower: 5, message: m",
+	}
+}
+
 // run does with a catalogue what the roles do: what is accepted must not panic.
 func run(t testing.TB, catalog *definition.Catalog) {
 	cascade := aggregation.NewCascade(catalog.Aggregations, nil)
 	local := alert.NewLocal(catalog.Rules, "shard")
+	collector, global := alert.NewCollector(catalog.Rules), alert.NewGlobal(catalog.Rules)
 	for _, schema := range catalog.Streams {
 		columns := event.NewColumns(schema, event.NewDictionary())
 		var d event.Decoder
@@ -149,7 +171,15 @@ func run(t testing.TB, catalog *definition.Catalog) {
 		cascade.Add(aggregation.NewFolder(nil).Fold(catalog.Aggregations, []*event.Columns{columns}))
 		local.Evaluate([]*event.Columns{columns})
 		local.Commit()
+		for _, body := range collector.Collect([]*event.Columns{columns}) {
+			evidence, err := alert.DecodeEvidence(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			global.Add(evidence)
+		}
 	}
+	global.Decide(time.UnixMicro(1795341599123000).Add(time.Hour))
 	flush := cascade.Prepare(func(aggregation.Granularity) bool { return true })
 	want := 0
 	for _, def := range catalog.Aggregations {

@@ -174,6 +174,13 @@ func readRule(r reader, key, value *yaml.Node) ruleText {
 				c.figures[name] = &scalar{}
 				known[name] = in.scalar(name, c.figures[name])
 			}
+			for _, name := range append(ruleFigures(), "description", "type", "scope", "severity", "labels") {
+				if known[name] == nil {
+					known[name] = func(n *yaml.Node) {
+						in.bad(n, "%s is of the rule, and the same for all its cases: move it there", name)
+					}
+				}
+			}
 			in.fields(value, known)
 			t.cases = append(t.cases, c)
 		})

@@ -32,17 +32,16 @@
 //	    zone: Europe/Paris       # default UTC
 //	    partition_by_id: true    # shard_id is a column of answers; default (see Options)
 //	    max_groups: 5000         # per bucket and shard, or all; default 1000000
-//	rules:
+//	rules:                       # see Rules
 //	  slow-call:
-//	    type: event             # one event decides
+//	    type: event
 //	    severity: 2              # 1 severe, 2 moderate, 3 mild
 //	    value: responseTime
 //	    above: 5000
 //	    key: [apiName]           # by which alerts are told apart and kept quiet
-//	    suppress: 10 minutes     # default
 //	    message: "{apiName} took {value} ms, more than {threshold}"
 //	  often-slow:
-//	    type: count           # more than N events of a key within a window
+//	    type: count
 //	    severity: 3
 //	    more_than: 10
 //	    window: 1 hour
@@ -84,6 +83,45 @@
 // 5 minutes...quarters is [5 minutes, hours, days, months, quarters]. Every
 // level must be made of whole buckets of a finer one that is kept, but for the
 // finest: weeks...years is refused.
+//
+// # Rules
+//
+// Rules are read when all files' streams and aggregations are known. A rule takes the events of a
+// stream, by default that of its file, or of an aggregation, whose streams, where and
+// group_by (as the default of key) are then its own. Its type has these figures; those in
+// brackets may be left out:
+//
+//	event       value, above or below [stream, keep_firing_for = suppress, suppress]
+//	count       more_than or fewer_than, window [stream or aggregation, for, keep_firing_for, suppress, forget]
+//	threshold   aggregation, value, above or below, window [at_least, for, keep_firing_for, suppress, forget]
+//	ratio       as threshold, but part and of instead of value
+//	absence     window [stream or aggregation, suppress, forget]
+//	change      aggregation, value, above or below, window [before = 7 days, at_least, for, keep_firing_for, suppress]
+//	unseen      member [stream, at_least = 100, forget = 30 days]
+//	transition  member, state, below [stream, at_least = 500, suppress, forget = 1 hour]
+//	run         in_a_row, where [stream, keep_firing_for = suppress, suppress]
+//	interval    window [stream, at_least = 20, lower = 10 and upper = 95 where neither is given, suppress]
+//	underuse    window, at_least, lower [stream or aggregation, suppress]
+//
+// Suppress is 10 minutes where it is not given, for and keep_firing_for are 0, at_least is 0. Forget is a
+// day, or twice window and for if that is longer, and is there only where too little is looked for.
+// The bound of event and count rules may be "unset": only thresholds that are set at run time
+// count then.
+//
+// Every rule has type, severity and message, and may have description, scope (local, global or both), key,
+// details, where, labels and a stakeholder {role: publisher or subscriber, user, tenant}, whose user and tenant are
+// names of the key or the details. Only event and count rules of a stream with an upper bound, without for and with a
+// window of whole minutes can be local; these are both by default. Cases have where, key,
+// details, message and stakeholder instead of the rule, and may have above, below,
+// more_than, fewer_than, value, window, for, keep_firing_for, suppress, at_least and in_a_row of their own.
+//
+// The value, part and of of an aggregation's rules are made of measures (count, sum, avg, min, max),
+// numbers, + - * / and parentheses. What is divided by zero, and the average, the least and the most of
+// no events, have no value, and no value breaks no bound. Windows slide in steps ([weir/pkg/alert.Rule]).
+//
+// In messages {name} stands for a part of the key or a detail; {value}, {threshold} and {window} for figures,
+// where the type has them; {unseen}, {transition}, {usual} and the name of the member for what the types
+// unseen, transition and interval show.
 //
 // # Expressions
 //

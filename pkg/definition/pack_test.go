@@ -3,14 +3,17 @@ package definition_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	_ "time/tzdata"
 
 	"weir/pkg/aggregation"
+	"weir/pkg/alert"
 	"weir/pkg/definition"
 	"weir/pkg/event"
 	"weir/streams"
@@ -98,18 +101,102 @@ func list(c *definition.Catalog) string {
 		}
 	}
 	for _, r := range c.Rules {
-		s := c.Stream(r.Stream)
-		fmt.Fprintf(&b, "rule %s: %s on %s, severity %d, value %s, threshold %g, window %s, suppress %s\n",
-			r.Name, r.Type, r.Stream, r.Severity, name(s, r.Value), r.Threshold, r.Window, r.Suppress)
-		for _, k := range r.Cases {
-			fmt.Fprintf(&b, "  case %q where %s key", k.Name, name(s, k.Where))
-			for _, p := range k.Key {
-				fmt.Fprintf(&b, " %s(%s %s)", p.Name, name(s, p.Attribute), p.Kind)
-			}
-			fmt.Fprintf(&b, "\n    %s\n", k.Message)
-		}
+		listRule(&b, c, r)
 	}
 	return b.String()
+}
+
+// listRule writes down all that a rule has.
+func listRule(b *strings.Builder, c *definition.Catalog, r *alert.Rule) {
+	fmt.Fprintf(b, "rule %s: %s", r.Name, figures(r))
+	if r.Stream != "" {
+		fmt.Fprintf(b, ", of stream %s", r.Stream)
+	}
+	fmt.Fprintf(b, "\n  %s\n", r.Doc)
+	for _, label := range slices.Sorted(maps.Keys(r.Labels)) {
+		fmt.Fprintf(b, "  label %s = %s\n", label, r.Labels[label])
+	}
+	for _, k := range r.Cases {
+		fmt.Fprintf(b, "  case %q", k.Name)
+		if k.Own != nil {
+			fmt.Fprintf(b, ": %s", figures(k.Own))
+		}
+		b.WriteString("\n")
+		if s := c.Stream(r.Stream); s != nil && r.Local {
+			fmt.Fprintf(b, "    local where %s value %s\n", name(s, k.Where), name(s, r.Value))
+		}
+		for _, in := range k.Inputs {
+			listEvidence(b, c.Stream(in.Stream), in, k)
+		}
+		for i, merge := range k.Merges {
+			fmt.Fprintf(b, "    value %d is merged by %s\n", i, []string{"sum", "min", "max"}[merge])
+		}
+		if k.Compute != nil {
+			value, ok := k.Compute(2, []float64{3, 5, 7, 11}[:len(k.Merges)])
+			fmt.Fprintf(b, "    computed of 2 events with the values 3, 5, 7 …: %.6g %t\n", value, ok)
+		}
+		if k.Stakeholder.Role != "" {
+			fmt.Fprintf(b, "    concerns the %s %s of %s\n", k.Stakeholder.Role, k.Stakeholder.User, k.Stakeholder.Tenant)
+		}
+		fmt.Fprintf(b, "    %s\n", k.Message)
+	}
+}
+
+// figures are those of a rule that have been given or have a default.
+func figures(r *alert.Rule) string {
+	text := fmt.Sprintf("%s, severity %d", r.Type, r.Severity)
+	add := func(given bool, format string, args ...any) {
+		if given {
+			text += ", " + fmt.Sprintf(format, args...)
+		}
+	}
+	add(r.Local, "local")
+	add(r.Global, "global")
+	add(r.Unset, "threshold unset")
+	add(!r.Unset, "threshold %g", r.Threshold)
+	add(r.Below, "below")
+	add(r.AtLeast != 0, "at least %d", r.AtLeast)
+	add(r.Lower != 0, "lower %g", r.Lower)
+	add(r.Upper != 0, "upper %g", r.Upper)
+	add(r.Member != "", "member %s", r.Member)
+	for _, of := range []struct {
+		name string
+		is   time.Duration
+	}{
+		{"window", r.Window},
+		{"step", r.Step},
+		{"before", r.Before},
+		{"for", r.For},
+		{"keep firing for", r.KeepFiring},
+		{"suppress", r.Suppress},
+		{"forget", r.Forget},
+	} {
+		add(of.is != 0, "%s %s", of.name, of.is)
+	}
+	return text
+}
+
+// listEvidence writes down what of a stream's events a case looks at.
+func listEvidence(b *strings.Builder, s *event.Schema, in alert.Input, k alert.Case) {
+	fmt.Fprintf(b, "    from %s where %s key", s.Name, name(s, in.Where))
+	for i, at := range in.Keys {
+		fmt.Fprintf(b, " %s(%s %s)", k.Key[i].Name, name(s, at), k.Key[i].Kind)
+	}
+	for i, at := range in.Details {
+		fmt.Fprintf(b, " and %s(%s)", k.Details[i], name(s, at))
+	}
+	for _, of := range []struct {
+		name string
+		at   int
+	}{{"member", in.Member}, {"state", in.State}, {"hit", in.Hit}} {
+		if of.at >= 0 {
+			fmt.Fprintf(b, " %s %s", of.name, name(s, of.at))
+		}
+	}
+	for _, at := range in.Values {
+		fmt.Fprintf(b, " value %s", name(s, at))
+	}
+	b.WriteString("\n")
 }
 
 func attribute(a *event.Attribute) string {

@@ -17,6 +17,19 @@ type reader struct {
 	file     string
 	problems *problems
 	path     string // what is being read, as in `aggregation "X": `
+	told     map[told]bool
+}
+
+// told is a problem without the path by which it was found.
+type told struct {
+	at   *yaml.Node
+	text string
+}
+
+// once returns a reader that reports what is wrong at one place only once, though several read it.
+func (r reader) once() reader {
+	r.told = map[told]bool{}
+	return r
 }
 
 // within returns a reader whose problems begin with what.
@@ -27,11 +40,17 @@ func (r reader) within(format string, args ...any) reader {
 
 // bad adds a problem at the node; a nil node stands for the file.
 func (r reader) bad(n *yaml.Node, format string, args ...any) {
-	line := 0
+	line, text := 0, fmt.Sprintf(format, args...)
 	if n != nil {
 		line = n.Line
 	}
-	r.problems.add(r.file, line, r.path+fmt.Sprintf(format, args...))
+	if r.told != nil {
+		if r.told[told{n, text}] {
+			return
+		}
+		r.told[told{n, text}] = true
+	}
+	r.problems.add(r.file, line, r.path+text)
 }
 
 // parse returns the root of the file's only document; nil after a problem.

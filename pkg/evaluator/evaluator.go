@@ -58,6 +58,10 @@ type Evaluator struct {
 	held  map[int]*partition
 	clock clock
 	read  store.Cursors // batches that the clock knows
+
+	thresholds *alert.Thresholds
+	version    string    // of the thresholds
+	asked      time.Time // when that was read
 }
 
 // partition is what is remembered of one partition.
@@ -152,6 +156,9 @@ func (e *Evaluator) turn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.readThresholds(ctx); err != nil {
+		return err
+	}
 	through := e.clock.advance(state, batches).Add(-e.cfg.Grace)
 	for part := range alert.Partitions {
 		if p := e.held[part]; p != nil {
@@ -159,6 +166,37 @@ func (e *Evaluator) turn(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// thresholdsEvery is how often it is looked whether thresholds have changed, so that what is set takes
+// effect within two seconds.
+const thresholdsEvery = time.Second
+
+// readThresholds reads the thresholds, unless they are those that were read before.
+func (e *Evaluator) readThresholds(ctx context.Context) error {
+	if time.Since(e.asked) < thresholdsEvery {
+		return nil
+	}
+	version, err := e.db.ThresholdsVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if e.asked = time.Now(); version == e.version {
+		return nil
+	}
+	stored, version, err := e.db.Thresholds(ctx)
+	if err != nil {
+		return err
+	}
+	entries := make([]alert.Threshold, len(stored))
+	for i := range stored {
+		entries[i] = stored[i].Threshold
+	}
+	e.thresholds, e.version = alert.NewThresholds(e.rules, entries), version
+	for _, p := range e.held {
+		p.global.SetThresholds(e.thresholds)
 	}
 	return nil
 }
@@ -235,6 +273,7 @@ func (e *Evaluator) take(ctx context.Context, part int) error {
 		return err
 	}
 	p := &partition{global: alert.NewGlobal(e.rules), saved: time.Now()}
+	p.global.SetThresholds(e.thresholds)
 	foreign := 0
 	memory, err := e.db.LoadMemory(ctx, part, func(r alert.Remembered) {
 		if !p.global.Load(r) {

@@ -102,31 +102,12 @@ func newSite(t *testing.T, s *scenario) *site {
 func (s *scenario) run(t *testing.T, workers int) []alert.Alert {
 	t.Helper()
 	site := newSite(t, s)
-	ctx, stop := context.WithCancel(t.Context())
-	group, ctx := errgroup.WithContext(ctx)
-	defer func() {
-		stop()
-		if err := group.Wait(); err != nil {
-			t.Error(err)
+	for _, set := range s.thresholds {
+		if _, err := site.db.SetThreshold(t.Context(), set, "test"); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	var folding atomic.Int32
-	log := site.log.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
-		if e.Message == "worker folds" {
-			folding.Add(1)
-		}
-		return nil
-	}))
-	for n := range workers {
-		w := worker.New(worker.Config{ShardID: "w" + strconv.Itoa(n+1), Owner: "test", Messages: 1, Bytes: 1 << 20, Linger: time.Millisecond},
-			s.catalog, site.db, site.conn, log)
-		group.Go(func() error { return w.Run(ctx) })
 	}
-	for n := range 1 + workers/3 {
-		e := New(Config{Owner: "test " + strconv.Itoa(n), Every: 20 * time.Millisecond, Save: 200 * time.Millisecond}, s.catalog.Rules, site.db, site.conn, site.log)
-		group.Go(func() error { return e.Run(ctx) })
-	}
-	site.await("all workers to fold", func() (bool, error) { return int(folding.Load()) == workers, nil })
+	defer site.start(workers, 1+workers/3)()
 	site.publish(rand.New(rand.NewPCG(1, uint64(workers)))) //nolint:gosec // a small number
 	site.awaitClock(s.through.Add(DefaultGrace))
 	site.await("the relay", func() (bool, error) {
@@ -148,6 +129,36 @@ func (s *scenario) run(t *testing.T, workers int) []alert.Alert {
 		}
 	}
 	return slices.DeleteFunc(all, func(a alert.Alert) bool { return at(a).After(s.through) })
+}
+
+// start runs workers and evaluators, and returns when all workers fold; they end with what it returns.
+func (site *site) start(workers, evaluators int) (stop func()) {
+	site.t.Helper()
+	ctx, cancel := context.WithCancel(site.t.Context())
+	group, ctx := errgroup.WithContext(ctx)
+	var folding atomic.Int32
+	log := site.log.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message == "worker folds" {
+			folding.Add(1)
+		}
+		return nil
+	}))
+	for n := range workers {
+		w := worker.New(worker.Config{ShardID: "w" + strconv.Itoa(n+1), Owner: "test", Messages: 1, Bytes: 1 << 20, Linger: time.Millisecond},
+			site.s.catalog, site.db, site.conn, log)
+		group.Go(func() error { return w.Run(ctx) })
+	}
+	for n := range evaluators {
+		e := New(Config{Owner: "test " + strconv.Itoa(n), Every: 20 * time.Millisecond, Save: 200 * time.Millisecond}, site.s.catalog.Rules, site.db, site.conn, site.log)
+		group.Go(func() error { return e.Run(ctx) })
+	}
+	site.await("all workers to fold", func() (bool, error) { return int(folding.Load()) == workers, nil })
+	return func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			site.t.Error(err)
+		}
+	}
 }
 
 func at(a alert.Alert) time.Time {

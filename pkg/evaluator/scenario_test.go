@@ -43,7 +43,7 @@ type scenario struct {
 	name        string
 	definitions string
 	events      []happening
-	thresholds  []threshold
+	thresholds  []alert.Threshold
 	through     time.Time
 	expect      []expected
 	local       map[int]map[string]int
@@ -56,12 +56,6 @@ type happening struct {
 	at     time.Time
 	after  time.Time // when it is published
 	values map[string]string
-}
-
-type threshold struct {
-	rule, name string
-	value      float64
-	dimensions map[string]string
 }
 
 type expected struct {
@@ -145,9 +139,11 @@ func (s *scenario) begin(in *section, line string) (err error) {
 			in.after, err = time.ParseDuration(words[3])
 		}
 	case "threshold":
-		t := threshold{dimensions: values(words[3:])}
-		t.rule, t.name, _ = strings.Cut(words[1], "/")
-		t.value, err = strconv.ParseFloat(words[2], 64)
+		var t alert.Threshold
+		t.Rule, t.Case, _ = strings.Cut(words[1], "/")
+		of := values(words[3:])
+		t.Dimensions = alert.Dimensions{API: of["api"], Version: of["version"], Application: of["application"], Tenant: of["tenant"]}
+		t.Value, err = strconv.ParseFloat(words[2], 64)
 		s.thresholds = append(s.thresholds, t)
 	case "through":
 		var d time.Duration

@@ -74,6 +74,9 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
 //	GET /api/v1/sources               ?source= &limit=, what publishers say of themselves
+//	GET /api/v1/thresholds            ?rule=, all that are set or learned
+//	PUT /api/v1/thresholds            sets one: a JSON object, see [Client.SetThreshold]
+//	DELETE /api/v1/thresholds         ?rule= &case= &api= …, unsets one
 //	GET /                             a page of links, also to /readyz, which
 //	                                  the process around the handler answers
 //
@@ -98,6 +101,9 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
 	mux.Handle("/api/v1/shards", s.get(s.shards))
 	mux.Handle("/api/v1/sources", s.get(s.sources))
+	mux.Handle("/api/v1/thresholds", s.methods(map[string]answering{
+		http.MethodGet: s.thresholds, http.MethodPut: s.setThreshold, http.MethodDelete: s.unsetThreshold,
+	}))
 	mux.Handle("/{$}", s.get(s.index))
 	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
 		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}

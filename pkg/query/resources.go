@@ -165,6 +165,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 <li><a href="/api/v1/alerts">Alerts</a>, <a href="/api/v1/alerts?state=firing">what fires now</a>, <a href="/api/v1/alerts/stream">as they come</a></li>
 <li><a href="/api/v1/availability">Availability of the APIs</a></li>
 <li><a href="/api/v1/silences">Silences</a></li>
+<li><a href="/api/v1/thresholds">Thresholds</a></li>
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
 <li><a href="/api/v1/shards">Shards</a></li>
 <li><a href="/api/v1/sources">Sources</a></li>

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/lib/pq"
 
@@ -83,7 +84,7 @@ func (db *DB) Batches(ctx context.Context, cursors Cursors) (batches []BatchOf, 
 	return batches, rows.Err()
 }
 
-// evidenceBytes is about how much evidence is read at a time.
+// evidenceRows is how many rows of evidence are read at a time.
 const evidenceRows = 500
 
 // Evidence hands out what was committed of a partition after the cursors, each shard's in the
@@ -127,11 +128,11 @@ func (db *DB) evidence(ctx context.Context, part int, cursors Cursors, each func
 
 // PurgeEvidence removes evidence that nobody has taken in for longer than that, and returns of
 // how many batches: no evaluator runs, or not for all partitions.
-func (db *DB) PurgeEvidence(ctx context.Context, older string) (n int64, err error) {
+func (db *DB) PurgeEvidence(ctx context.Context, older time.Duration) (n int64, err error) {
 	err = db.sql.QueryRowContext(ctx, `
 		WITH old AS (DELETE FROM weir.alert_batch WHERE written_at < now() - $1::interval RETURNING shard, batch),
 		gone AS (DELETE FROM weir.alert_evidence e USING old WHERE e.shard = old.shard AND e.batch = old.batch)
-		SELECT count(*) FROM old`, older).Scan(&n)
+		SELECT count(*) FROM old`, fmt.Sprintf("%d microseconds", older.Microseconds())).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("purge evidence: %w", err)
 	}

@@ -54,6 +54,9 @@ func (w *Worker) alerts(b *batch) (alerts []alert.Alert, evidence [alert.Partiti
 	if len(b.raised.IDs) > 0 {
 		return w.local.Evaluate(nil), evidence // which also forgets what was not committed
 	}
+	thresholds := w.thresholds.now.Load()
+	w.local.SetThresholds(thresholds)
+	w.collector.SetThresholds(thresholds)
 	return w.local.Evaluate(b.columns), w.collector.Collect(b.columns)
 }
 

@@ -252,5 +252,18 @@ func (w *Worker) maintain(ctx context.Context) error {
 			err = errors.Join(err, failed)
 		}
 	}
+	return errors.Join(err, w.purgeEvidence(ctx))
+}
+
+// evidenceKept is for how long evidence waits for an evaluator: alerts of longer ago help nobody, and
+// without any evaluator it would only grow.
+const evidenceKept = time.Hour
+
+func (w *Worker) purgeEvidence(ctx context.Context) error {
+	batches, err := w.db.PurgeEvidence(ctx, evidenceKept)
+	if batches > 0 {
+		w.log.Warn("evidence for alerts over all shards was removed because no `weir alerter` has taken it in: such alerts are not decided",
+			zap.Int64("batches", batches), zap.Duration("older_than", evidenceKept))
+	}
 	return err
 }

@@ -107,6 +107,7 @@ type Worker struct {
 	// before, as one of the last did: to find that out by the claim costs far more.
 	expectFolded int
 	relay        *relay.Relay
+	thresholds   thresholds
 }
 
 // New returns a worker over open connections, which stay the caller's.
@@ -197,6 +198,7 @@ func (w *Worker) run(ctx context.Context) error {
 	group.Go(func() error { return w.relay.Run(ctx, w.caught) })
 	group.Go(func() error { return w.consumer.Keep(ctx) })
 	group.Go(func() error { return w.tend(ctx) })
+	group.Go(func() error { return w.followThresholds(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("worker %s: %w", w.cfg.ShardID, err)
 	}
@@ -204,7 +206,8 @@ func (w *Worker) run(ctx context.Context) error {
 	return nil
 }
 
-// start takes what the worker needs to fold: its consumer and its shard.
+// start takes what the worker needs to fold: its consumer, the thresholds and
+// its shard.
 func (w *Worker) start(ctx context.Context) error {
 	if w.cfg.ShardID != "" {
 		if err := store.CheckWorkerShard(w.cfg.ShardID); err != nil {
@@ -230,7 +233,7 @@ func (w *Worker) start(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := w.leaseShard(ctx)
+		err := inOrder(func() error { return w.readThresholds(ctx) }, func() error { return w.leaseShard(ctx) })
 		if err == nil || !store.Unavailable(err) {
 			return err
 		}

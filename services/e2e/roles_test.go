@@ -31,7 +31,7 @@ func TestApply_PlansThenMakesThenLeavesUnchanged(t *testing.T) {
 	fails(t, 1, []string{"weir apply"}, append([]string{"worker"}, flags...)...)
 	fails(t, 1, []string{"weir apply"}, "replay", "--nats", i.nats, accessLog(t, "early", 1))
 	for _, c := range [][]string{
-		{"query", "ApiVersionPerAppAgg", "--last", "1h", "--per", "hours"}, {"alerts"}, {"deadletters", "list"}, {"deadletters", "show", "1"},
+		{"query", "ApiVersionPerAppAgg", "--last", "1h", "--per", "hours"}, {"alerts"}, {"deadletters", "list"}, {"deadletters", "show", "1"}, {"thresholds", "list"},
 	} {
 		fails(t, 1, []string{"run `weir apply`"}, append(c, "--postgres", i.postgres)...)
 	}

@@ -134,6 +134,7 @@ func TestUsage_ClientsSayThatNothingRuns(t *testing.T) {
 		{"query", "ApiVersionPerAppAgg", "--last", "1h", "--per", "hours"},
 		{"alerts"},
 		{"deadletters", "list"},
+		{"thresholds", "list"},
 	} {
 		// Nothing listens at the default address, unless this machine runs a weir of its own.
 		if listens(t, "127.0.0.1:8080") {

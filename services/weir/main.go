@@ -41,6 +41,7 @@ import (
 	"weir/services/shard"
 	"weir/services/signals"
 	"weir/services/sources"
+	"weir/services/thresholds"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -66,6 +67,7 @@ func commands() []*cobra.Command {
 		replay.Command(),
 		query.Command(),
 		alerts.Command(),
+		thresholds.Command(),
 		audit.Command(),
 		deadletters.Command(),
 		shard.Command(),

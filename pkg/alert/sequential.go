@@ -1,0 +1,268 @@
+package alert
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// sequential decides a case by what happened of each key, one thing after another.
+//
+// What is added waits until a time is decided that it is not after: by then all that happened before is
+// there, whoever folded it. It is put in order and handed to the key's [judge]. What waits
+// is remembered with the rest, so that nothing is lost when another evaluator takes over.
+type sequential struct {
+	rule  *Rule
+	of    *Case
+	fresh func() judge
+
+	bounds *Bounds // nil: the rule's own
+	keys   map[string]*history
+	awake  map[*history]struct{} // those of which something waits or ends by itself
+	found  []*history            // by key of the evidence that is being added
+	forgot []string              // keys, since the last save
+
+	late, crowds int64
+	swept        int64 // up to when keys were looked through for those that are not heard of any more
+}
+
+// judge is what a type of rules remembers of one key, and how it decides.
+type judge interface {
+	// follow takes in what has happened up to a time, in order. Some of it may be before what it was
+	// handed earlier: then it came late.
+	follow(t *telling, happened []moment, through int64)
+	// wake is when something changes without anything happening.
+	wake(r *Rule) int64
+	// spent reports whether the key can be forgotten: what comes then, or after it, is judged as if it were
+	// the first.
+	spent(r *Rule, through int64) bool
+	append(r *Rule, to []byte) []byte
+	read(r *Rule, from *reader)
+}
+
+// retired is after how long without events a key of some types is forgotten, with all that was
+// learned of it.
+const retired = 365 * 24 * time.Hour
+
+// gone reports whether a key that was last heard of at one time is forgotten at another.
+func gone(last, at int64) bool { return last+retired.Microseconds() <= at }
+
+// moment is an event, or several of one step.
+type moment struct {
+	position
+	n             int64
+	member, state string
+	hit           bool
+}
+
+// position is where an event is among all of its key.
+type position struct {
+	at       int64 // microseconds since 1970 UTC
+	sequence uint64
+	offset   int32
+}
+
+func (p position) compare(q position) int {
+	switch {
+	case p.at != q.at:
+		return cmp.Compare(p.at, q.at)
+	case p.sequence != q.sequence:
+		return cmp.Compare(p.sequence, q.sequence)
+	}
+	return cmp.Compare(p.offset, q.offset)
+}
+
+// history is what is known of a key.
+type history struct {
+	key       EvidenceKey
+	detailsAt int64
+	waiting   []moment
+	early     int64             // when the first of what waits can be judged
+	open      map[string]opened // alerts of the last time, by what tells them apart
+	judge     judge
+	next      int64 // nothing changes before
+	dirty     bool
+}
+
+// opened is an alert that tells of something that happened at one time, and what it showed.
+type opened struct {
+	fired            int64
+	apart            string
+	shown            map[string]string
+	value, threshold float64
+}
+
+func newSequential(rule *Rule, of *Case, fresh func() judge) *sequential {
+	return &sequential{rule: rule, of: of, fresh: fresh, keys: map[string]*history{}, awake: map[*history]struct{}{}}
+}
+
+func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
+
+// add takes in what a batch has.
+func (s *sequential) add(e *Evidence) {
+	s.found = append(s.found[:0], make([]*history, len(e.Keys))...)
+	for i := range e.Items {
+		item := &e.Items[i]
+		h := s.found[item.Key]
+		if h == nil {
+			h = s.history(&e.Keys[item.Key])
+			s.found[item.Key] = h
+		}
+		if item.Time >= h.detailsAt {
+			h.key.Details, h.detailsAt = e.Keys[item.Key].Details, item.Time
+		}
+		s.wait(h, moment{
+			position: position{item.Time, item.Sequence, item.Offset},
+			n:        item.N, member: e.text(item.Member), state: e.text(item.State), hit: item.Hit,
+		})
+	}
+}
+
+func (s *sequential) history(key *EvidenceKey) *history {
+	name := joined(key.Parts)
+	h := s.keys[name]
+	if h == nil {
+		h = &history{key: EvidenceKey{Parts: key.Parts}, judge: s.fresh(), next: never, early: never, open: map[string]opened{}}
+		s.keys[name] = h
+	}
+	s.awake[h] = struct{}{}
+	h.dirty = true
+	return h
+}
+
+// wait puts off what happened until its time is decided. Days are added up while they wait.
+func (s *sequential) wait(h *history, m moment) {
+	h.early = min(h.early, m.at+s.step())
+	h.next = min(h.next, h.early)
+	if s.rule.Type == Underuse {
+		if i := slices.IndexFunc(h.waiting, func(w moment) bool { return w.at == m.at }); i >= 0 {
+			h.waiting[i].n += m.n
+			return
+		}
+	}
+	h.waiting = append(h.waiting, m)
+}
+
+// decide tells what follows from all that happened up to a time.
+func (s *sequential) decide(through int64, say func(decision)) {
+	for h := range s.awake {
+		if h.next > through {
+			continue
+		}
+		t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
+		h.judge.follow(t, s.due(h, through), through)
+		t.close(through)
+		s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
+		h.dirty = true
+		if h.next = s.after(h); h.next == never {
+			delete(s.awake, h)
+		}
+	}
+	if through >= s.swept+time.Hour.Microseconds() {
+		s.sweep(through)
+	}
+}
+
+// bound is what holds for a key.
+func (s *sequential) bound(h *history) float64 {
+	if value, found := s.bounds.For(h.key.Parts); found {
+		return value
+	}
+	return s.rule.Threshold
+}
+
+// due takes what happened up to a time from what waits, in order.
+func (s *sequential) due(h *history, through int64) (due []moment) {
+	if h.early > through {
+		return nil
+	}
+	h.early = never
+	rest := h.waiting[:0]
+	for _, m := range h.waiting {
+		if end := m.at + s.step(); end > through {
+			rest, h.early = append(rest, m), min(h.early, end)
+		} else {
+			due = append(due, m)
+		}
+	}
+	clear(h.waiting[len(rest):]) // its texts
+	h.waiting = rest
+	slices.SortFunc(due, func(a, b moment) int {
+		if c := a.compare(b.position); c != 0 {
+			return c
+		}
+		return cmp.Or(strings.Compare(a.member, b.member), strings.Compare(a.state, b.state), cmp.Compare(flag(a.hit), flag(b.hit)))
+	})
+	return due
+}
+
+// after is when something changes next.
+func (s *sequential) after(h *history) int64 {
+	next := min(h.early, h.judge.wake(s.rule))
+	for _, o := range h.open {
+		next = min(next, o.fired+s.rule.lasting())
+	}
+	return next
+}
+
+// sweep forgets the keys of which nothing is needed any more.
+func (s *sequential) sweep(through int64) {
+	s.swept = through
+	for name, h := range s.keys {
+		if len(h.waiting) == 0 && len(h.open) == 0 && h.judge.spent(s.rule, through) {
+			delete(s.keys, name)
+			delete(s.awake, h)
+			s.forgot = append(s.forgot, name)
+		}
+	}
+}
+
+// lasting is how long an alert of something that happened at one time stays open, in microseconds.
+func (r *Rule) lasting() int64 {
+	return max(r.KeepFiring, r.Suppress, time.Second).Microseconds()
+}
+
+// telling is how a judge tells what it decides of a key.
+type telling struct {
+	rule      *Rule
+	threshold float64
+	history   *history
+	say       func(decision)
+
+	late, crowds int64
+}
+
+// happened tells of something that happened at one time, unless the same was told a short
+// time ago. It is over by itself, or when the same happens again.
+func (t *telling) happened(o opened) {
+	before, open := t.history.open[o.apart]
+	if open {
+		if o.fired-before.fired < max(1, t.rule.Suppress.Microseconds()) {
+			return
+		}
+		t.over(before, min(o.fired, before.fired+t.rule.lasting()))
+	}
+	t.history.open[o.apart] = o
+	t.say(t.decision(o, turn{at: o.fired, state: Firing}))
+}
+
+// close ends the alerts that are over.
+func (t *telling) close(through int64) {
+	for apart, o := range t.history.open {
+		if end := o.fired + t.rule.lasting(); end <= through {
+			t.over(o, end)
+			delete(t.history.open, apart)
+		}
+	}
+}
+
+func (t *telling) over(o opened, at int64) {
+	t.say(t.decision(o, turn{at: at, state: Resolved, fired: o.fired}))
+}
+
+func (t *telling) decision(o opened, of turn) decision {
+	return decision{
+		turn: of, key: &t.history.key, shown: o.shown, apart: o.apart, value: o.value, threshold: o.threshold,
+	}
+}

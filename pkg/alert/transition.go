@@ -1,0 +1,239 @@
+package alert
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// mostSteps is how many different steps of a key are counted. When there are more, all counts
+// are halved, and what was seen once is forgotten.
+const mostSteps = 10_000
+
+// transition follows the steps of a key's members from state to state, as in: the users of an
+// application through its resources, and notices those that are improbable. The chain of
+// states is the key's: all of its members teach it, and nobody else.
+//
+// A step from A to B has the probability (steps from A to B) / (steps from A) of those before it; what
+// was never seen has 0. It is told when that is Threshold or less and the key has had more
+// than AtLeast events, this one included. Each step is learned after it was judged, improbable ones too.
+// A member of which nothing was heard for as long as Forget begins anew; an empty one is none. So
+// does WSO2's extension judge; but there, all traffic of a worker shares one chain and one count.
+//
+// Events that come late, after one behind them was judged, are neither judged nor learned.
+type transition struct {
+	events  int64
+	last    position
+	states  []string
+	number  map[string]int32
+	counts  map[move]int64
+	totals  []int64 // by state: steps from it
+	members map[string]standing
+}
+
+// move is a step from a state to another.
+type move struct{ from, to int32 }
+
+// standing is where a member is.
+type standing struct {
+	state int32
+	at    int64
+}
+
+func newTransition() judge { return emptyTransition() }
+
+func emptyTransition() *transition {
+	return &transition{number: map[string]int32{}, counts: map[move]int64{}, members: map[string]standing{}}
+}
+
+func (c *transition) follow(t *telling, happened []moment, _ int64) {
+	for i := range happened {
+		m := &happened[i]
+		if c.events > 0 && m.compare(c.last) < 0 {
+			t.late++
+			continue
+		}
+		if c.spent(t.rule, m.at) {
+			*c = *emptyTransition()
+		}
+		c.last = m.position
+		c.events++
+		c.take(t, m)
+	}
+}
+
+// take judges an event, and learns of it.
+func (c *transition) take(t *telling, m *moment) {
+	if c.events%1024 == 0 && len(c.members) > mostMembers {
+		t.crowds += c.thin(t.rule)
+	}
+	if m.member == "" {
+		return
+	}
+	to := c.state(m.state)
+	if was, ok := c.members[m.member]; ok && !c.left(t.rule, was, m.at) {
+		s := move{was.state, to}
+		if c.events > t.rule.AtLeast {
+			c.judge(t, m, s)
+		}
+		c.counts[s]++
+		c.totals[s.from]++
+	}
+	c.members[m.member] = standing{to, m.at}
+	if len(c.counts) > mostSteps {
+		t.crowds += c.halve()
+	}
+}
+
+func (c *transition) judge(t *telling, m *moment, s move) {
+	p := 0.0
+	if total := c.totals[s.from]; total > 0 {
+		p = float64(c.counts[s]) / float64(total)
+	}
+	if p > t.threshold {
+		return
+	}
+	from, to := c.states[s.from], c.states[s.to]
+	t.happened(opened{
+		fired: m.at, apart: m.member + "\x00" + from + "\x00" + to, value: p, threshold: t.threshold,
+		shown: map[string]string{t.rule.member(): m.member, "transition": "from " + clip(from) + " to " + clip(to)},
+	})
+}
+
+func (c *transition) state(text string) int32 {
+	n, ok := c.number[text]
+	if !ok {
+		n = int32(len(c.states)) //nolint:gosec // bounded by the steps and the members
+		c.number[text] = n
+		c.states, c.totals = append(c.states, text), append(c.totals, 0)
+	}
+	return n
+}
+
+// left reports whether so little is heard of a member that where it was does not matter any more.
+func (c *transition) left(r *Rule, was standing, at int64) bool {
+	return r.Forget > 0 && at-was.at >= r.Forget.Microseconds()
+}
+
+// halve makes room for steps, and keeps the probabilities of those that are frequent.
+func (c *transition) halve() (dropped int64) {
+	before := len(c.counts)
+	for len(c.counts) > mostSteps/2 {
+		for s, n := range c.counts {
+			if c.counts[s] = n / 2; n < 2 {
+				delete(c.counts, s)
+			}
+		}
+	}
+	clear(c.totals)
+	for s, n := range c.counts {
+		c.totals[s.from] += n
+	}
+	c.compact()
+	return int64(before - len(c.counts))
+}
+
+// compact forgets the states that nothing refers to.
+func (c *transition) compact() {
+	old, totals := c.states, c.totals
+	counts := c.counts
+	c.states, c.totals, c.number, c.counts = nil, nil, map[string]int32{}, map[move]int64{}
+	for s, n := range counts {
+		c.counts[move{c.state(old[s.from]), c.state(old[s.to])}] = n
+	}
+	for member, was := range c.members {
+		c.members[member] = standing{c.state(old[was.state]), was.at}
+	}
+	for n, text := range old {
+		if now, ok := c.number[text]; ok {
+			c.totals[now] = totals[n]
+		}
+	}
+}
+
+// prune forgets members that begin anew anyway.
+func (c *transition) prune(r *Rule) {
+	maps.DeleteFunc(c.members, func(_ string, was standing) bool { return c.left(r, was, c.last.at) })
+}
+
+// thin makes room for members: those go first of which nothing was heard for longest.
+func (c *transition) thin(r *Rule) (dropped int64) {
+	c.prune(r)
+	for _, member := range c.byLast()[min(mostMembers, len(c.members)):] {
+		delete(c.members, member)
+		dropped++
+	}
+	c.compact()
+	return dropped
+}
+
+// byLast are the members, the one heard of last first.
+func (c *transition) byLast() []string {
+	return slices.SortedFunc(maps.Keys(c.members), func(a, b string) int {
+		return cmp.Or(cmp.Compare(c.members[b].at, c.members[a].at), strings.Compare(a, b))
+	})
+}
+
+func (c *transition) wake(*Rule) int64 { return never }
+
+func (c *transition) spent(_ *Rule, through int64) bool {
+	return gone(c.last.at, through)
+}
+
+func (c *transition) append(r *Rule, to []byte) []byte {
+	c.prune(r)
+	to = c.last.append(binary.AppendVarint(to, c.events))
+	to = appendTexts(to, c.states)
+	steps := slices.SortedFunc(maps.Keys(c.counts), func(a, b move) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
+	})
+	to = binary.AppendUvarint(to, uint64(len(steps)))
+	from := int32(0)
+	for _, s := range steps {
+		to = binary.AppendUvarint(to, uint64(s.from-from)) //nolint:gosec // in order
+		to = binary.AppendUvarint(to, uint64(s.to))        //nolint:gosec // an index
+		to = binary.AppendVarint(to, c.counts[s])
+		from = s.from
+	}
+	to = binary.AppendUvarint(to, uint64(len(c.members)))
+	at := c.last.at
+	for _, member := range c.byLast() {
+		was := c.members[member]
+		to = append(binary.AppendUvarint(to, uint64(len(member))), member...)
+		to = binary.AppendVarint(binary.AppendUvarint(to, uint64(was.state)), at-was.at) //nolint:gosec // an index
+		at = was.at
+	}
+	return to
+}
+
+func (c *transition) read(_ *Rule, from *reader) {
+	c.events, c.last = from.varint(), from.position()
+	for _, text := range from.texts() {
+		c.state(text)
+	}
+	first := uint64(0)
+	for range from.count() {
+		first += from.uvarint()
+		s := move{to: from.index(len(c.states))}
+		if from.failed || first >= uint64(len(c.states)) {
+			from.take(-1)
+			return
+		}
+		s.from = int32(first) //nolint:gosec // below the number of states
+		c.counts[s] = from.varint()
+		c.totals[s.from] += c.counts[s]
+	}
+	at := c.last.at
+	for range from.count() {
+		member := string(from.take(from.count()))
+		was := standing{state: from.index(len(c.states))}
+		at -= from.varint()
+		if from.failed {
+			return
+		}
+		was.at = at
+		c.members[member] = was
+	}
+}

@@ -1,0 +1,168 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"weir/pkg/stream"
+)
+
+// alerting is how rules are measured: not at all, or with an evaluator, or by workers that know of none.
+type alerting int
+
+const (
+	rulesOnly    alerting = iota // workers write evidence, and nobody takes it in
+	withAlerter                  // an evaluator does
+	withoutRules                 // there are no rules
+)
+
+// used are the definitions that processes get.
+func (b *bed) used() string {
+	if b.alerting == withoutRules {
+		return b.silent
+	}
+	return b.streams
+}
+
+// settle is how long an evaluator gets, after all is folded, to take in what is left; workers without rules get as long.
+const settle = 3 * time.Second
+
+// alerts is one run: what folding takes with rules and an evaluator, and without either.
+type alerts struct {
+	with, without *CPU // of all that folding takes, the coarser levels at the end too
+	rate          [2]float64
+	problems      []string
+	decided       int
+}
+
+// alertsCost measures both in turn, each run another one first.
+func (b *bed) alertsCost(ctx context.Context, number, events int) (*alerts, error) {
+	a := &alerts{}
+	order := []alerting{withAlerter, withoutRules}
+	if number%2 == 0 {
+		slices.Reverse(order)
+	}
+	defer func() { b.alerting = rulesOnly }()
+	for _, b.alerting = range order {
+		cpu, rate, err := b.alertsRun(ctx, events, a)
+		if err != nil {
+			return nil, err
+		}
+		if b.alerting == withAlerter {
+			a.with, a.rate[0] = cpu, rate
+		} else {
+			a.without, a.rate[1] = cpu, rate
+		}
+	}
+	return a, nil
+}
+
+func (b *bed) alertsRun(ctx context.Context, events int, a *alerts) (cpu *CPU, rate float64, err error) {
+	database := b.database()
+	if err := b.postgres.create(ctx, database, b.name); err != nil {
+		return nil, 0, err
+	}
+	if err := errors.Join(b.postgres.checkpoint(ctx), b.hold(ctx, stream.FoldConsumer)); err != nil {
+		return nil, 0, err
+	}
+	workers, end, err := b.measured(ctx, database, &Memory{})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer end()
+	all := workers
+	if b.alerting == withAlerter {
+		p, err := spawn("alerter", b.cfg.Program, filepath.Join(b.cfg.Dir, b.name, "alerter.log"), b.environment(database, b.streams), "alerter")
+		if err != nil {
+			return nil, 0, err
+		}
+		defer p.kill()
+		all = append(slices.Clone(workers), p)
+	}
+	before, after, err := b.timed(ctx, stream.FoldConsumer, all)
+	if err != nil {
+		return nil, 0, err
+	}
+	rate = float64(events) / after.at.Sub(before.at).Seconds()
+	select {
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	case <-time.After(settle):
+	}
+	if err := stopAll(all); err != nil {
+		return nil, 0, err
+	}
+	for _, p := range all {
+		if p.Err() != nil {
+			return nil, 0, p.failed()
+		}
+	}
+	if after, err = b.look(ctx, nil, all); err != nil {
+		return nil, 0, err
+	}
+	cpu, _ = after.since(before, events)
+	problems, _, err := b.check(ctx, database)
+	if err != nil {
+		return nil, 0, err
+	}
+	a.problems = append(a.problems, problems...)
+	if b.alerting == withAlerter {
+		if err := b.taken(ctx, database, a); err != nil {
+			return nil, 0, err
+		}
+	}
+	return cpu, rate, b.postgres.drop(ctx, database)
+}
+
+// taken checks that the evaluator has taken in all evidence: else its cost would be too low.
+func (b *bed) taken(ctx context.Context, database string, a *alerts) error {
+	db, err := b.postgres.open(ctx, b.postgres.url(database))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var left int
+	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM weir.alert_evidence), (SELECT count(*) FROM weir.alert WHERE scope = 'global')`).Scan(&left, &a.decided)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("the evaluator has left %d rows of evidence", left)
+	}
+	return err
+}
+
+// AlertsResult is what rules add to what the full pack takes: CPU of workers, evaluator, NATS and Postgres, the
+// coarser levels at the end included.
+type AlertsResult struct {
+	With    *CPU    `json:"with_cpu_us_per_event"` // worker is workers and evaluator
+	Without *CPU    `json:"without_cpu_us_per_event"`
+	Added   float64 `json:"added"` // share: 0.1 is a tenth more
+	Spread  Spread  `json:"added_spread"`
+	// Rates are events/s with rules and evaluator, and without.
+	Rates   [2]float64 `json:"events_per_s"`
+	Decided int        `json:"global_alerts"` // of the last run
+	Exact   bool       `json:"exact"`
+	Problem []string   `json:"problems,omitempty"`
+}
+
+func alertsResult(all []*alerts) *AlertsResult {
+	if len(all) == 0 || all[0].with == nil {
+		return nil
+	}
+	r := &AlertsResult{Exact: true}
+	var added []float64
+	for _, a := range all {
+		added = append(added, a.with.sum()/a.without.sum()-1)
+		r.Exact = r.Exact && len(a.problems) == 0
+		r.Problem = append(r.Problem, a.problems...)
+		r.Decided = a.decided
+	}
+	r.With, r.Without = medianCPU(each(all, func(a *alerts) *CPU { return a.with })), medianCPU(each(all, func(a *alerts) *CPU { return a.without }))
+	r.Added, r.Spread = median(added), spreadOf(added)
+	for i := range r.Rates {
+		r.Rates[i] = median(each(all, func(a *alerts) float64 { return a.rate[i] }))
+	}
+	return r
+}
