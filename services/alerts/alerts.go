@@ -71,6 +71,7 @@ print the alerts that come from now on as a subscriber of NATS receives them, un
 	flags.StringVar(&f.postgres, "postgres", "", "list those of the database at this `URL`, not of the HTTP API")
 	cmd.MarkFlagsMutuallyExclusive("follow", "postgres")
 	config.Flags(cmd, config.API, config.NATS, config.Definitions)
+	cmd.AddCommand(testCommand())
 	return cmd
 }
 
