@@ -174,7 +174,7 @@ func (db *DB) RecordNotification(ctx context.Context, n *Notification, after Aft
 	_, err := db.sql.ExecContext(ctx, `
 		WITH done AS (
 			UPDATE weir.notification SET
-				state = $3, last_error = $5, due_at = CASE WHEN $6 > 0 THEN now() + $6::bigint * interval '1 millisecond' END,
+				state = $3, last_error = $5, due_at = CASE WHEN $6::bigint > 0 THEN now() + $6::bigint * interval '1 millisecond' END,
 				sends = CASE WHEN $4 THEN sends + 1 ELSE sends END, sent_at = CASE WHEN $4 THEN now() ELSE sent_at END,
 				attempts = CASE WHEN $4 OR $5 = '' THEN 0 ELSE attempts + 1 END,
 				failing_since = CASE WHEN $4 OR $5 = '' THEN NULL ELSE coalesce(failing_since, now()) END
@@ -183,7 +183,7 @@ func (db *DB) RecordNotification(ctx context.Context, n *Notification, after Aft
 		)
 		UPDATE weir.notification SET due_at = NULL
 		WHERE alert_id = $9 AND notifier = $2 AND EXISTS (SELECT FROM done WHERE due_at IS NULL)`,
-		n.Alert.ID, n.Notifier, string(after.State), after.Sent, after.Error, after.Again.Milliseconds(), n.Sends, n.Attempts, n.Alert.FiringID)
+		n.Alert.ID, n.Notifier, string(after.State), after.Sent, after.Error, (after.Again + time.Millisecond - 1).Milliseconds(), n.Sends, n.Attempts, n.Alert.FiringID)
 	if err != nil {
 		return fmt.Errorf("record what notifier %s did about alert %s: %w", n.Notifier, n.Alert.ID, err)
 	}
