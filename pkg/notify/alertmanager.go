@@ -43,24 +43,24 @@ type AlertmanagerConfig struct {
 // of what fires again and again, and ends what it does not; several of them in a
 // cluster must each be told, and so are a notifier each.
 type Alertmanager struct {
-	endpoint endpoint
-	header   http.Header
-	expire   time.Duration
-	showFor  time.Duration
+	endpoint      endpoint
+	authorization Secret // the header's value
+	expire        time.Duration
+	showFor       time.Duration
 }
 
 // NewAlertmanager returns the notifier.
 func NewAlertmanager(cfg AlertmanagerConfig) *Alertmanager {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	m := &Alertmanager{
-		endpoint: newEndpoint(strings.TrimSuffix(cfg.URL, "/")+"/api/v2/alerts", cfg.Authorities, dialer.DialContext),
-		header:   http.Header{}, expire: expireAfter, showFor: localFor,
+		endpoint: newEndpoint(NewSecret(strings.TrimSuffix(cfg.URL, "/")+"/api/v2/alerts"), cfg.Authorities, dialer.DialContext),
+		expire:   expireAfter, showFor: localFor,
 	}
 	switch {
-	case cfg.Token != "":
-		m.header.Set("Authorization", "Bearer "+cfg.Token.reveal())
+	case !cfg.Token.empty():
+		m.authorization = NewSecret("Bearer " + cfg.Token.reveal())
 	case cfg.User != "":
-		m.header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(cfg.User+":"+cfg.Password.reveal())))
+		m.authorization = NewSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(cfg.User+":"+cfg.Password.reveal())))
 	}
 	return m
 }
@@ -89,7 +89,11 @@ func (m *Alertmanager) Send(ctx context.Context, notices []Notice) (string, erro
 	if err != nil {
 		return "", refusal{fmt.Errorf("encode alerts: %w", err)}
 	}
-	return "", m.endpoint.post(ctx, m.header, body)
+	header := http.Header{}
+	if !m.authorization.empty() {
+		header.Set("Authorization", m.authorization.reveal())
+	}
+	return "", m.endpoint.post(ctx, header, body)
 }
 
 // postable is a notice as Alertmanager knows alerts: told apart by their labels,

@@ -174,10 +174,10 @@ func thisMachine() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
 
-const testSecret = Secret("0123456789abcdef")
+var testSecret = NewSecret("0123456789abcdef")
 
 func hook(name, url string) *Target {
-	return &Target{Name: name, Type: "webhook", Notifier: NewWebhook(WebhookConfig{URL: Secret(url), Secret: testSecret, Allow: thisMachine()})}
+	return &Target{Name: name, Type: "webhook", Notifier: NewWebhook(WebhookConfig{URL: NewSecret(url), Secret: testSecret, Allow: thisMachine()})}
 }
 
 // manager is Debian's Alertmanager, in a process of its own.

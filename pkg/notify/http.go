@@ -24,13 +24,13 @@ const (
 
 // endpoint is a URL that notices are posted to.
 type endpoint struct {
-	url    string
+	url    Secret // of many services it is one
 	client *http.Client
 }
 
 // newEndpoint posts to the URL, over connections that dial makes: no proxy of
 // the environment comes between, and no answer sends it elsewhere.
-func newEndpoint(url string, roots *x509.CertPool, dial func(ctx context.Context, network, address string) (net.Conn, error)) endpoint {
+func newEndpoint(url Secret, roots *x509.CertPool, dial func(ctx context.Context, network, address string) (net.Conn, error)) endpoint {
 	return endpoint{url: url, client: &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,
@@ -50,7 +50,7 @@ func (e *endpoint) post(ctx context.Context, header http.Header, body []byte) er
 	if len(body) > mostBody {
 		return refusal{fmt.Errorf("%d bytes are more than the %d that are sent", len(body), mostBody)}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url.reveal(), bytes.NewReader(body))
 	if err != nil {
 		return errors.New("the URL cannot be used") // the error would show it
 	}

@@ -32,10 +32,10 @@ func (l loader) alertmanager(key *yaml.Node, fields map[string]func(*yaml.Node))
 		if cfg.URL == "" {
 			l.Bad(key, "url is missing: where Alertmanager answers, as http://alertmanager:9093")
 		}
-		if cfg.User != "" && cfg.Token != "" {
+		if cfg.User != "" && !cfg.Token.empty() {
 			l.Bad(key, "user and token exclude each other")
 		}
-		if (cfg.User == "") != (cfg.Password == "") {
+		if (cfg.User == "") != cfg.Password.empty() {
 			l.Bad(key, "user and password belong together")
 		}
 		return NewAlertmanager(cfg)
@@ -46,20 +46,20 @@ func (l loader) webhook(key *yaml.Node, fields map[string]func(*yaml.Node)) func
 	var cfg WebhookConfig
 	fields["url"] = func(n *yaml.Node) {
 		if n.Kind == yaml.MappingNode { // the URLs of many services are secrets
-			cfg.URL = Secret(l.url(n, l.secret("url", n).reveal()))
+			cfg.URL = NewSecret(l.url(n, l.secret("url", n).reveal()))
 			return
 		}
-		cfg.URL = Secret(l.url(n, l.Text("url", n)))
+		cfg.URL = NewSecret(l.url(n, l.Text("url", n)))
 	}
 	fields["secret"] = func(n *yaml.Node) {
-		if cfg.Secret = l.secret("secret", n); cfg.Secret != "" && len(cfg.Secret) < 16 {
+		if cfg.Secret = l.secret("secret", n); !cfg.Secret.empty() && len(cfg.Secret.reveal()) < 16 {
 			l.Bad(n, "secret must have at least 16 bytes: take what `openssl rand -hex 32` prints")
 		}
 	}
 	fields["allow"] = func(n *yaml.Node) { cfg.Allow = l.networks("allow", n) }
 	fields["ca_file"] = func(n *yaml.Node) { cfg.Authorities = l.authorities(n) }
 	return func() Notifier {
-		if cfg.URL == "" {
+		if cfg.URL.empty() {
 			l.Bad(key, "url is missing: where to post alerts")
 		}
 		return NewWebhook(cfg)
@@ -97,7 +97,7 @@ func (l loader) email(key *yaml.Node, fields map[string]func(*yaml.Node)) func()
 		if !given || len(cfg.Stakeholders) == 0 {
 			l.Bad(key, "stakeholders is missing: nobody would get a mail")
 		}
-		if (cfg.Server.User == "") != (cfg.Server.Password == "") {
+		if (cfg.Server.User == "") != cfg.Server.Password.empty() {
 			l.Bad(key, "user and password belong together")
 		}
 		if cfg.Server.User != "" && cfg.Server.TLS == NoTLS {
@@ -148,7 +148,7 @@ var environmentName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 func (l loader) secret(name string, n *yaml.Node) Secret {
 	if n.Kind != yaml.MappingNode || len(n.Content) != 2 || n.Content[0].Value != "env" && n.Content[0].Value != "file" {
 		l.Bad(n, "%s is not written here, where others read it: give {file: PATH} or {env: NAME}", name)
-		return ""
+		return Secret{}
 	}
 	l = l.within("%s", name)
 	value := n.Content[1]
@@ -164,9 +164,9 @@ func (l loader) secret(name string, n *yaml.Node) Secret {
 	}
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		l.Bad(n, "must be one line of text")
-		return ""
+		return Secret{}
 	}
-	return Secret(text)
+	return NewSecret(text)
 }
 
 // content is what is in the file that the node names; nil after a problem.

@@ -70,7 +70,8 @@ func subject(n *Notice) string {
 	case n.Repeat > 0:
 		what += "[still] "
 	}
-	return oneLine(what+a.Message, mostSubject)
+	// A message that looks encoded would be decoded, into anything.
+	return oneLine(strings.ReplaceAll(what+a.Message, "=?", "= ?"), mostSubject)
 }
 
 func mailBody(n *Notice) string {

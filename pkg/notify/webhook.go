@@ -49,7 +49,7 @@ type Webhook struct {
 // NewWebhook returns the notifier.
 func NewWebhook(cfg WebhookConfig) *Webhook {
 	guard := newGuard(cfg.Allow)
-	return &Webhook{endpoint: newEndpoint(cfg.URL.reveal(), cfg.Authorities, guard.dial), guard: guard, secret: cfg.Secret}
+	return &Webhook{endpoint: newEndpoint(cfg.URL, cfg.Authorities, guard.dial), guard: guard, secret: cfg.Secret}
 }
 
 // Wants is part of Notifier.
@@ -81,7 +81,7 @@ func (w *Webhook) send(ctx context.Context, n *Notice) error {
 	}
 	timestamp := strconv.FormatInt(n.Now.Unix(), 10)
 	header.Set(TimestampHeader, timestamp)
-	if w.secret != "" {
+	if !w.secret.empty() {
 		header.Set(SignatureHeader, sign(w.secret, timestamp, body))
 	}
 	return w.endpoint.post(ctx, header, body)
@@ -111,7 +111,7 @@ func Verify(secret Secret, header http.Header, body []byte, now time.Time, toler
 		signed = hmac.Equal([]byte(strings.TrimSpace(signature)), []byte(want)) || signed
 	}
 	switch {
-	case secret == "" || !signed:
+	case secret.empty() || !signed:
 		return errors.New(SignatureHeader + " is not the one of this body, timestamp and secret")
 	case now.Sub(time.Unix(seconds, 0)).Abs() > tolerance:
 		return errors.New(TimestampHeader + " is too far from now: the request is an old one, or a clock is wrong")
