@@ -23,6 +23,7 @@ import (
 
 	"weir/pkg/alert"
 	"weir/pkg/child"
+	"weir/pkg/embedded"
 	"weir/pkg/embedded/embeddedtest"
 	"weir/pkg/store"
 )
@@ -118,6 +119,34 @@ func start(t *testing.T, db *store.DB, p pace, cfg Config) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+func nopLog() *zap.Logger { return zap.NewNop() }
+
+// postgresServer is one of the test's own, to be stopped and started.
+func postgresServer(t *testing.T) *embedded.Postgres {
+	t.Helper()
+	return embeddedtest.PostgresServer(t)
+}
+
+// restart stops the server, does meanwhile, and starts it again.
+func restart(t *testing.T, server *embedded.Postgres, meanwhile func()) {
+	t.Helper()
+	if err := server.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	meanwhile()
+	again, err := embedded.StartPostgres(t.Context(), server.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // the test's has ended
+		defer cancel()
+		if err := again.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // received is what a receiver got: the request's header, and its body.
