@@ -124,10 +124,12 @@ func (q *queue) sendAll(ctx, holding context.Context, all []store.Notification) 
 				return nil
 			}
 			err := q.sendBatch(ctx, holding, batch)
-			if err == nil || Refused(err) {
-				return nil
+			if Refused(err) {
+				err = nil // the receiver works
 			}
-			failed.Store(true)
+			if err != nil {
+				failed.Store(true)
+			}
 			return err
 		})
 	}
@@ -171,10 +173,8 @@ func (q *queue) sendBatch(ctx, holding context.Context, batch []store.Notificati
 	}
 	for i := range batch {
 		n := &batch[i]
-		after := store.After{}
-		if err == nil {
-			after = q.accepted(n, warning)
-		} else {
+		after := q.accepted(n, warning)
+		if err != nil {
 			after = q.failed(n, err, now)
 		}
 		q.tell(n, after, err)

@@ -102,9 +102,6 @@ func (c *SMTPConfig) connect(ctx context.Context) (_ *smtp.Client, err error) {
 			_ = conn.Close()
 		}
 	}()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
 	plain := conn
 	context.AfterFunc(ctx, func() { _ = plain.SetDeadline(time.Unix(1, 0)) }) // whatever is under way fails
 	settings := &tls.Config{ServerName: c.Host, RootCAs: c.Authorities, MinVersion: tls.VersionTLS12}
