@@ -29,4 +29,6 @@ CREATE TABLE weir.notification (
     PRIMARY KEY (alert_id, notifier)
 );
 CREATE INDEX notification_due ON weir.notification (notifier, due_at, number) WHERE due_at IS NOT NULL;
+-- Later alerts of the same key.
+CREATE INDEX alert_key ON weir.alert USING hash (key) WHERE scope = 'global' AND state = 'firing';
 CREATE INDEX notification_created ON weir.notification (created_at);

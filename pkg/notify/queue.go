@@ -55,6 +55,8 @@ func (q *queue) decide(n *store.Notification, silenced bool) (after store.After,
 			state = store.NotificationNotConcerned
 		}
 		return store.After{State: state}, false
+	case n.Superseded:
+		return store.After{State: state}, false
 	case a.State == alert.Firing && silenced:
 		if state != store.NotificationSent {
 			state = store.NotificationSilenced

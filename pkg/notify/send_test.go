@@ -243,7 +243,10 @@ func TestSender_GivesUpWhatIsOverAndNotWhatFires(t *testing.T) {
 	p := fast()
 	p.giveUp = time.Millisecond
 	start(t, db, p, Config{Targets: []*Target{target}})
-	until(t, "the local one is given up", func() bool { _, got := states(t, db, "local"); return got == "hook given up; " && done(t, db, "local")() })
+	until(t, "the local one is given up", func() bool {
+		_, got := states(t, db, "local")
+		return got == "hook given up; " && done(t, db, "local")()
+	})
 	until(t, "the one that fires is tried on", func() bool { all, _ := states(t, db, "fires"); return all[0].Attempts > 5 })
 	write(t, db, resolved(firing("fires")))
 	until(t, "it is given up when it is over, and its end, which was tried, too", func() bool {
@@ -404,5 +407,35 @@ func TestTarget_TestTellsOfAnAlertThatSaysSo(t *testing.T) {
 	nobody := Target{Name: "mail", Notifier: NewEmail(EmailConfig{Server: mails.config("")})}
 	if _, err := nobody.Test(t.Context(), time.Now()); err == nil || !strings.Contains(err.Error(), "no stakeholder with the role admin") {
 		t.Errorf("without admins: %v", err)
+	}
+}
+
+// Rules tell again of a key that goes on, in an alert with another id, and only
+// the last of them is resolved.
+func TestSender_RepeatsOnlyTheLastAlertOfAKey(t *testing.T) {
+	t.Parallel()
+	re, db := newReceiver(t, nil), open(t, database(t))
+	target, late := hook("hook", re.url), hook("late", re.url+"/late")
+	target.Repeat = 10 * time.Millisecond
+	registered(t, db, target)
+	first := firing("first")
+	second := first
+	second.ID, second.FiredAt = "second", first.FiredAt.Add(10*time.Second)
+	write(t, db, first)
+	start(t, db, fast(), Config{Targets: []*Target{target, late}})
+	until(t, "the first is repeated", func() bool { all, _ := states(t, db, "first"); return all[0].Sends > 1 })
+	write(t, db, second)
+	until(t, "the first is done", func() bool { all, _ := states(t, db, "first"); return all[0].DueAt.IsZero() })
+	until(t, "the second is repeated", func() bool { all, _ := states(t, db, "second"); return all[0].Sends > 1 })
+	write(t, db, resolved(second))
+	until(t, "all is done", done(t, db, "secondr"))
+	// Who comes now is told of neither, though nothing says that the first is over.
+	start(t, db, fast(), Config{Targets: []*Target{hook("new", re.url)}})
+	write(t, db, firing("other"))
+	until(t, "the new one has what comes", func() bool { _, got := states(t, db, "other"); return strings.Contains(got, "new sent") })
+	for _, id := range []string{"first", "second"} {
+		if _, got := states(t, db, id); strings.Contains(got, "new") {
+			t.Errorf("of %s: %s", id, got)
+		}
 	}
 }

@@ -44,6 +44,9 @@ type Notification struct {
 	DueAt time.Time `json:"due_at,omitzero"`
 	// FiringTold is, of an alert that is resolved, whether the notifier has told, or tried to tell, that it fires.
 	FiringTold bool `json:"-"`
+	// Superseded is, of an alert that was sent and would be repeated, whether a
+	// later one of the same rule, case and key has fired: that one is repeated.
+	Superseded bool `json:"-"`
 }
 
 // HoldNotifier makes the holder, a name of its own for each process, the one that
@@ -78,15 +81,19 @@ func (db *DB) ReleaseNotifier(ctx context.Context, name, holder string) error {
 	return nil
 }
 
-// QueueFiring makes notifications of the global alerts that fire and that the
-// notifier knows nothing of: they were recorded before it was there, or while it
-// was being added.
+// laterFires is whether a later alert of the same rule, case and key as a has fired.
+const laterFires = `EXISTS (SELECT FROM weir.alert b WHERE b.scope = 'global' AND b.state = 'firing' AND b.key = a.key
+	AND b.rule = a.rule AND b.rule_case = a.rule_case AND (b.fired_at, b.id) > (a.fired_at, a.id))`
+
+// QueueFiring makes notifications of the global alerts that fire, the latest of
+// each key, and that the notifier knows nothing of: they were recorded before it
+// was there, or while it was being added.
 func (db *DB) QueueFiring(ctx context.Context, notifier string) error {
 	_, err := db.sql.ExecContext(ctx, `
 		INSERT INTO weir.notification (alert_id, notifier)
 		SELECT a.id, n.name FROM weir.alert a JOIN weir.notifier n ON n.name = $1 AND a.scope = ANY (n.scopes)
 		WHERE a.scope = 'global' AND a.state = 'firing' AND a.resolved_at IS NULL
-			AND NOT EXISTS (SELECT FROM weir.notification x WHERE x.alert_id = a.id AND x.notifier = n.name)
+			AND NOT EXISTS (SELECT FROM weir.notification x WHERE x.alert_id = a.id AND x.notifier = n.name) AND NOT `+laterFires+`
 		ORDER BY a.created_at, a.fired_at
 		ON CONFLICT DO NOTHING`, notifier)
 	if err != nil {
@@ -100,7 +107,8 @@ func (db *DB) QueueFiring(ctx context.Context, notifier string) error {
 // sent, silenced or given up.
 func (db *DB) DueNotifications(ctx context.Context, notifier string, limit int) ([]Notification, error) {
 	rows, err := db.sql.QueryContext(ctx, `
-		SELECT `+alertColumns+`, `+notificationColumns+`, coalesce(f.sends > 0 OR f.attempts > 0, false)
+		SELECT `+alertColumns+`, `+notificationColumns+`, coalesce(f.sends > 0 OR f.attempts > 0, false),
+			CASE WHEN n.state = 'sent' AND a.firing_id = '' AND a.scope = 'global' THEN `+laterFires+` ELSE false END
 		FROM weir.notification n JOIN weir.alert a ON a.id = n.alert_id
 		LEFT JOIN weir.notification f ON f.alert_id = a.firing_id AND f.notifier = n.notifier
 		WHERE n.notifier = $1 AND n.due_at <= now()
@@ -115,7 +123,7 @@ func (db *DB) DueNotifications(ctx context.Context, notifier string, limit int) 
 	for rows.Next() {
 		var n Notification
 		var err error
-		if n.Alert, err = scanNotification(rows, &n, &n.FiringTold); err != nil {
+		if n.Alert, err = scanNotification(rows, &n, &n.FiringTold, &n.Superseded); err != nil {
 			return nil, fmt.Errorf("read the notifications of %s: %w", notifier, err)
 		}
 		due = append(due, n)
