@@ -35,8 +35,9 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 	}
 	for _, a := range addresses {
 		if !g.allows(a) {
-			return nil, fmt.Errorf("%s is %s, which is no address of the public Internet: if it is meant, list it under allow, as in allow: [%s]",
-				host, a.Unmap().WithZone(""), netip.PrefixFrom(a.Unmap().WithZone(""), a.Unmap().BitLen()))
+			a = a.Unmap().WithZone("")
+			return nil, fmt.Errorf("look up %s: %s is no address of the public Internet; if it is meant, list it under allow, as in allow: [%s]",
+				host, a, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
 	err = fmt.Errorf("%s has no address", host)

@@ -221,7 +221,11 @@ func startManager(t *testing.T) *manager {
 	}
 	program, err := exec.LookPath("prometheus-alertmanager")
 	if err != nil {
-		t.Fatal("no prometheus-alertmanager found in PATH: install it with `apt-get install -y --no-install-recommends prometheus-alertmanager` (Debian, Ubuntu); ", err)
+		program, err = exec.LookPath("alertmanager") // its name elsewhere
+	}
+	if err != nil {
+		t.Fatal("neither prometheus-alertmanager nor alertmanager found in PATH: " +
+			"install it with `apt-get install -y prometheus-alertmanager` (Debian, Ubuntu) or from https://prometheus.io/download")
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "alertmanager.yml")

@@ -122,7 +122,7 @@ func (q *queue) sendAll(ctx, holding context.Context, all []store.Notification) 
 	var failed atomic.Bool
 	for batch := range slices.Chunk(all, q.target.Notifier.Most()) {
 		sends.Go(func() error {
-			if failed.Load() || ctx.Err() != nil || holding.Err() != nil {
+			if stopped := failed.Load() || ctx.Err() != nil || holding.Err() != nil; stopped {
 				return nil
 			}
 			err := q.sendBatch(ctx, holding, batch)

@@ -50,11 +50,7 @@ func notifiers(cfg config.Config, file, only string) ([]*notify.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules := make([]string, len(catalog.Rules))
-	for i, rule := range catalog.Rules {
-		rules[i] = rule.Name
-	}
-	targets, err := notify.Load(file, notify.Options{Rules: rules})
+	targets, err := wire.Notifiers(catalog, file)
 	if err != nil || only == "" {
 		return targets, err
 	}
