@@ -146,6 +146,8 @@ type Alert struct {
 	Fired      *alert.Alert    `json:"fired,omitempty"`
 	Ack        *alert.Ack      `json:"ack,omitempty"`
 	Silences   []alert.Silence `json:"silences"` // that keep quiet about it now
+	// Notifications are what notifiers have done about it, or are to do.
+	Notifications []store.Notification `json:"notifications"`
 }
 
 // DescribeAlert looks up all that is known of one alert, by its id or the
@@ -159,10 +161,15 @@ func DescribeAlert(ctx context.Context, db *store.DB, id string, now time.Time) 
 	if err != nil {
 		return Alert{}, err
 	}
+	notifications, err := db.Notifications(ctx, record.Alert.ID)
+	if err != nil {
+		return Alert{}, err
+	}
 	return Alert{
 		Alert: record.Alert, RecordedAt: record.RecordedAt, Published: record.Published,
 		Resolution: record.Resolution, Fired: record.Fired, Ack: record.Ack,
-		Silences: append([]alert.Silence{}, alert.Silencing(silences, &record.Alert, now)...),
+		Silences:      append([]alert.Silence{}, alert.Silencing(silences, &record.Alert, now)...),
+		Notifications: append([]store.Notification{}, notifications...),
 	}, nil
 }
 

@@ -100,7 +100,7 @@ func TestAlerts_AreFoundShownAndAcknowledged(t *testing.T) {
 	}
 
 	known, err := client.Alert(t.Context(), "abc")
-	if err != nil || known.Alert.ID != "abc1" || known.Resolution == nil || !reflect.DeepEqual(*known.Resolution, over) || known.Ack != nil || known.Published || known.Silences == nil {
+	if err != nil || known.Alert.ID != "abc1" || known.Resolution == nil || !reflect.DeepEqual(*known.Resolution, over) || known.Ack != nil || known.Published || known.Silences == nil || known.Notifications == nil {
 		t.Errorf("got %+v, %v", known, err)
 	}
 	acked, err := client.AckAlert(t.Context(), "xyz", "anna", "<looking>")

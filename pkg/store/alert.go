@@ -15,7 +15,7 @@ import (
 )
 
 // WriteAlerts records the alerts and puts them in the outbox, from which the
-// relay publishes them after the commit. An alert that is recorded already,
+// relay publishes them after the commit, and in the queues of the notifiers. An alert that is recorded already,
 // by its id, is left as it is. One that is resolved ends the one that fired.
 func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 	for i := range alerts {
@@ -27,10 +27,12 @@ func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
 					INSERT INTO weir.alert (id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
 						details, labels, stakeholder, fired_at, resolved_at, reason, shard_id)
 					VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-					ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, resolved_at
+					ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, scope, resolved_at
 				), ended AS (
 					UPDATE weir.alert a SET resolved_at = fresh.resolved_at FROM fresh
 					WHERE fresh.firing_id <> '' AND a.id = fresh.firing_id AND a.resolved_at IS NULL
+				), told AS (
+					`+queueNotifications+`
 				)
 				INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh`, args...)
 		}

@@ -30,7 +30,7 @@ func Command() *cobra.Command {
 	cmd.Long = `What was alerted on, and what people do about it. By itself it is "weir alerts list".
 
 ` + cmd.Long
-	cmd.AddCommand(listCommand(), showCommand(), boardCommand(), ackCommand(), silenceCommand(), unsilenceCommand(), silencesCommand())
+	cmd.AddCommand(listCommand(), showCommand(), boardCommand(), ackCommand(), silenceCommand(), unsilenceCommand(), silencesCommand(), testCommand())
 	return cmd
 }
 
@@ -186,7 +186,7 @@ func showCommand() *cobra.Command {
 		Use:   "show ID",
 		Short: "Show all that is known of one alert",
 		Long: `Show all that is known of one alert, by its id or the beginning of it: its key, what it says, when it was resolved,
-whether somebody has acknowledged it, and the silences that keep quiet about it now.`,
+whether somebody has acknowledged it, the silences that keep quiet about it now, and what notifiers have done.`,
 		Example: `  weir alerts show 3f2a9c
   weir alerts show 3f2a9c --json | jq .alert.key`,
 		Args: cobra.ExactArgs(1),

@@ -13,6 +13,7 @@ import (
 	"weir/pkg/alert"
 	"weir/pkg/badinput"
 	"weir/pkg/query"
+	"weir/pkg/store"
 )
 
 // The message of an alert holds names that gateways sent.
@@ -50,7 +51,10 @@ func TestPrint_ShowsNothingOfWhatIsKnownThatATerminalWouldObey(t *testing.T) {
 		Stakeholder: alert.Stakeholder{Role: evil, User: evil, Tenant: evil}, Reason: evil, ShardID: evil,
 	}
 	silence := alert.Silence{Rule: evil, Match: texts, By: evil, Comment: evil}
-	known := query.Alert{Alert: a, Resolution: &a, Ack: &alert.Ack{By: evil, Comment: evil}, Silences: []alert.Silence{silence}}
+	known := query.Alert{
+		Alert: a, Resolution: &a, Ack: &alert.Ack{By: evil, Comment: evil}, Silences: []alert.Silence{silence},
+		Notifications: []store.Notification{{Notifier: evil, State: evil, Sends: 1, Attempts: 1, LastError: evil}},
+	}
 	for _, asJSON := range []bool{false, true} {
 		for name, print := range map[string]func(*cobra.Command) error{
 			"alert":    func(cmd *cobra.Command) error { return printAlert(cmd, &known) },

@@ -14,6 +14,7 @@ import (
 
 	"weir/pkg/alert"
 	"weir/pkg/query"
+	"weir/pkg/store"
 )
 
 // shownID is how much of an id a list shows; it is enough for the commands that
@@ -100,7 +101,25 @@ func printAlert(cmd *cobra.Command, known *query.Alert) error {
 		s := &known.Silences[i]
 		add("silence "+strconv.FormatInt(s.ID, 10), fmt.Sprintf("until %s by %s: %s", stamp(s.EndsAt), s.By, s.Comment))
 	}
+	for _, n := range known.Notifications {
+		add("notifier "+n.Notifier, notified(n))
+	}
 	return query.WriteAligned(cmd.OutOrStdout(), lines, []bool{false, false})
+}
+
+// notified says what a notifier has done.
+func notified(n store.Notification) string {
+	text := string(n.State)
+	if n.Sends > 0 {
+		text += fmt.Sprintf(", %d times, last at %s", n.Sends, stamp(n.SentAt))
+	}
+	if n.Attempts > 0 {
+		text += fmt.Sprintf(", %d failed attempts since %s", n.Attempts, stamp(n.FailingSince))
+	}
+	if n.LastError != "" {
+		text += ": " + n.LastError
+	}
+	return text
 }
 
 // stamp is a time to the millisecond where it is that exact, "" where there is none.
