@@ -104,7 +104,7 @@ func TestLastAlert_DoesNotWaitForWhoNumbersAlready(t *testing.T) {
 func TestLastAlert_PassesOverAnAlertThatSomebodyChanges(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	writeAlerts(t, db, globalAlert(1), slowAlert(2))
+	writeAlerts(t, db, firedAlert(1), slowAlert(2))
 	ending := begin(t.Context(), db, func(tx *Tx) error { return tx.WriteAlerts(t.Context(), []alert.Alert{resolvedAlert(1)}) })
 	if err := <-ending.did; err != nil {
 		t.Fatal(err)

@@ -13,15 +13,15 @@ import (
 	"weir/pkg/alert"
 )
 
-// globalAlert fires at minute n; resolvedAlert says a minute later that it is over.
-func globalAlert(n int) alert.Alert {
+// firedAlert fires at minute n; resolvedAlert says a minute later that it is over.
+func firedAlert(n int) alert.Alert {
 	a := slowAlert(n)
 	a.ID, a.Scope, a.ShardID = fmt.Sprintf("fired%03d", n), alert.ScopeGlobal, ""
 	return a
 }
 
 func resolvedAlert(n int) alert.Alert {
-	a := globalAlert(n)
+	a := firedAlert(n)
 	a.ID, a.FiringID, a.State, a.ResolvedAt = fmt.Sprintf("over%03d", n), a.ID, alert.Resolved, a.FiredAt.Add(time.Minute)
 	return a
 }
@@ -40,7 +40,7 @@ func TestAlerts_AreChosenByWhatTheFilterSays(t *testing.T) {
 	severe, other := slowAlert(5), slowAlert(6)
 	severe.Severity, severe.Key = 1, map[string]string{"api": "x", "tenant": "t"}
 	other.Severity, other.Key = 3, map[string]string{"api": "x"}
-	writeAlerts(t, db, slowAlert(1), globalAlert(2), globalAlert(3), resolvedAlert(2), severe, other)
+	writeAlerts(t, db, slowAlert(1), firedAlert(2), firedAlert(3), resolvedAlert(2), severe, other)
 	at := func(minute int) time.Time { return slowAlert(minute).FiredAt }
 	for _, test := range []struct {
 		filter AlertFilter
@@ -71,8 +71,8 @@ func TestAlerts_AreChosenByWhatTheFilterSays(t *testing.T) {
 func TestAlert_TellsAllThatIsKnown(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	fired, over := globalAlert(2), resolvedAlert(2)
-	writeAlerts(t, db, fired, globalAlert(22), over)
+	fired, over := firedAlert(2), resolvedAlert(2)
+	writeAlerts(t, db, fired, firedAlert(22), over)
 	fired.ResolvedAt = over.ResolvedAt
 	known := func(id string) AlertRecord {
 		t.Helper()
@@ -103,7 +103,7 @@ func TestAlert_TellsAllThatIsKnown(t *testing.T) {
 			t.Errorf("%q: got %v, want %v", id, err, want)
 		}
 	}
-	exact := globalAlert(2)
+	exact := firedAlert(2)
 	exact.ID = "fired0"
 	writeAlerts(t, db, exact)
 	if got := known("fired0"); got.Alert.ID != "fired0" {
@@ -114,7 +114,7 @@ func TestAlert_TellsAllThatIsKnown(t *testing.T) {
 func TestAckAlert_LastWordStaysAndIsOfWhatFired(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	writeAlerts(t, db, globalAlert(1), globalAlert(2), resolvedAlert(2))
+	writeAlerts(t, db, firedAlert(1), firedAlert(2), resolvedAlert(2))
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for i, id := range []string{"fired002", "over002", "fired001"} {
 		if err := db.AckAlert(t.Context(), id, alert.Ack{By: "anna", Comment: fmt.Sprint(i), At: at}); err != nil {
@@ -197,9 +197,9 @@ func TestSilenced_TellsByWhatIsInForceNow(t *testing.T) {
 func TestPurgeAlerts_KeepsWhatFiresAndWhatBelongsTogether(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	local, fires := slowAlert(1), globalAlert(1)                                   // old
-	longAgo, lately, recent := globalAlert(2), resolvedAlert(2), slowAlert(3)      // old, and resolved lately; not old
-	fired, over, withOutbox := globalAlert(4), resolvedAlert(4), resolvedAlert(44) // all old
+	local, fires := slowAlert(1), firedAlert(1)                                   // old
+	longAgo, lately, recent := firedAlert(2), resolvedAlert(2), slowAlert(3)      // old, and resolved lately; not old
+	fired, over, withOutbox := firedAlert(4), resolvedAlert(4), resolvedAlert(44) // all old
 	withOutbox.FiringID = "gone"
 	all := []alert.Alert{local, fires, longAgo, lately, recent, fired, over, withOutbox}
 	writeAlerts(t, db, all...)
