@@ -16,7 +16,7 @@ CREATE TABLE weir.alert_numbered (
 INSERT INTO weir.alert_numbered (last) VALUES (0);
 
 CREATE INDEX alert_resolution ON weir.alert (firing_id) WHERE firing_id <> '';
-CREATE INDEX alert_key ON weir.alert USING gin (key jsonb_path_ops);
+CREATE INDEX alert_key_parts ON weir.alert USING gin (key jsonb_path_ops);
 CREATE INDEX alert_over ON weir.alert (resolved_at) WHERE state = 'firing' AND resolved_at IS NOT NULL;
 CREATE INDEX alert_suppression_alert ON weir.alert_suppression (alert_id);
 CREATE INDEX alert_created ON weir.alert (created_at);
