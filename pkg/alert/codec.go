@@ -86,17 +86,21 @@ func (r *reader) index(n int) int32 {
 	return int32(i) //nolint:gosec // below the length of a list
 }
 
+// texts are many texts in one piece of memory.
 func (r *reader) texts() []string {
 	n := r.count()
 	if n == 0 {
 		return nil
 	}
-	texts := make([]string, 0, min(n, 1024))
+	rest := string(r.rest)
+	texts := make([]string, 0, n)
 	for range n {
-		texts = append(texts, string(r.take(r.count())))
-		if r.failed {
+		length := r.count()
+		from := len(rest) - len(r.rest)
+		if r.take(length); r.failed {
 			return nil
 		}
+		texts = append(texts, rest[from:from+length])
 	}
 	return texts
 }

@@ -11,6 +11,7 @@ import (
 type Collector struct {
 	keys  []*numbered
 	cases []*collected
+	texts [Partitions]texts
 }
 
 // numbered are the keys of a stream's events, for all cases that have the same. They are numbered
@@ -35,6 +36,8 @@ type collected struct {
 	bodies [Partitions]body
 	placed []place // by key
 	open   steps   // items of more than one event
+	texts  []string
+	recent *recent // of what may be unseen
 }
 
 // place is where a key of the batch is in the evidence; part -1: nowhere yet.
@@ -54,6 +57,12 @@ func NewCollector(rules []*Rule) *Collector {
 				continue
 			}
 			of := &collected{rule: rule.by(&rule.Cases[i]), of: &rule.Cases[i]}
+			if of.rule.Type == Unseen {
+				of.recent = newRecent()
+			}
+			for p := range of.bodies {
+				of.bodies[p].texts = &c.texts[p]
+			}
 			for _, in := range of.of.Inputs {
 				of.keys = append(of.keys, c.numbered(in))
 			}
@@ -85,9 +94,24 @@ func (c *Collector) numbered(in Input) *numbered {
 // ordered reports whether the order of a key's events decides.
 func (t Type) ordered() bool { return t == Transition || t == Run || t == Interval }
 
+// Commit says that what the last Collect returned is committed.
+func (c *Collector) Commit() {
+	for _, of := range c.cases {
+		if of.recent != nil {
+			of.recent.commit()
+		}
+	}
+}
+
 // Collect returns the batch's evidence, encoded, by partition; nil for none. Events marked
-// Dropped are passed over. All columns share one dictionary.
+// Dropped are passed over. All columns share one dictionary. What the last Collect returned and was not
+// committed is taken back.
 func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) {
+	for _, of := range c.cases {
+		if of.recent != nil {
+			of.recent.begin()
+		}
+	}
 	for _, columns := range batch {
 		for _, k := range c.keys {
 			k.columns = nil
@@ -101,27 +125,38 @@ func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) 
 		}
 	}
 	for p := range bodies {
-		var some int
-		for _, of := range c.cases {
-			if of.bodies[p].n > 0 {
-				some++
-			}
-		}
-		if some == 0 {
-			continue
-		}
-		to := binary.AppendUvarint([]byte{evidenceVersion}, uint64(some)) //nolint:gosec // few cases
-		for _, of := range c.cases {
-			if of.bodies[p].n > 0 {
-				to = of.append(to, &of.bodies[p])
-			}
-		}
-		bodies[p] = to
+		bodies[p] = c.body(p)
 	}
 	for _, of := range c.cases {
 		of.reset()
 	}
 	return bodies
+}
+
+// body is the evidence of one partition, and forgets its texts.
+func (c *Collector) body(p int) []byte {
+	texts := &c.texts[p]
+	defer texts.reset()
+	some, size := 0, 0
+	for _, of := range c.cases {
+		if b := &of.bodies[p]; b.n > 0 {
+			some++
+			size += len(b.keys) + len(b.items) + 32
+			b.name = [2]int32{texts.text(of.rule.Name), texts.text(of.of.Name)}
+		}
+	}
+	if some == 0 {
+		return nil
+	}
+	to := append(make([]byte, 0, size+len(texts.all)+16), evidenceVersion)
+	to = append(binary.AppendUvarint(to, uint64(texts.n)), texts.all...) //nolint:gosec // a count
+	to = binary.AppendUvarint(to, uint64(some))                          //nolint:gosec // few cases
+	for _, of := range c.cases {
+		if b := &of.bodies[p]; b.n > 0 {
+			to = of.append(to, b)
+		}
+	}
+	return to
 }
 
 // number numbers the keys of all events, the first time that it is asked for them.
@@ -195,7 +230,7 @@ func (c *collected) bound(k *numbered, key int32) (float64, bool) {
 	at := &c.placed[key]
 	if !at.bounded {
 		at.bounded = true
-		if at.bound.value, at.bound.found = c.bounds.For(c.keyTexts(k, key).Parts); !at.bound.found && !c.rule.Unset {
+		if at.bound.value, at.bound.found = c.bounds.For(c.parts(k, key)); !at.bound.found && !c.rule.Unset {
 			at.bound = bound{c.rule.Threshold, true}
 		}
 	}
@@ -235,30 +270,48 @@ func (c *collected) gatherOrdered(columns *event.Columns, in *Input, k *numbered
 func (c *collected) place(k *numbered, key int32) (*body, int32) {
 	at := c.placed[key]
 	if at.part < 0 {
-		texts := c.keyTexts(k, key)
-		at.part = int8(partition(c.rule.Name, c.of.Name, texts.Parts)) //nolint:gosec // few
+		at.part = int8(partition(c.rule.Name, c.of.Name, c.parts(k, key))) //nolint:gosec // few
 		b := &c.bodies[at.part]
 		at.index = int32(b.keyed) //nolint:gosec // at most the rows of a batch
-		b.keys = appendTexts(appendTexts(b.keys, texts.Parts), texts.Details)
+		c.writeKey(b, k, key)
 		b.keyed++
-		c.placed[key] = at
+		c.placed[key].part, c.placed[key].index = at.part, at.index
 	}
 	return &c.bodies[at.part], at.index
 }
 
-// keyTexts is a key as texts, which is how it is known outside of the batch.
-func (c *collected) keyTexts(k *numbered, key int32) EvidenceKey {
+// parts is a key as texts, which is how it is known outside of the batch.
+func (c *collected) parts(k *numbered, key int32) []string {
 	row, in := int(k.newest[key]), c.input(k)
-	texts := EvidenceKey{Parts: make([]string, len(c.of.Key)), Details: make([]string, len(c.of.Details))}
+	c.texts = c.texts[:0]
 	for i, part := range c.of.Key {
 		part.Attribute = in.Keys[i]
-		texts.Parts[i] = cellText(k.columns, part, row)
+		c.texts = append(c.texts, cellText(k.columns, part, row))
 	}
-	for i, attribute := range in.Details {
-		kind := k.columns.Schema.Attributes[attribute].Kind
-		texts.Details[i] = clip(cellText(k.columns, KeyPart{Kind: kind, Attribute: attribute}, row))
+	return c.texts
+}
+
+// writeKey writes the indexes of a key's texts, and of those of its details.
+func (c *collected) writeKey(b *body, k *numbered, key int32) {
+	row, in := int(k.newest[key]), c.input(k)
+	write := func(attribute int, whole bool) {
+		kind, cell := k.columns.Schema.Attributes[attribute].Kind, k.columns.Cells[attribute][row]
+		var n int32
+		if kind == event.String && (whole || len(k.columns.Dict.Text(cell)) <= maxText) {
+			n = b.texts.cell(k.columns.Dict, cell)
+		} else if text := cellText(k.columns, KeyPart{Kind: kind, Attribute: attribute}, row); whole {
+			n = b.texts.text(text)
+		} else {
+			n = b.texts.text(clip(text))
+		}
+		b.keys = binary.AppendUvarint(b.keys, uint64(n)) //nolint:gosec // an index
 	}
-	return texts
+	for _, attribute := range in.Keys {
+		write(attribute, true)
+	}
+	for _, attribute := range in.Details {
+		write(attribute, false)
+	}
 }
 
 func (c *collected) input(k *numbered) *Input {
@@ -271,15 +324,13 @@ func (c *collected) reset() {
 	}
 }
 
-// append writes the evidence of one partition, as [Evidence.append] does.
+// append writes the evidence of one partition.
 func (c *collected) append(to []byte, b *body) []byte {
-	to = appendTexts(to, []string{c.rule.Name, c.of.Name})
-	to = append(binary.AppendUvarint(to, uint64(b.keyed)), b.keys...) //nolint:gosec // a count
-	to = binary.AppendUvarint(to, uint64(len(b.texts)))
-	for _, cell := range b.texts {
-		text := b.dict.Text(cell)
-		to = append(binary.AppendUvarint(to, uint64(len(text))), text...)
+	for _, name := range b.name {
+		to = binary.AppendUvarint(to, uint64(name)) //nolint:gosec // an index
 	}
+	to = binary.AppendUvarint(to, uint64(b.keyed))                                   //nolint:gosec // a count
+	to = append(append(to, byte(len(c.of.Key)), byte(len(c.of.Details))), b.keys...) //nolint:gosec // few
 	var has byte
 	if in := c.of.Inputs[0]; in.Member >= 0 {
 		has |= haveMembers

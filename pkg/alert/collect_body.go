@@ -8,23 +8,19 @@ import (
 
 // body is what one case has gathered for one partition.
 type body struct {
-	keys   []byte // encoded
-	keyed  int
-	texts  []event.Cell // of items
-	textAt []int32      // by cell: index in texts + 1
-	items  []byte       // encoded
-	n      int
+	texts *texts   // of the partition
+	name  [2]int32 // of the rule and the case
+	keys  []byte   // encoded
+	keyed int
+	items []byte // encoded
+	n     int
 
-	dict     *event.Dictionary
 	at       int64 // of the item before
 	sequence uint64
 }
 
 func (b *body) reset() {
-	for _, cell := range b.texts {
-		b.textAt[cell] = 0
-	}
-	b.keys, b.texts, b.items = b.keys[:0], b.texts[:0], b.items[:0]
+	b.keys, b.items = b.keys[:0], b.items[:0]
 	b.keyed, b.n, b.at, b.sequence = 0, 0, 0, 0
 }
 
@@ -33,25 +29,63 @@ func (b *body) time(at int64) {
 	b.at = at
 }
 
-// text writes the index of a text, which is its number in the order of first use.
+// text writes the index of a text of the batch's dictionary, and 1: 0 would be none.
 func (b *body) text(dict *event.Dictionary, cell event.Cell) {
-	b.dict = dict
-	if int(cell) >= len(b.textAt) {
-		b.textAt = append(b.textAt, make([]int32, dict.Len()-len(b.textAt))...)
-	}
-	n := b.textAt[cell]
-	if n == 0 {
-		b.texts = append(b.texts, cell)
-		n = int32(len(b.texts)) //nolint:gosec // at most the rows of a batch
-		b.textAt[cell] = n
-	}
-	b.items = binary.AppendUvarint(b.items, uint64(n)) //nolint:gosec // an index
+	b.items = binary.AppendUvarint(b.items, uint64(b.texts.cell(dict, cell))+1) //nolint:gosec // an index
 }
 
 func (b *body) order(sequence uint64, offset int32, hit bool) {
 	b.items = binary.AppendVarint(b.items, int64(sequence-b.sequence))          //nolint:gosec // wraps, and back
 	b.items = binary.AppendUvarint(b.items, uint64(int64(offset)<<1|flag(hit))) //nolint:gosec // never negative
 	b.sequence = sequence
+}
+
+// texts are those of one partition's evidence, each once.
+type texts struct {
+	all    []byte // encoded
+	n      int32
+	at     []int32          // by cell of the dictionary: index + 1
+	used   []event.Cell     // that have one
+	others map[string]int32 // index of texts that are not as in the dictionary
+}
+
+func (t *texts) reset() {
+	for _, cell := range t.used {
+		t.at[cell] = 0
+	}
+	t.all, t.n, t.used = t.all[:0], 0, t.used[:0]
+	clear(t.others)
+}
+
+func (t *texts) add(text string) int32 {
+	t.all = append(binary.AppendUvarint(t.all, uint64(len(text))), text...)
+	t.n++
+	return t.n - 1
+}
+
+// cell is the index of a text of the dictionary.
+func (t *texts) cell(dict *event.Dictionary, cell event.Cell) int32 {
+	if int(cell) >= len(t.at) {
+		t.at = append(t.at, make([]int32, dict.Len()-len(t.at))...)
+	}
+	if t.at[cell] == 0 {
+		t.at[cell] = t.add(dict.Text(cell)) + 1
+		t.used = append(t.used, cell)
+	}
+	return t.at[cell] - 1
+}
+
+// text is the index of any other.
+func (t *texts) text(text string) int32 {
+	n, ok := t.others[text]
+	if !ok {
+		if t.others == nil {
+			t.others = map[string]int32{}
+		}
+		n = t.add(text)
+		t.others[text] = n
+	}
+	return n
 }
 
 // steps are the items of one case and input that stand for several events.
@@ -103,6 +137,9 @@ func (c *collected) gatherSteps(columns *event.Columns, in *Input, k *numbered) 
 	}
 	for i := range s.key {
 		if _, ok := c.bound(k, s.key[i]); c.rule.Unset && !ok {
+			continue
+		}
+		if c.recent != nil && !c.recent.tells(c.rule, c.parts(k, s.key[i]), columns.Dict.Text(s.member[i]), s.start[i], s.n[i]) {
 			continue
 		}
 		b, index := c.place(k, s.key[i])

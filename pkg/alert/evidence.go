@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -53,7 +52,12 @@ func partition(rule, name string, parts []string) int {
 }
 
 // The encoding is for the time between a worker's commit and the evaluator's next saving of
-// what it remembers. Its first byte is its version.
+// what it remembers. Its first byte is its version. Then come all texts, which everything else
+// names by their index, and the evidence of one case after another:
+//
+//	rule, case · keys: parts and details · what items have · values per item · items
+//
+// Numbers are varints; times and sequences are differences to the item before.
 const evidenceVersion = 1
 
 // What the items of an evidence have.
@@ -63,77 +67,9 @@ const (
 	haveOrder // sequence, offset and hit; and N is 1
 )
 
-// AppendEvidence encodes what concerns one partition; nothing for nothing.
-func AppendEvidence(to []byte, all []Evidence) []byte {
-	if len(all) == 0 {
-		return to
-	}
-	to = append(to, evidenceVersion)
-	to = binary.AppendUvarint(to, uint64(len(all)))
-	for i := range all {
-		to = all[i].append(to)
-	}
-	return to
-}
-
-func (e *Evidence) append(to []byte) []byte {
-	to = appendTexts(to, []string{e.Rule, e.Case})
-	to = binary.AppendUvarint(to, uint64(len(e.Keys)))
-	for _, key := range e.Keys {
-		to = appendTexts(appendTexts(to, key.Parts), key.Details)
-	}
-	to = appendTexts(to, e.Texts)
-	has := e.has()
-	to = append(to, has, byte(e.Width)) //nolint:gosec // few measures
-	to = binary.AppendUvarint(to, uint64(len(e.Items)))
-	var before Item
-	for i := range e.Items {
-		item := &e.Items[i]
-		to = binary.AppendUvarint(to, uint64(item.Key)) //nolint:gosec // an index
-		to = binary.AppendVarint(to, item.Time-before.Time)
-		if has&haveMembers != 0 {
-			to = binary.AppendUvarint(to, uint64(item.Member+1)) //nolint:gosec // -1 or an index
-		}
-		if has&haveStates != 0 {
-			to = binary.AppendUvarint(to, uint64(item.State+1)) //nolint:gosec // -1 or an index
-		}
-		if has&haveOrder == 0 {
-			to = binary.AppendUvarint(to, uint64(item.N)) //nolint:gosec // a count
-		} else {
-			hit := int64(0)
-			if item.Hit {
-				hit = 1
-			}
-			to = binary.AppendVarint(to, int64(item.Sequence-before.Sequence)) //nolint:gosec // wraps, and back
-			to = binary.AppendUvarint(to, uint64(int64(item.Offset)<<1|hit))   //nolint:gosec // never negative
-		}
-		for _, v := range e.values(i) {
-			to = appendNumber(to, v)
-		}
-		before = *item
-	}
-	return to
-}
-
-func (e *Evidence) has() (has byte) {
-	for i := range e.Items {
-		item := &e.Items[i]
-		if item.Member >= 0 {
-			has |= haveMembers
-		}
-		if item.State >= 0 {
-			has |= haveStates
-		}
-		if item.Sequence != 0 {
-			has |= haveOrder
-		}
-	}
-	return has
-}
-
 var errEvidence = errors.New("broken evidence")
 
-// DecodeEvidence reads what AppendEvidence has written.
+// DecodeEvidence reads what a [Collector] has written for one partition.
 func DecodeEvidence(from []byte) (all []Evidence, err error) {
 	if len(from) == 0 {
 		return nil, nil
@@ -142,8 +78,9 @@ func DecodeEvidence(from []byte) (all []Evidence, err error) {
 	if version := r.byte(); version != evidenceVersion {
 		return nil, fmt.Errorf("evidence is of version %d, this program knows %d", version, evidenceVersion)
 	}
+	texts := r.texts()
 	for range r.count() {
-		all = append(all, r.evidence())
+		all = append(all, r.evidence(texts))
 		if r.failed {
 			break
 		}
@@ -154,19 +91,23 @@ func DecodeEvidence(from []byte) (all []Evidence, err error) {
 	return all, nil
 }
 
-func (r *reader) evidence() (e Evidence) {
-	if names := r.texts(); len(names) == 2 {
-		e.Rule, e.Case = names[0], names[1]
-	} else {
-		r.failed = true
+func (r *reader) evidence(texts []string) (e Evidence) {
+	e.Texts = texts
+	e.Rule, e.Case = r.text(texts), r.text(texts)
+	keys, parts, details := r.count(), int(r.byte()), int(r.byte())
+	if each := parts + details; r.failed || keys*each > len(r.rest) {
+		r.take(-1)
+		return e
 	}
-	for range r.count() {
-		e.Keys = append(e.Keys, EvidenceKey{Parts: r.texts(), Details: r.texts()})
-		if r.failed {
-			return e
+	all := make([]string, 0, keys*(parts+details))
+	e.Keys = make([]EvidenceKey, keys)
+	for i := range e.Keys {
+		from := len(all)
+		for range parts + details {
+			all = append(all, r.text(texts))
 		}
+		e.Keys[i] = EvidenceKey{Parts: all[from : from+parts : from+parts], Details: all[from+parts : len(all) : len(all)]}
 	}
-	e.Texts = r.texts()
 	has := r.byte()
 	e.Width = int(r.byte())
 	n := r.count()
@@ -186,6 +127,15 @@ func (r *reader) evidence() (e Evidence) {
 		}
 	}
 	return e
+}
+
+// text is one that is named by its index.
+func (r *reader) text(texts []string) string {
+	i := r.index(len(texts))
+	if r.failed {
+		return ""
+	}
+	return texts[i]
 }
 
 func (r *reader) item(e *Evidence, has byte, before Item) Item {

@@ -42,7 +42,7 @@ type decider interface {
 	// load takes back what save has handed out. It is called before all else.
 	load(key []string, state []byte) error
 	// size is the number of keys, lates the number of events that came too late to be
-	// judged, and crowded how much of what was learned had to be forgotten because a key had
+	// judged, and crowded how much had to be forgotten, or could not be told, because a key had
 	// too much of it, both since the last call.
 	size() int
 	lates() int64
@@ -190,8 +190,8 @@ func (g *Global) Late() (n int64) {
 	return n
 }
 
-// Crowded is how many members and steps of keys were forgotten since it was last asked because a key
-// had too many of them. They may be told as new again.
+// Crowded is of how many members and steps of keys nothing was remembered, or told, because a key had too many of
+// them, since it was last asked.
 func (g *Global) Crowded() (n int64) {
 	for _, d := range g.deciders {
 		n += d.crowded()
@@ -242,17 +242,40 @@ func (d *deciding) id(made *decision, fired int64) string {
 // join to the same text.
 func joined(parts []string) string { return strings.Join(parts, "\x00") }
 
-// message is the case's template, filled.
+// message is the case's template, filled. What is put in is not looked at again.
 func message(r *Rule, of *Case, a *Alert) string {
-	replace := []string{
-		"{value}", figure(a.Value), "{threshold}", figure(a.Threshold), "{window}", formatWindow(r.Window),
+	text := func(name string) (string, bool) {
+		switch name {
+		case "value":
+			return figure(a.Value), true
+		case "threshold":
+			return figure(a.Threshold), true
+		case "window":
+			return formatWindow(r.Window), true
+		}
+		if part, ok := a.Key[name]; ok {
+			return part, true
+		}
+		detail, ok := a.Details[name]
+		return detail, ok
 	}
-	for _, texts := range []map[string]string{a.Key, a.Details} {
-		for name, text := range texts {
-			replace = append(replace, "{"+name+"}", text)
+	var b strings.Builder
+	rest := of.Message
+	for {
+		before, after, open := strings.Cut(rest, "{")
+		b.WriteString(before)
+		if !open {
+			return b.String()
+		}
+		name, behind, closed := strings.Cut(after, "}")
+		if with, ok := text(name); ok && closed {
+			b.WriteString(with)
+			rest = behind
+		} else {
+			b.WriteByte('{')
+			rest = after
 		}
 	}
-	return strings.NewReplacer(replace...).Replace(of.Message)
 }
 
 // figure is a number as people read it.

@@ -19,9 +19,9 @@ type sequential struct {
 
 	bounds *Bounds // nil: the rule's own
 	keys   map[string]*history
-	awake  map[*history]struct{} // those of which something waits or ends by itself
-	found  []*history            // by key of the evidence that is being added
-	forgot []string              // keys, since the last save
+	awake  []*history // those of which something waits or ends by itself
+	found  []*history // by key of the evidence that is being added
+	forgot []string   // keys, since the last save
 
 	late, crowds int64
 	swept        int64 // up to when keys were looked through for those that are not heard of any more
@@ -47,6 +47,10 @@ const retired = 365 * 24 * time.Hour
 
 // gone reports whether a key that was last heard of at one time is forgotten at another.
 func gone(last, at int64) bool { return last+retired.Microseconds() <= at }
+
+// mostOpen is how many alerts of one key that tell of something that happened are open at a time. What happens
+// more is not told, but counted: whoever got a thousand of them needs no other.
+const mostOpen = 1000
 
 // moment is an event, or several of one step.
 type moment struct {
@@ -80,8 +84,10 @@ type history struct {
 	waiting   []moment
 	early     int64             // when the first of what waits can be judged
 	open      map[string]opened // alerts of the last time, by what tells them apart
+	full      int64             // until when no more alerts can be open
 	judge     judge
 	next      int64 // nothing changes before
+	awake     bool
 	dirty     bool
 }
 
@@ -94,7 +100,7 @@ type opened struct {
 }
 
 func newSequential(rule *Rule, of *Case, fresh func() judge) *sequential {
-	return &sequential{rule: rule, of: of, fresh: fresh, keys: map[string]*history{}, awake: map[*history]struct{}{}}
+	return &sequential{rule: rule, of: of, fresh: fresh, keys: map[string]*history{}}
 }
 
 func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
@@ -123,12 +129,18 @@ func (s *sequential) history(key *EvidenceKey) *history {
 	name := joined(key.Parts)
 	h := s.keys[name]
 	if h == nil {
-		h = &history{key: EvidenceKey{Parts: key.Parts}, judge: s.fresh(), next: never, early: never, open: map[string]opened{}}
+		h = &history{key: EvidenceKey{Parts: key.Parts}, judge: s.fresh(), next: never, early: never}
 		s.keys[name] = h
 	}
-	s.awake[h] = struct{}{}
+	s.wake(h)
 	h.dirty = true
 	return h
+}
+
+func (s *sequential) wake(h *history) {
+	if !h.awake {
+		h.awake, s.awake = true, append(s.awake, h)
+	}
 }
 
 // wait puts off what happened until its time is decided. Days are added up while they wait.
@@ -146,22 +158,28 @@ func (s *sequential) wait(h *history, m moment) {
 
 // decide tells what follows from all that happened up to a time.
 func (s *sequential) decide(through int64, say func(decision)) {
-	for h := range s.awake {
-		if h.next > through {
-			continue
+	awake := s.awake[:0]
+	for _, h := range s.awake {
+		if h.next <= through {
+			s.decideKey(h, through, say)
 		}
-		t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
-		h.judge.follow(t, s.due(h, through), through)
-		t.close(through)
-		s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
-		h.dirty = true
-		if h.next = s.after(h); h.next == never {
-			delete(s.awake, h)
+		if h.awake = h.next != never; h.awake {
+			awake = append(awake, h)
 		}
 	}
+	clear(s.awake[len(awake):])
+	s.awake = awake
 	if through >= s.swept+time.Hour.Microseconds() {
 		s.sweep(through)
 	}
+}
+
+func (s *sequential) decideKey(h *history, through int64, say func(decision)) {
+	t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
+	h.judge.follow(t, s.due(h, through), through)
+	t.close(through)
+	s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
+	h.next, h.dirty = s.after(h), true
 }
 
 // bound is what holds for a key.
@@ -210,9 +228,8 @@ func (s *sequential) after(h *history) int64 {
 func (s *sequential) sweep(through int64) {
 	s.swept = through
 	for name, h := range s.keys {
-		if len(h.waiting) == 0 && len(h.open) == 0 && h.judge.spent(s.rule, through) {
+		if !h.awake && h.judge.spent(s.rule, through) {
 			delete(s.keys, name)
-			delete(s.awake, h)
 			s.forgot = append(s.forgot, name)
 		}
 	}
@@ -242,9 +259,32 @@ func (t *telling) happened(o opened) {
 			return
 		}
 		t.over(before, min(o.fired, before.fired+t.rule.lasting()))
+	} else if !t.room(o.fired) {
+		t.crowds++
+		return
+	}
+	if t.history.open == nil {
+		t.history.open = map[string]opened{}
 	}
 	t.history.open[o.apart] = o
 	t.say(t.decision(o, turn{at: o.fired, state: Firing}))
+}
+
+// room reports whether another alert of the key can be open at a time.
+func (t *telling) room(at int64) bool {
+	h := t.history
+	if len(h.open) < mostOpen {
+		return true
+	}
+	if at < h.full {
+		return false
+	}
+	t.close(at)
+	h.full = never
+	for _, o := range h.open {
+		h.full = min(h.full, o.fired+t.rule.lasting())
+	}
+	return len(h.open) < mostOpen
 }
 
 // close ends the alerts that are over.

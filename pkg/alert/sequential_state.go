@@ -47,7 +47,8 @@ func (s *sequential) encode(h *history) (to []byte) {
 		to = binary.AppendVarint(to, n)
 	}
 	to = binary.AppendVarint(to, h.detailsAt)
-	to = h.evidence().append(to)
+	waiting := AppendEvidence(nil, []Evidence{*h.evidence()})
+	to = append(binary.AppendUvarint(to, uint64(len(waiting))), waiting...)
 	to = binary.AppendUvarint(to, uint64(len(h.open)))
 	for _, apart := range slices.Sorted(maps.Keys(h.open)) {
 		to = h.open[apart].append(to)
@@ -63,7 +64,10 @@ func (s *sequential) load(key []string, state []byte) error {
 		}
 	}
 	h := &history{detailsAt: r.varint(), judge: s.fresh(), early: never, open: map[string]opened{}}
-	e := r.evidence()
+	var e Evidence
+	if waiting, err := DecodeEvidence(r.take(r.count())); err == nil && len(waiting) == 1 {
+		e = waiting[0]
+	}
 	if r.failed || len(e.Keys) != 1 || len(key) != len(s.of.Key) || len(e.Keys[0].Details) != len(s.of.Details) {
 		return errState
 	}
@@ -85,7 +89,7 @@ func (s *sequential) load(key []string, state []byte) error {
 	}
 	h.next = -never // looked at when something is decided next
 	s.keys[joined(key)] = h
-	s.awake[h] = struct{}{}
+	s.wake(h)
 	return nil
 }
 

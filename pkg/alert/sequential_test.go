@@ -302,3 +302,30 @@ func FuzzSequentialLoad(f *testing.F) {
 		k.takeOver(t)
 	})
 }
+
+func TestSequential_AlertsOfAKeyThatAreOpenHaveABound(t *testing.T) {
+	t.Parallel()
+	var want []string
+	for _, every := range []time.Duration{time.Second, 20 * time.Minute} { // however often it is decided
+		k := newKeeper(unseenRule())
+		k.add(calls("user", "home", 0, 10)...)
+		for n := range 3 * mostOpen {
+			k.add(deed{key: "user", member: fmt.Sprint(n), at: time.Minute + time.Duration(n)*time.Second/4})
+		}
+		for at := time.Duration(0); at < time.Hour; at += every {
+			k.decide(at)
+		}
+		if got := len(k.fired()); got != mostOpen+mostOpen*3/5 {
+			t.Fatalf("%d of %d are told", got, 3*mostOpen)
+		}
+		if got := k.global.Crowded(); got != 3*mostOpen-mostOpen-mostOpen*3/5 {
+			t.Fatalf("%d are counted", got)
+		}
+		if want == nil {
+			want = k.ids()
+		}
+		if !slices.Equal(k.ids(), want) {
+			t.Fatal("what is told depends on when it is decided")
+		}
+	}
+}
