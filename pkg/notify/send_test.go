@@ -282,3 +282,26 @@ func TestSender_RepeatsOnlyTheLastAlertOfAKey(t *testing.T) {
 		}
 	}
 }
+
+// What people silence is what is not sent.
+func TestSender_KeepsQuietAboutWhatPeopleSilence(t *testing.T) {
+	t.Parallel()
+	re, db := newReceiver(t, nil), open(t, database(t))
+	target := hook("hook", re.url)
+	registered(t, db, target)
+	now := time.Now()
+	silence, err := db.AddSilence(t.Context(), alert.Silence{
+		Match: map[string]string{"apiName": "Pizza quiet"}, StartsAt: now.Add(-time.Hour), EndsAt: now.Add(time.Hour), By: "anna", Comment: "load test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, db, firing("quiet"), firing("other"))
+	start(t, db, fast(), Config{Targets: []*Target{target}, Silenced: db.Silenced})
+	until(t, "it is silenced", func() bool { _, got := states(t, db, "quiet"); return got == "hook silenced; " })
+	until(t, "the other one is sent", func() bool { return slices.Equal(re.ids(), []string{"other"}) })
+	if _, err := db.EndSilence(t.Context(), silence.ID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is sent once its silence is over", func() bool { return slices.Equal(re.ids(), []string{"other", "quiet"}) })
+}

@@ -107,36 +107,6 @@ func rowOf(a *alert.Alert) alertRow {
 const alertColumns = `a.id, a.firing_id, a.rule, a.rule_case, a.scope, a.state, a.key, a.severity, a.message, a.value, a.threshold,
 	a.details, a.labels, a.stakeholder, a.fired_at, a.resolved_at, a.reason, a.shard_id`
 
-// AlertFilter chooses alerts; empty fields choose all.
-type AlertFilter struct {
-	Rule, Scope, State string
-	Limit              int // 0: 100
-}
-
-// Alerts lists alerts, newest first.
-func (db *DB) Alerts(ctx context.Context, filter AlertFilter) ([]alert.Alert, error) {
-	if filter.Limit == 0 {
-		filter.Limit = 100
-	}
-	rows, err := db.sql.QueryContext(ctx, `
-		SELECT `+alertColumns+` FROM weir.alert a
-		WHERE ($1 = '' OR rule = $1) AND ($2 = '' OR scope = $2) AND ($3 = '' OR state = $3)
-		ORDER BY fired_at DESC, id LIMIT $4`, filter.Rule, filter.Scope, filter.State, filter.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("list alerts: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	alerts := []alert.Alert{}
-	for rows.Next() {
-		a, err := scanAlert(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list alerts: %w", err)
-		}
-		alerts = append(alerts, a)
-	}
-	return alerts, rows.Err()
-}
-
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, error) {
 	var a alert.Alert
 	var scope, state string

@@ -79,7 +79,9 @@ func run(cmd *cobra.Command, grace time.Duration, notifiers string) error {
 		if err != nil {
 			return wire.UnlessStopped(ctx, err)
 		}
-		roles.Go(func() error { return notify.New(db, notify.Config{Targets: targets}, log).Run(ctx) })
+		roles.Go(func() error {
+			return notify.New(db, notify.Config{Targets: targets, Silenced: db.Silenced}, log).Run(ctx)
+		})
 		return evaluator.New(evaluator.Config{Owner: wire.Owner(), Grace: grace}, catalog.Rules, db, conn, log).Run(ctx)
 	})
 	if probes != nil {
