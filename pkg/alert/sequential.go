@@ -21,6 +21,7 @@ type sequential struct {
 	keys   map[string]*history
 	awake  []*history // those of which something waits or ends by itself
 	found  []*history // by key of the evidence that is being added
+	texts  []string   // of its items that were asked for, each with memory of its own
 	forgot []string   // keys, since the last save
 
 	late, crowds int64
@@ -107,7 +108,10 @@ func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
 
 // add takes in what a batch has.
 func (s *sequential) add(e *Evidence) {
-	s.found = append(s.found[:0], make([]*history, len(e.Keys))...)
+	clear(s.found)
+	s.found = slices.Grow(s.found[:0], len(e.Keys))[:len(e.Keys)]
+	clear(s.texts)
+	s.texts = slices.Grow(s.texts[:0], len(e.Texts))[:len(e.Texts)]
 	for i := range e.Items {
 		item := &e.Items[i]
 		h := s.found[item.Key]
@@ -116,21 +120,44 @@ func (s *sequential) add(e *Evidence) {
 			s.found[item.Key] = h
 		}
 		if item.Time >= h.detailsAt {
-			h.key.Details, h.detailsAt = e.Keys[item.Key].Details, item.Time
+			h.key.Details, h.detailsAt = own(h.key.Details, e.Keys[item.Key].Details), item.Time
 		}
 		s.wait(h, moment{
 			position: position{item.Time, item.Sequence, item.Offset},
-			n:        item.N, member: e.text(item.Member), state: e.text(item.State), hit: item.Hit,
+			n:        item.N, member: s.text(e, item.Member), state: s.text(e, item.State), hit: item.Hit,
 		})
 	}
+}
+
+// text is a member or state, to be remembered; of an item that has none, none.
+func (s *sequential) text(e *Evidence, index int32) string {
+	if index < 0 {
+		return ""
+	}
+	if s.texts[index] == "" {
+		s.texts[index] = strings.Clone(e.Texts[index])
+	}
+	return s.texts[index]
+}
+
+// own are texts that hold no evidence in memory: those before where they are the same, else copies.
+func own(before, texts []string) []string {
+	if len(before) > 0 && slices.Equal(before, texts) {
+		return before
+	}
+	owned := make([]string, len(texts))
+	for i, text := range texts {
+		owned[i] = strings.Clone(text)
+	}
+	return owned
 }
 
 func (s *sequential) history(key *EvidenceKey) *history {
 	name := joined(key.Parts)
 	h := s.keys[name]
 	if h == nil {
-		h = &history{key: EvidenceKey{Parts: key.Parts}, judge: s.fresh(), next: never, early: never}
-		s.keys[name] = h
+		h = &history{key: EvidenceKey{Parts: own(nil, key.Parts)}, judge: s.fresh(), next: never, early: never}
+		s.keys[joined(h.key.Parts)] = h
 	}
 	s.wake(h)
 	h.dirty = true

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -327,5 +329,37 @@ func TestSequential_AlertsOfAKeyThatAreOpenHaveABound(t *testing.T) {
 		if !slices.Equal(k.ids(), want) {
 			t.Fatal("what is told depends on when it is decided")
 		}
+	}
+}
+
+// Texts are decoded in one piece: whatever remembered one of them would hold all of its batch.
+func TestGlobal_WhatIsRememberedHoldsNoEvidenceInMemory(t *testing.T) { //nolint:paralleltest // it looks at the heap
+	counted := oneCase(Rule{Type: Counted, Window: time.Hour, Step: time.Minute, Threshold: 1e9})
+	for _, r := range append(sequentialRules(), counted) {
+		t.Run(r.Type.String(), func(t *testing.T) {
+			r.Cases[0].Details = []string{"detail"}
+			g := NewGlobal([]*Rule{r})
+			for n := range 200 {
+				all := asEvidence(r, []deed{
+					{key: "large", member: "m", state: "s", at: time.Duration(n) * time.Second, sequence: uint64(2*n + 1)},
+					{key: fmt.Sprint(n), member: fmt.Sprint("m", n), state: fmt.Sprint("s", n), at: time.Duration(n) * time.Second, sequence: uint64(2*n + 2)},
+				})
+				all[0].Keys[0].Details = []string{strings.Repeat(fmt.Sprint(n%10), 1<<20)}
+				all[0].Keys[1].Details = []string{fmt.Sprint("detail", n)}
+				decoded, err := DecodeEvidence(AppendEvidence(nil, all))
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.Add(decoded)
+				g.Decide(noon.Add(time.Duration(n) * time.Second))
+			}
+			runtime.GC()
+			var memory runtime.MemStats
+			runtime.ReadMemStats(&memory)
+			if memory.HeapAlloc > 60<<20 {
+				t.Errorf("%d MB are held, of 200 MB of evidence", memory.HeapAlloc>>20)
+			}
+			runtime.KeepAlive(g)
+		})
 	}
 }
