@@ -13,7 +13,6 @@ import (
 // there, whoever folded it. It is put in order and handed to the key's [judge]. What waits
 // is remembered with the rest, so that nothing is lost when another evaluator takes over.
 type sequential struct {
-	rule  *Rule
 	of    *Case
 	fresh func() judge
 
@@ -22,10 +21,11 @@ type sequential struct {
 	awake  []*history // those of which something waits or ends by itself
 	found  []*history // by key of the evidence that is being added
 	texts  []string   // of its items that were asked for, each with memory of its own
-	forgot []string   // keys, since the last save
+	ready  []moment   // what is judged of a key
+	telling
+	forgot []string // keys, since the last save
 
-	late, crowds int64
-	swept        int64 // up to when keys were looked through for those that are not heard of any more
+	swept int64 // up to when keys were looked through for those that are not heard of any more
 }
 
 // judge is what a type of rules remembers of one key, and how it decides.
@@ -101,7 +101,7 @@ type opened struct {
 }
 
 func newSequential(rule *Rule, of *Case, fresh func() judge) *sequential {
-	return &sequential{rule: rule, of: of, fresh: fresh, keys: map[string]*history{}}
+	return &sequential{telling: telling{rule: rule}, of: of, fresh: fresh, keys: map[string]*history{}}
 }
 
 func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
@@ -116,7 +116,7 @@ func (s *sequential) add(e *Evidence) {
 		item := &e.Items[i]
 		h := s.found[item.Key]
 		if h == nil {
-			h = s.history(&e.Keys[item.Key])
+			h = s.find(&e.Keys[item.Key])
 			s.found[item.Key] = h
 		}
 		if item.Time >= h.detailsAt {
@@ -152,7 +152,7 @@ func own(before, texts []string) []string {
 	return owned
 }
 
-func (s *sequential) history(key *EvidenceKey) *history {
+func (s *sequential) find(key *EvidenceKey) *history {
 	name := joined(key.Parts)
 	h := s.keys[name]
 	if h == nil {
@@ -202,10 +202,9 @@ func (s *sequential) decide(through int64, say func(decision)) {
 }
 
 func (s *sequential) decideKey(h *history, through int64, say func(decision)) {
-	t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
-	h.judge.follow(t, s.due(h, through), through)
-	t.close(through)
-	s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
+	s.history, s.threshold, s.say = h, s.bound(h), say
+	h.judge.follow(&s.telling, s.due(h, through), through)
+	s.close(through)
 	h.next, h.dirty = s.after(h), true
 }
 
@@ -218,10 +217,12 @@ func (s *sequential) bound(h *history) float64 {
 }
 
 // due takes what happened up to a time from what waits, in order.
-func (s *sequential) due(h *history, through int64) (due []moment) {
+func (s *sequential) due(h *history, through int64) []moment {
 	if h.early > through {
 		return nil
 	}
+	clear(s.ready) // texts of another key
+	due := s.ready[:0]
 	h.early = never
 	rest := h.waiting[:0]
 	for _, m := range h.waiting {
@@ -232,7 +233,7 @@ func (s *sequential) due(h *history, through int64) (due []moment) {
 		}
 	}
 	clear(h.waiting[len(rest):]) // its texts
-	h.waiting = rest
+	h.waiting, s.ready = rest, due
 	slices.SortFunc(due, func(a, b moment) int {
 		if c := a.compare(b.position); c != 0 {
 			return c
@@ -267,7 +268,7 @@ func (r *Rule) lasting() int64 {
 	return max(r.KeepFiring, r.Suppress, time.Second).Microseconds()
 }
 
-// telling is how a judge tells what it decides of a key.
+// telling is how a judge tells what it decides of a key. It holds until the judge is asked about the next.
 type telling struct {
 	rule      *Rule
 	threshold float64
