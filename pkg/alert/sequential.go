@@ -21,6 +21,7 @@ type sequential struct {
 	awake  []*history // those of which something waits or ends by itself
 	found  []*history // by key of the evidence that is being added
 	texts  []string   // of its items that were asked for, each with memory of its own
+	name   []byte     // of the key that is looked for
 	ready  []moment   // what is judged of a key
 	telling
 	forgot []string // keys, since the last save
@@ -153,8 +154,14 @@ func own(before, texts []string) []string {
 }
 
 func (s *sequential) find(key *EvidenceKey) *history {
-	name := joined(key.Parts)
-	h := s.keys[name]
+	s.name = s.name[:0]
+	for i, part := range key.Parts { // as joined does
+		if i > 0 {
+			s.name = append(s.name, 0)
+		}
+		s.name = append(s.name, part...)
+	}
+	h := s.keys[string(s.name)]
 	if h == nil {
 		h = &history{key: EvidenceKey{Parts: own(nil, key.Parts)}, judge: s.fresh(), next: never, early: never}
 		s.keys[joined(h.key.Parts)] = h
