@@ -37,6 +37,7 @@ type collected struct {
 	placed []place // by key
 	open   steps   // items of more than one event
 	texts  []string
+	recent *recent // of what may be unseen
 }
 
 // place is where a key of the batch is in the evidence; part -1: nowhere yet.
@@ -56,6 +57,9 @@ func NewCollector(rules []*Rule) *Collector {
 				continue
 			}
 			of := &collected{rule: rule.by(&rule.Cases[i]), of: &rule.Cases[i]}
+			if of.rule.Type == Unseen {
+				of.recent = newRecent()
+			}
 			for p := range of.bodies {
 				of.bodies[p].texts = &c.texts[p]
 			}
@@ -90,9 +94,24 @@ func (c *Collector) numbered(in Input) *numbered {
 // ordered reports whether the order of a key's events decides.
 func (t Type) ordered() bool { return t == Transition || t == Run || t == Interval }
 
+// Commit says that what the last Collect returned is committed.
+func (c *Collector) Commit() {
+	for _, of := range c.cases {
+		if of.recent != nil {
+			of.recent.commit()
+		}
+	}
+}
+
 // Collect returns the batch's evidence, encoded, by partition; nil for none. Events marked
-// Dropped are passed over. All columns share one dictionary.
+// Dropped are passed over. All columns share one dictionary. What the last Collect returned and was not
+// committed is taken back.
 func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) {
+	for _, of := range c.cases {
+		if of.recent != nil {
+			of.recent.begin()
+		}
+	}
 	for _, columns := range batch {
 		for _, k := range c.keys {
 			k.columns = nil

@@ -139,6 +139,9 @@ func (c *collected) gatherSteps(columns *event.Columns, in *Input, k *numbered) 
 		if _, ok := c.bound(k, s.key[i]); c.rule.Unset && !ok {
 			continue
 		}
+		if c.recent != nil && !c.recent.tells(c.rule, c.parts(k, s.key[i]), columns.Dict.Text(s.member[i]), s.start[i], s.n[i]) {
+			continue
+		}
 		b, index := c.place(k, s.key[i])
 		b.items = binary.AppendUvarint(b.items, uint64(index)) //nolint:gosec // an index
 		b.time(s.start[i])

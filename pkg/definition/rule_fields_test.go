@@ -12,6 +12,7 @@ import (
 
 	"weir/pkg/alert"
 	"weir/pkg/definition"
+	"weir/pkg/event"
 )
 
 // twoStreams has an aggregation that both feed, with a filter of its own.
@@ -20,7 +21,7 @@ aggregations:
   A:
     from: [s, t]
     where: volume > 0
-    group_by: [symbol]
+    group_by: [symbol, hot]
     select: {n: count(), total: sum(volume), mean: avg(price), least: min(price), most: max(price)}
     every: minutes
   Plain: {group_by: [symbol], select: {n: count()}, every: minutes}
@@ -214,6 +215,21 @@ func TestLoad_CasesHaveFiguresInPlaceOfTheRules(t *testing.T) {
 	}
 }
 
+func TestLoad_CasesHaveABoundWhereTheRuleHasNone(t *testing.T) {
+	t.Parallel()
+	_, r := rule(t, `type: count, window: 1 minute, fewer_than: unset, cases: {
+    plain: {message: m},
+    set: {fewer_than: 3, message: m},
+    high: {more_than: 4, message: m}}`)
+	want := []string{
+		"count, severity 1, global, threshold 3, below, window 1m0s, step 1s, suppress 10m0s, forget 24h0m0s",
+		"count, severity 1, global, threshold 4, window 1m0s, step 1s, suppress 10m0s",
+	}
+	if got := []string{figures(r.Cases[1].Own), figures(r.Cases[2].Own)}; !r.Unset || r.Cases[0].Own != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // What cases have of their own need not be the rule's, and what values they compare are theirs.
 func TestLoad_CasesMayHaveAllFigures(t *testing.T) {
 	t.Parallel()
@@ -257,11 +273,11 @@ func TestLoad_RulesOnAnAggregationTakeAllItsStreams(t *testing.T) {
 	c = r.Cases[0]
 	for i, in := range c.Inputs {
 		s, of := catalog.Stream(in.Stream), catalog.Aggregation("A").Inputs[i]
-		if in.Where != of.Where || !reflect.DeepEqual(in.Keys, of.Keys) || name(s, in.Keys[0]) != "symbol" {
+		if in.Where != of.Where || !reflect.DeepEqual(in.Keys, of.Keys) || name(s, in.Keys[0]) != "symbol" || name(s, in.Keys[1]) != "hot" {
 			t.Errorf("%+v is not of %+v", in, of)
 		}
 	}
-	if want := []alert.KeyPart{{Name: "symbol", Kind: c.Key[0].Kind, Attribute: -1}}; !reflect.DeepEqual(c.Key, want) {
+	if want := []alert.KeyPart{{Name: "symbol", Kind: event.String, Attribute: -1}, {Name: "hot", Kind: event.Bool, Attribute: -1}}; !reflect.DeepEqual(c.Key, want) {
 		t.Errorf("the key is %+v, want the aggregation's", c.Key)
 	}
 

@@ -83,6 +83,7 @@ func (w *Worker) nextBatch(ctx context.Context, tx *store.Tx, totals store.Total
 func (w *Worker) lost() error {
 	w.cascade, w.last = nil, 0
 	w.local = alert.NewLocal(w.catalog.Rules, w.cfg.ShardID)
+	w.collector = alert.NewCollector(w.catalog.Rules)
 	return errLost
 }
 
@@ -124,6 +125,7 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, out 
 	}
 	w.committed, w.last, w.incomplete = true, number, !levels.Complete
 	w.local.Commit()
+	w.collector.Commit()
 	if out.panicked != nil { // it is read again
 		w.guard.Commit()
 		panic(out.panicked)

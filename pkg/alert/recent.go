@@ -1,0 +1,96 @@
+package alert
+
+import (
+	"hash/fnv"
+	"time"
+)
+
+// recent is what a worker has told lately of the members of a case's keys, so that it is not told
+// again with every batch. What a batch tells is told when it is committed.
+//
+// A key is known when it had enough calls. Once this worker alone has told of enough, further calls at later times make
+// no difference; and whether a member was seen, and when last, is kept by the hour, so that it is told
+// once for each. So what is decided does not depend on what is left out. It is a cache: what is
+// forgotten is told once more, which changes nothing either.
+type recent struct {
+	calls  map[hash]learned
+	told   [2]map[hash]int64 // by key and member: the hour; the younger half first
+	staged struct {
+		calls map[hash]learned
+		told  map[hash]int64
+	}
+}
+
+type hash [16]byte
+
+// learned is how many calls of a key this worker has told of, at least, and the newest time of one while
+// they were not enough for the key to be known.
+type learned struct{ calls, newest int64 }
+
+const (
+	mostRecent = 100_000 // keys, and members in each half
+	hour       = int64(time.Hour / time.Microsecond)
+)
+
+func newRecent() *recent {
+	r := &recent{calls: map[hash]learned{}, told: [2]map[hash]int64{{}, {}}}
+	r.staged.calls, r.staged.told = map[hash]learned{}, map[hash]int64{}
+	return r
+}
+
+// begin forgets what was not committed.
+func (r *recent) begin() {
+	clear(r.staged.calls)
+	clear(r.staged.told)
+}
+
+// commit makes what the batch tells told.
+func (r *recent) commit() {
+	if len(r.calls) > mostRecent {
+		clear(r.calls)
+	}
+	for key, l := range r.staged.calls {
+		r.calls[key] = l
+	}
+	if len(r.told[0]) > mostRecent {
+		r.told = [2]map[hash]int64{{}, r.told[0]}
+	}
+	for pair, at := range r.staged.told {
+		r.told[0][pair] = at
+	}
+	r.begin()
+}
+
+// tells reports whether so many calls of a member at a time must be told.
+func (r *recent) tells(rule *Rule, parts []string, member string, at, calls int64) bool {
+	key := hashed(parts, "")
+	pair := hashed(parts, member)
+	l, ok := r.staged.calls[key]
+	if !ok {
+		l = r.calls[key]
+	}
+	told, ok := r.staged.told[pair]
+	if !ok {
+		if told, ok = r.told[0][pair]; !ok {
+			told, ok = r.told[1][pair]
+		}
+	}
+	if l.calls <= rule.AtLeast {
+		r.staged.calls[key] = learned{l.calls + calls, max(l.newest, at)}
+	} else if ok && told == floor(at, hour) && at > l.newest {
+		return false
+	}
+	r.staged.told[pair] = floor(at, hour)
+	return true
+}
+
+func hashed(parts []string, member string) (h hash) {
+	sum := fnv.New128a()
+	for _, part := range parts {
+		_, _ = sum.Write([]byte(part))
+		_, _ = sum.Write([]byte{0})
+	}
+	_, _ = sum.Write([]byte(member))
+	sum.Sum(h[:0])
+	return h
+}
