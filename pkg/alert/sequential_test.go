@@ -158,6 +158,11 @@ func (k *keeper) ids() (ids []string) {
 // drawSchedule has a rule decide over deeds that come in batches, in any order that leaves none
 // late, with evaluators taking over from each other.
 func drawSchedule(t *rapid.T, r *Rule, deeds []deed, end time.Duration) *keeper {
+	return drawTold(t, r, deeds, end, func(deeds []deed) []deed { return deeds })
+}
+
+// drawTold is that of workers that do not tell all deeds.
+func drawTold(t *rapid.T, r *Rule, deeds []deed, end time.Duration, tell func([]deed) []deed) *keeper {
 	k := newKeeper(r)
 	rest := rapid.Permutation(deeds).Draw(t, "order of arrival")
 	through := time.Duration(0)
@@ -173,7 +178,7 @@ func drawSchedule(t *rapid.T, r *Rule, deeds []deed, end time.Duration) *keeper 
 		})
 		for len(batch) > 0 {
 			n := rapid.IntRange(1, len(batch)).Draw(t, "batch")
-			k.add(batch[:n]...)
+			k.add(tell(batch[:n])...)
 			if batch = batch[n:]; rapid.IntRange(0, 3).Draw(t, "taken over") == 0 {
 				k.takeOver(t)
 			}
