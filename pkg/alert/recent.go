@@ -9,12 +9,12 @@ import (
 // again with every batch. What a batch tells is told when it is committed.
 //
 // A key is known when it had enough calls. Once this worker alone has told of enough, further calls at later times make
-// no difference; and whether a member was seen, and when last, is kept by the hour, so that it is told
-// once for each. So what is decided does not depend on what is left out. It is a cache: what is
-// forgotten is told once more, which changes nothing either.
+// no difference; and whether a member was seen, and when last, is kept by the hour, so that calls of the same
+// hour that are not before the one that was told make none either. So what is decided does not depend on what is
+// left out. It is a cache: what is forgotten is told once more, which changes nothing either.
 type recent struct {
 	calls  map[hash]learned
-	told   [2]map[hash]int64 // by key and member: the hour; the younger half first
+	told   [2]map[hash]int64 // by key and member: when, the earliest of its hour; the younger half first
 	staged struct {
 		calls map[hash]learned
 		told  map[hash]int64
@@ -77,10 +77,10 @@ func (r *recent) tells(rule *Rule, parts []string, member string, at, calls int6
 	}
 	if l.calls <= rule.AtLeast {
 		r.staged.calls[key] = learned{l.calls + calls, max(l.newest, at)}
-	} else if ok && told == floor(at, hour) && at > l.newest {
+	} else if ok && at >= told && floor(told, hour) == floor(at, hour) && at > l.newest {
 		return false
 	}
-	r.staged.told[pair] = floor(at, hour)
+	r.staged.told[pair] = at
 	return true
 }
 
