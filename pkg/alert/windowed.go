@@ -72,7 +72,9 @@ func (w *windowed) take(e *Evidence, at int) {
 		return
 	}
 	if s == nil {
-		s = &series{key: EvidenceKey{Parts: own(nil, e.Keys[item.Key].Parts)}, known: end, baseAt: end - 1, decided: end - 1, next: never}
+		// Evidence comes before its time is decided, and then in any order: what comes earlier is not late yet.
+		decided := min(end-1, w.through)
+		s = &series{key: EvidenceKey{Parts: own(nil, e.Keys[item.Key].Parts)}, known: end, baseAt: decided, decided: decided, next: never}
 		w.series[joined(s.key.Parts)] = s
 	}
 	if item.Time >= s.detailsAt {
