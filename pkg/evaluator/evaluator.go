@@ -217,6 +217,9 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 	if late := p.global.Late(); late > 0 {
 		e.log.Info("events came too late to change alerts", zap.Int64("events", late), zap.Time("decided_through", through))
 	}
+	if crowded := p.global.Crowded(); crowded > 0 {
+		e.log.Warn("a key of a rule has too many members, steps or alerts: the oldest are forgotten, or the newest not told", zap.Int64("number", crowded))
+	}
 	if time.Since(p.saved) < e.cfg.Save {
 		return nil
 	}
