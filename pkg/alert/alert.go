@@ -42,10 +42,14 @@ type Alert struct {
 	ShardID string `json:"shard_id,omitempty"`
 
 	quietBy []string // what it keeps quiet, and is kept quiet by
+	quiet   time.Duration
 }
 
 // SuppressedBy is what a global alert has in common with those that keep it quiet.
 func (a *Alert) SuppressedBy() []string { return a.quietBy }
+
+// Quiet is how long it keeps others quiet.
+func (a *Alert) Quiet() time.Duration { return a.quiet }
 
 // Role is in which role somebody is concerned, as in WSO2.
 type Role string

@@ -206,6 +206,7 @@ func (d *deciding) alert(made *decision) Alert {
 		Key: map[string]string{}, Value: made.value, Threshold: made.threshold, Reason: made.reason,
 		FiredAt: time.UnixMicro(made.at).UTC(),
 	}
+	a.quiet = r.Suppress
 	a.quietBy = []string{r.Name, of.Name, joined(made.key.Parts), made.apart}
 	a.ID = d.id(made, made.at)
 	if made.state == Resolved {

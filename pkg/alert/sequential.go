@@ -13,7 +13,6 @@ import (
 // there, whoever folded it. It is put in order and handed to the key's [judge]. What waits
 // is remembered with the rest, so that nothing is lost when another evaluator takes over.
 type sequential struct {
-	rule  *Rule
 	of    *Case
 	fresh func() judge
 
@@ -21,10 +20,13 @@ type sequential struct {
 	keys   map[string]*history
 	awake  []*history // those of which something waits or ends by itself
 	found  []*history // by key of the evidence that is being added
-	forgot []string   // keys, since the last save
+	texts  []string   // of its items that were asked for, each with memory of its own
+	name   []byte     // of the key that is looked for
+	ready  []moment   // what is judged of a key
+	telling
+	forgot []string // keys, since the last save
 
-	late, crowds int64
-	swept        int64 // up to when keys were looked through for those that are not heard of any more
+	swept int64 // up to when keys were looked through for those that are not heard of any more
 }
 
 // judge is what a type of rules remembers of one key, and how it decides.
@@ -100,37 +102,69 @@ type opened struct {
 }
 
 func newSequential(rule *Rule, of *Case, fresh func() judge) *sequential {
-	return &sequential{rule: rule, of: of, fresh: fresh, keys: map[string]*history{}}
+	return &sequential{telling: telling{rule: rule}, of: of, fresh: fresh, keys: map[string]*history{}}
 }
 
 func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
 
 // add takes in what a batch has.
 func (s *sequential) add(e *Evidence) {
-	s.found = append(s.found[:0], make([]*history, len(e.Keys))...)
+	clear(s.found)
+	s.found = slices.Grow(s.found[:0], len(e.Keys))[:len(e.Keys)]
+	clear(s.texts)
+	s.texts = slices.Grow(s.texts[:0], len(e.Texts))[:len(e.Texts)]
 	for i := range e.Items {
 		item := &e.Items[i]
 		h := s.found[item.Key]
 		if h == nil {
-			h = s.history(&e.Keys[item.Key])
+			h = s.find(&e.Keys[item.Key])
 			s.found[item.Key] = h
 		}
 		if item.Time >= h.detailsAt {
-			h.key.Details, h.detailsAt = e.Keys[item.Key].Details, item.Time
+			h.key.Details, h.detailsAt = own(h.key.Details, e.Keys[item.Key].Details), item.Time
 		}
 		s.wait(h, moment{
 			position: position{item.Time, item.Sequence, item.Offset},
-			n:        item.N, member: e.text(item.Member), state: e.text(item.State), hit: item.Hit,
+			n:        item.N, member: s.text(e, item.Member), state: s.text(e, item.State), hit: item.Hit,
 		})
 	}
 }
 
-func (s *sequential) history(key *EvidenceKey) *history {
-	name := joined(key.Parts)
-	h := s.keys[name]
+// text is a member or state, to be remembered; of an item that has none, none.
+func (s *sequential) text(e *Evidence, index int32) string {
+	if index < 0 {
+		return ""
+	}
+	if s.texts[index] == "" {
+		s.texts[index] = strings.Clone(e.Texts[index])
+	}
+	return s.texts[index]
+}
+
+// own are texts that hold no evidence in memory: those before where they are the same, else copies.
+func own(before, texts []string) []string {
+	if len(before) > 0 && slices.Equal(before, texts) {
+		return before
+	}
+	owned := make([]string, len(texts))
+	for i, text := range texts {
+		owned[i] = strings.Clone(text)
+	}
+	return owned
+}
+
+func (s *sequential) find(key *EvidenceKey) *history {
+	s.name = s.name[:0]
+	for i, part := range key.Parts { // as joined does
+		if i > 0 {
+			s.name = append(s.name, 0)
+		}
+		s.name = append(s.name, part...)
+	}
+	h := s.keys[string(s.name)]
 	if h == nil {
-		h = &history{key: EvidenceKey{Parts: key.Parts}, judge: s.fresh(), next: never, early: never}
-		s.keys[name] = h
+		h = &history{key: EvidenceKey{Parts: own(nil, key.Parts)}, judge: s.fresh(), next: never, early: never}
+		s.keys[joined(h.key.Parts)] = h
 	}
 	s.wake(h)
 	h.dirty = true
@@ -175,10 +209,9 @@ func (s *sequential) decide(through int64, say func(decision)) {
 }
 
 func (s *sequential) decideKey(h *history, through int64, say func(decision)) {
-	t := &telling{rule: s.rule, threshold: s.bound(h), history: h, say: say}
-	h.judge.follow(t, s.due(h, through), through)
-	t.close(through)
-	s.late, s.crowds = s.late+t.late, s.crowds+t.crowds
+	s.history, s.threshold, s.say = h, s.bound(h), say
+	h.judge.follow(&s.telling, s.due(h, through), through)
+	s.close(through)
 	h.next, h.dirty = s.after(h), true
 }
 
@@ -191,10 +224,12 @@ func (s *sequential) bound(h *history) float64 {
 }
 
 // due takes what happened up to a time from what waits, in order.
-func (s *sequential) due(h *history, through int64) (due []moment) {
+func (s *sequential) due(h *history, through int64) []moment {
 	if h.early > through {
 		return nil
 	}
+	clear(s.ready) // texts of another key
+	due := s.ready[:0]
 	h.early = never
 	rest := h.waiting[:0]
 	for _, m := range h.waiting {
@@ -205,7 +240,7 @@ func (s *sequential) due(h *history, through int64) (due []moment) {
 		}
 	}
 	clear(h.waiting[len(rest):]) // its texts
-	h.waiting = rest
+	h.waiting, s.ready = rest, due
 	slices.SortFunc(due, func(a, b moment) int {
 		if c := a.compare(b.position); c != 0 {
 			return c
@@ -240,7 +275,7 @@ func (r *Rule) lasting() int64 {
 	return max(r.KeepFiring, r.Suppress, time.Second).Microseconds()
 }
 
-// telling is how a judge tells what it decides of a key.
+// telling is how a judge tells what it decides of a key. It holds until the judge is asked about the next.
 type telling struct {
 	rule      *Rule
 	threshold float64

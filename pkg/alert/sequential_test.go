@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +158,11 @@ func (k *keeper) ids() (ids []string) {
 // drawSchedule has a rule decide over deeds that come in batches, in any order that leaves none
 // late, with evaluators taking over from each other.
 func drawSchedule(t *rapid.T, r *Rule, deeds []deed, end time.Duration) *keeper {
+	return drawTold(t, r, deeds, end, func(deeds []deed) []deed { return deeds })
+}
+
+// drawTold is that of workers that do not tell all deeds.
+func drawTold(t *rapid.T, r *Rule, deeds []deed, end time.Duration, tell func([]deed) []deed) *keeper {
 	k := newKeeper(r)
 	rest := rapid.Permutation(deeds).Draw(t, "order of arrival")
 	through := time.Duration(0)
@@ -171,7 +178,7 @@ func drawSchedule(t *rapid.T, r *Rule, deeds []deed, end time.Duration) *keeper 
 		})
 		for len(batch) > 0 {
 			n := rapid.IntRange(1, len(batch)).Draw(t, "batch")
-			k.add(batch[:n]...)
+			k.add(tell(batch[:n])...)
 			if batch = batch[n:]; rapid.IntRange(0, 3).Draw(t, "taken over") == 0 {
 				k.takeOver(t)
 			}
@@ -327,5 +334,37 @@ func TestSequential_AlertsOfAKeyThatAreOpenHaveABound(t *testing.T) {
 		if !slices.Equal(k.ids(), want) {
 			t.Fatal("what is told depends on when it is decided")
 		}
+	}
+}
+
+// Texts are decoded in one piece: whatever remembered one of them would hold all of its batch.
+func TestGlobal_WhatIsRememberedHoldsNoEvidenceInMemory(t *testing.T) { //nolint:paralleltest // it looks at the heap
+	counted := oneCase(Rule{Type: Counted, Window: time.Hour, Step: time.Minute, Threshold: 1e9})
+	for _, r := range append(sequentialRules(), counted) {
+		t.Run(r.Type.String(), func(t *testing.T) {
+			r.Cases[0].Details = []string{"detail"}
+			g := NewGlobal([]*Rule{r})
+			for n := range 200 {
+				all := asEvidence(r, []deed{
+					{key: "large", member: "m", state: "s", at: time.Duration(n) * time.Second, sequence: uint64(2*n + 1)},
+					{key: fmt.Sprint(n), member: fmt.Sprint("m", n), state: fmt.Sprint("s", n), at: time.Duration(n) * time.Second, sequence: uint64(2*n + 2)},
+				})
+				all[0].Keys[0].Details = []string{strings.Repeat(fmt.Sprint(n%10), 1<<20)}
+				all[0].Keys[1].Details = []string{fmt.Sprint("detail", n)}
+				decoded, err := DecodeEvidence(AppendEvidence(nil, all))
+				if err != nil {
+					t.Fatal(err)
+				}
+				g.Add(decoded)
+				g.Decide(noon.Add(time.Duration(n) * time.Second))
+			}
+			runtime.GC()
+			var memory runtime.MemStats
+			runtime.ReadMemStats(&memory)
+			if memory.HeapAlloc > 60<<20 {
+				t.Errorf("%d MB are held, of 200 MB of evidence", memory.HeapAlloc>>20)
+			}
+			runtime.KeepAlive(g)
+		})
 	}
 }

@@ -30,7 +30,7 @@ type transition struct {
 	number  map[string]int32
 	counts  map[move]int64
 	totals  []int64 // by state: steps from it
-	members map[string]standing
+	members map[string]*standing
 }
 
 // move is a step from a state to another.
@@ -45,7 +45,7 @@ type standing struct {
 func newTransition() judge { return emptyTransition() }
 
 func emptyTransition() *transition {
-	return &transition{number: map[string]int32{}, counts: map[move]int64{}, members: map[string]standing{}}
+	return &transition{number: map[string]int32{}, counts: map[move]int64{}, members: map[string]*standing{}}
 }
 
 func (c *transition) follow(t *telling, happened []moment, _ int64) {
@@ -73,7 +73,11 @@ func (c *transition) take(t *telling, m *moment) {
 		return
 	}
 	to := c.state(m.state)
-	if was, ok := c.members[m.member]; ok && !c.left(t.rule, was, m.at) {
+	was := c.members[m.member]
+	if was == nil {
+		was = &standing{}
+		c.members[m.member] = was
+	} else if !c.left(t.rule, was, m.at) {
 		s := move{was.state, to}
 		if c.events > t.rule.AtLeast {
 			c.judge(t, m, s)
@@ -81,7 +85,7 @@ func (c *transition) take(t *telling, m *moment) {
 		c.counts[s]++
 		c.totals[s.from]++
 	}
-	c.members[m.member] = standing{to, m.at}
+	*was = standing{to, m.at}
 	if len(c.counts) > mostSteps {
 		t.crowds += c.halve()
 	}
@@ -113,7 +117,7 @@ func (c *transition) state(text string) int32 {
 }
 
 // left reports whether so little is heard of a member that where it was does not matter any more.
-func (c *transition) left(r *Rule, was standing, at int64) bool {
+func (c *transition) left(r *Rule, was *standing, at int64) bool {
 	return r.Forget > 0 && at-was.at >= r.Forget.Microseconds()
 }
 
@@ -143,8 +147,8 @@ func (c *transition) compact() {
 	for s, n := range counts {
 		c.counts[move{c.state(old[s.from]), c.state(old[s.to])}] = n
 	}
-	for member, was := range c.members {
-		c.members[member] = standing{c.state(old[was.state]), was.at}
+	for _, was := range c.members {
+		was.state = c.state(old[was.state])
 	}
 	for n, text := range old {
 		if now, ok := c.number[text]; ok {
@@ -155,7 +159,7 @@ func (c *transition) compact() {
 
 // prune forgets members that begin anew anyway.
 func (c *transition) prune(r *Rule) {
-	maps.DeleteFunc(c.members, func(_ string, was standing) bool { return c.left(r, was, c.last.at) })
+	maps.DeleteFunc(c.members, func(_ string, was *standing) bool { return c.left(r, was, c.last.at) })
 }
 
 // thin makes room for members: those go first of which nothing was heard for longest.
@@ -228,7 +232,7 @@ func (c *transition) read(_ *Rule, from *reader) {
 	at := c.last.at
 	for range from.count() {
 		member := string(from.take(from.count()))
-		was := standing{state: from.index(len(c.states))}
+		was := &standing{state: from.index(len(c.states))}
 		at -= from.varint()
 		if from.failed {
 			return

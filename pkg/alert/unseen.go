@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // mostMembers is how many members of a key are remembered. When there are more, the tenth that was
@@ -16,12 +17,16 @@ const mostMembers = 10_000
 // long, as in: a user calls from an address that it has not called from.
 //
 // A key is known once it had more than AtLeast calls; it is counted exactly, each call once.
-// Its members are remembered from its first call on. The calls of a second are judged together, by
-// what was before it, so that their order does not matter. A call that comes late is judged by what is known
-// when it comes: that the member was seen after it is as good as before. An empty member is none.
+// Its members are remembered from its first call on, by the hour in which they were seen last. The calls of a
+// second are judged together, by what was before it, so that their order does not matter. A call that comes late
+// is judged by what is known when it comes: that the member was seen after it is as good as before. An empty
+// member is none.
+//
+// So nothing depends on further calls of a key that is known by members that were seen in the same hour before,
+// which is why workers do not tell them: see [recent].
 type unseen struct {
 	calls int64
-	seen  map[string]int64 // by member: the second, as its start, in which it was seen last
+	seen  map[string]int64 // by member: the hour, as its start, in which it was seen last
 	last  int64            // of all
 }
 
@@ -40,7 +45,7 @@ func (u *unseen) follow(t *telling, happened []moment, _ int64) {
 
 // second judges the calls of one second.
 func (u *unseen) second(t *telling, calls []moment) {
-	at := calls[0].at
+	at, now := calls[0].at, floor(calls[0].at, hour)
 	if u.spent(t.rule, at) {
 		*u = unseen{seen: map[string]int64{}}
 	}
@@ -48,36 +53,37 @@ func (u *unseen) second(t *telling, calls []moment) {
 	for i := range calls {
 		member := calls[i].member
 		u.calls += calls[i].n
-		if how := u.unseen(t.rule, member, at); how != "" && before > t.rule.AtLeast {
+		if how, since := u.unseen(t.rule, member, now); how != "" && before > t.rule.AtLeast {
 			t.happened(opened{
 				fired: at + t.rule.Step.Microseconds(), apart: member,
 				shown: map[string]string{t.rule.member(): member, "unseen": how},
-				value: float64(before), threshold: float64(t.rule.AtLeast),
+				value: since.Hours() / 24, threshold: t.rule.Forget.Hours() / 24,
 			})
 		}
 	}
 	for i := range calls {
 		if member := calls[i].member; member != "" {
-			u.seen[member] = max(at, u.seen[member])
+			u.seen[member] = max(now, u.seen[member])
 		}
 	}
-	u.last = max(u.last, at)
+	u.last = max(u.last, now)
 	if len(u.seen) > mostMembers {
 		t.crowds += u.thin()
 	}
 }
 
-// unseen says in which way a member is unseen at a time; "" if it is not.
-func (u *unseen) unseen(r *Rule, member string, at int64) string {
+// unseen says in which way a member is unseen in an hour, "" if it is not, and for how long.
+func (u *unseen) unseen(r *Rule, member string, now int64) (how string, since time.Duration) {
 	last, known := u.seen[member]
+	since = time.Duration(now-last) * time.Microsecond
 	switch {
 	case member == "":
 	case !known:
-		return "new"
-	case r.Forget > 0 && at-last >= r.Forget.Microseconds():
-		return "old"
+		return "new", 0
+	case r.Forget > 0 && since >= r.Forget:
+		return "old", since
 	}
-	return ""
+	return "", 0
 }
 
 // member is the name under which alerts show what is unseen, or whose steps are followed.
@@ -105,23 +111,23 @@ func (u *unseen) spent(_ *Rule, through int64) bool {
 	return gone(u.last, through)
 }
 
-func (u *unseen) append(r *Rule, to []byte) []byte {
+func (u *unseen) append(_ *Rule, to []byte) []byte {
 	to = binary.AppendVarint(binary.AppendVarint(to, u.calls), u.last)
 	to = binary.AppendUvarint(to, uint64(len(u.seen)))
-	step, before := max(1, r.Step.Microseconds()), u.last
+	before := u.last
 	for _, member := range u.byLast() {
-		to = binary.AppendUvarint(to, uint64((before-u.seen[member])/step)) //nolint:gosec // the last comes first
+		to = binary.AppendUvarint(to, uint64((before-u.seen[member])/hour)) //nolint:gosec // the last comes first
 		to = append(binary.AppendUvarint(to, uint64(len(member))), member...)
 		before = u.seen[member]
 	}
 	return to
 }
 
-func (u *unseen) read(r *Rule, from *reader) {
+func (u *unseen) read(_ *Rule, from *reader) {
 	u.calls, u.last = from.varint(), from.varint()
-	step, at := max(1, r.Step.Microseconds()), u.last
+	at := u.last
 	for range from.count() {
-		at -= int64(from.uvarint()) * step //nolint:gosec // as it was written
+		at -= int64(from.uvarint()) * hour //nolint:gosec // as it was written
 		u.seen[string(from.take(from.count()))] = at
 		if from.failed {
 			return

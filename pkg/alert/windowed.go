@@ -74,11 +74,11 @@ func (w *windowed) take(e *Evidence, at int) {
 	if s == nil {
 		// Evidence comes before its time is decided, and then in any order: what comes earlier is not late yet.
 		decided := min(end-1, w.through)
-		s = &series{key: EvidenceKey{Parts: e.Keys[item.Key].Parts}, known: end, baseAt: decided, decided: decided, next: never}
-		w.series[name] = s
+		s = &series{key: EvidenceKey{Parts: own(nil, e.Keys[item.Key].Parts)}, known: end, baseAt: decided, decided: decided, next: never}
+		w.series[joined(s.key.Parts)] = s
 	}
 	if item.Time >= s.detailsAt {
-		s.key.Details, s.detailsAt = e.Keys[item.Key].Details, item.Time
+		s.key.Details, s.detailsAt = own(s.key.Details, e.Keys[item.Key].Details), item.Time
 	}
 	s.baseAt = min(s.baseAt, end-1) // its life may begin earlier than was known
 	s.known = min(s.known, end)

@@ -53,8 +53,7 @@ type Evaluator struct {
 	relay *relay.Relay
 	log   *zap.Logger
 
-	quiet map[string]time.Duration // by rule: how long after an alert its key is suppressed
-	parts *store.Partitions        // nil: to be opened
+	parts *store.Partitions // nil: to be opened
 	held  map[int]*partition
 	clock clock
 	read  store.Cursors // batches that the clock knows
@@ -82,10 +81,7 @@ func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *
 	if cfg.Save == 0 {
 		cfg.Save = 20 * time.Second
 	}
-	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), log: log, quiet: map[string]time.Duration{}}
-	for _, rule := range rules {
-		e.quiet[rule.Name] = rule.Suppress
-	}
+	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), log: log}
 	e.forget()
 	return e
 }
@@ -210,7 +206,7 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 		p.cursors[shard] = max(p.cursors[shard], batch)
 	}
 	if e.clock.known() {
-		written, err := e.parts.WriteDecisions(ctx, part, p.global.Decide(through), e.quiet)
+		written, err := e.parts.WriteDecisions(ctx, part, p.global.Decide(through))
 		if err != nil {
 			return err
 		}
@@ -220,6 +216,9 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 	}
 	if late := p.global.Late(); late > 0 {
 		e.log.Info("events came too late to change alerts", zap.Int64("events", late), zap.Time("decided_through", through))
+	}
+	if crowded := p.global.Crowded(); crowded > 0 {
+		e.log.Warn("a key of a rule has too many members, steps or alerts: the oldest are forgotten, or the newest not told", zap.Int64("number", crowded))
 	}
 	if time.Since(p.saved) < e.cfg.Save {
 		return nil

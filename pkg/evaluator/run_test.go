@@ -194,6 +194,9 @@ func (site *site) published(want []alert.Alert) {
 	got := map[string]int{}
 	err := site.conn.SubscribeAlerts(ctx, stream.AlertFilter{Scope: string(alert.ScopeGlobal), Since: time.Unix(1, 0)}, func(m stream.AlertMessage) {
 		got[m.MsgID]++
+		if _, err := alert.Decode(m.Data); err != nil || byTheSchema(m.Data) != nil {
+			site.t.Errorf("%s: published %s, which is no alert: %v, %v", site.s.name, m.Data, err, byTheSchema(m.Data))
+		}
 		if len(got) == len(want) {
 			cancel()
 		}

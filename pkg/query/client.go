@@ -12,8 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"weir/pkg/alert"
 )
 
 // Client asks the HTTP API. It is safe for concurrent use.
@@ -49,16 +47,6 @@ func (c *Client) Aggregations(ctx context.Context) ([]Aggregation, error) {
 	}
 	err := c.get(ctx, "aggregations", nil, &answer)
 	return answer.Aggregations, err
-}
-
-// Alerts lists alerts, newest first; empty parameters choose all, and limit 0
-// leaves the number to the server.
-func (c *Client) Alerts(ctx context.Context, rule, scope, state string, limit int) ([]alert.Alert, error) {
-	var answer struct {
-		Alerts []alert.Alert `json:"alerts"`
-	}
-	err := c.get(ctx, "alerts", filter(map[string]string{"rule": rule, "scope": scope, "state": state}, limit), &answer)
-	return answer.Alerts, err
 }
 
 // DeadLetters lists the newest dead letters, newest first; empty parameters

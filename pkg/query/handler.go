@@ -30,13 +30,27 @@ type Server struct {
 	State func(context.Context) (time.Time, error)
 	// Timeout bounds the work for one request; 0 is 30 s.
 	Timeout time.Duration
+	// Done is closed when the server is asked to stop, so that streams end, which
+	// never would by themselves. nil: they end with their connection only.
+	Done <-chan struct{}
+	// Follow bounds what following alerts takes.
+	Follow FollowLimits
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
 	// OnError is told of every error that is not the asker's, and what was asked
 	// for: a path, or the subject of a message. nil drops them.
 	OnError func(request string, err error)
+
+	followers *followers
 }
 
 func (s Server) withDefaults() *Server {
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
+	s.Follow = s.Follow.withDefaults()
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	s.followers = newFollowers()
 	if s.OnError == nil {
 		s.OnError = func(string, error) {}
 	}
@@ -48,7 +62,14 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/aggregations          what can be asked for
 //	GET /api/v1/aggregations/{name}   a question (see the package comment), or,
 //	                                  without parameters, what can be asked for
-//	GET /api/v1/alerts                ?rule= &scope= &state= &limit=, newest first
+//	GET /api/v1/alerts                ?rule= &scope= &state= &severity= &since= &until= &key=NAME=VALUE &limit=, newest first
+//	GET /api/v1/alerts/{id}           all that is known of one, by its id or the beginning of it
+//	POST /api/v1/alerts/{id}/ack      {"by", "comment"}: it is looked after
+//	GET /api/v1/alerts/stream         ?rule= &scope= &severity= &key= &after=: as they come, as server-sent events
+//	GET /api/v1/silences              ?state=, the one that ends first first
+//	POST /api/v1/silences             {"rule", "match", "starts_at", "ends_at", "by", "comment"}
+//	DELETE /api/v1/silences/{id}      ends it
+//	GET /api/v1/availability          ?tenant= &state=, the APIs that had calls within a day, and how they do
 //	GET /api/v1/deadletters           ?state= &reason= &source= &limit=, newest first
 //	GET /api/v1/deadletters/{id}
 //	GET /api/v1/shards                the shards, by id
@@ -70,6 +91,12 @@ func NewHandler(server Server) http.Handler {
 	mux.Handle("/api/v1/aggregations", s.get(s.aggregations))
 	mux.Handle("/api/v1/aggregations/{name}", s.get(s.aggregation))
 	mux.Handle("/api/v1/alerts", s.get(s.alerts))
+	mux.Handle("/api/v1/alerts/{id}", s.get(s.alert))
+	mux.Handle("/api/v1/alerts/{id}/ack", s.methods(map[string]answering{http.MethodPost: s.ack}))
+	mux.Handle("/api/v1/alerts/stream", s.endless(s.follow))
+	mux.Handle("/api/v1/silences", s.methods(map[string]answering{http.MethodGet: s.silences, http.MethodPost: s.addSilence}))
+	mux.Handle("/api/v1/silences/{id}", s.methods(map[string]answering{http.MethodDelete: s.endSilence}))
+	mux.Handle("/api/v1/availability", s.get(s.availability))
 	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
 	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
 	mux.Handle("/api/v1/shards", s.get(s.shards))
@@ -100,6 +127,13 @@ func (s *Server) methods(all map[string]answering) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 		defer cancel()
 		s.respond(all, w, r.WithContext(ctx))
+	})
+}
+
+// endless is get for what ends only with its client or with the server.
+func (s *Server) endless(f answering) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.respond(map[string]answering{http.MethodGet: f}, w, r)
 	})
 }
 

@@ -110,7 +110,26 @@ func TestHandler_RefusesWithAProblem(t *testing.T) {
 		{"GET", "/api/v2/aggregations", 404, "there is nothing here"},
 		{"GET", "/api/v1/alerts?rule=tier-crosing", 400, "did you mean tier-crossing?"},
 		{"GET", "/api/v1/alerts?scope=world", 400, "there are: local, global"},
-		{"GET", "/api/v1/alerts?state=on", 400, "there are: firing, resolved"},
+		{"GET", "/api/v1/alerts?state=on", 400, "there are: firing, resolved, all"},
+		{"GET", "/api/v1/alerts?severity=4", 400, "there are: 1, 2, 3"},
+		{"GET", "/api/v1/alerts?severity=1&severity=2", 400, "severity is given 2 times"},
+		{"GET", "/api/v1/alerts?since=yesterday", 400, "or how long ago, as 2h"},
+		{"GET", "/api/v1/alerts?since=1h&until=2h", 400, "since must be before until"},
+		{"GET", "/api/v1/alerts?key=apiName", 400, "write it as NAME=VALUE"},
+		{"GET", "/api/v1/alerts?key=a=1&key=a=2", 400, "a is given twice"},
+		{"GET", "/api/v1/alerts?key=a=%00", 400, "is no text"},
+		{"GET", "/api/v1/alerts/nothing", 404, "there is no alert"},
+		{"GET", "/api/v1/alerts/%00", 404, "there is no alert"},
+		{"GET", "/api/v1/alerts/x/ack", 405, "there are: POST"},
+		{"GET", "/api/v1/alerts/stream?state=firing", 400, "there is no parameter"},
+		{"GET", "/api/v1/alerts/stream?after=x", 400, "no alert's number"},
+		{"GET", "/api/v1/alerts/stream?after=-1", 400, "no alert's number"},
+		{"POST", "/api/v1/alerts/stream", 405, "read with GET"},
+		{"GET", "/api/v1/silences?state=old", 400, "there are: active, all"},
+		{"PATCH", "/api/v1/silences", 405, "GET, POST"},
+		{"DELETE", "/api/v1/silences/x", 400, "no silence's number"},
+		{"DELETE", "/api/v1/silences/7", 404, "there is no silence 7"},
+		{"GET", "/api/v1/availability?state=on", 400, "server error"},
 		{"GET", "/api/v1/alerts?limit=0", 400, "a number from 1 to"},
 		{"GET", "/api/v1/alerts?sscope=local", 400, "did you mean scope?"},
 		{"GET", "/api/v1/deadletters/7", 404, "there is no dead letter 7"},
@@ -209,11 +228,11 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 		!strings.Contains(shards, `"levels_behind":5,"levels":5,"retired_at":"2026-01-01T00:00:00Z"`) {
 		t.Errorf("got %d %s, want %s", status, shards, want)
 	}
-	alerts, err := client.Alerts(t.Context(), "tier-crossing", "local", "firing", 2)
+	alerts, err := client.Alerts(t.Context(), store.AlertFilter{Rule: "tier-crossing", Scope: "local", State: "firing", Limit: 2})
 	if err != nil || len(alerts) != 2 || alerts[0].ID != "id3" || alerts[0].Key["user"] != "u" {
 		t.Errorf("got %v, %v, want the newest two alerts", alerts, err)
 	}
-	if alerts, err := client.Alerts(t.Context(), "", "global", "", 0); err != nil || len(alerts) != 0 {
+	if alerts, err := client.Alerts(t.Context(), store.AlertFilter{Scope: "global"}); err != nil || len(alerts) != 0 {
 		t.Errorf("got %v, %v, want no global alerts", alerts, err)
 	}
 	letters, err := client.DeadLetters(t.Context(), "", "", "", 0)

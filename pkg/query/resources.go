@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/alert"
 	"weir/pkg/store"
 )
 
@@ -87,32 +85,6 @@ func only(values url.Values, names ...string) error {
 		}
 	}
 	return nil
-}
-
-func (s *Server) alerts(w http.ResponseWriter, r *http.Request, values url.Values) error {
-	if err := only(values, "rule", "scope", "state", "limit"); err != nil {
-		return err
-	}
-	filter := store.AlertFilter{Rule: values.Get("rule"), Scope: values.Get("scope"), State: values.Get("state")}
-	var rules []string
-	for _, rule := range s.Catalog.Rules {
-		rules = append(rules, rule.Name)
-	}
-	err := errors.Join(
-		oneOf("rule", filter.Rule, rules),
-		oneOf("scope", filter.Scope, []string{string(alert.ScopeLocal), string(alert.ScopeGlobal)}),
-		oneOf("state", filter.State, []string{string(alert.Firing), string(alert.Resolved)}))
-	if err != nil {
-		return wrong(err)
-	}
-	if filter.Limit, err = count(values, 100, 10_000); err != nil {
-		return err
-	}
-	alerts, err := s.DB.Alerts(r.Context(), filter)
-	if err != nil {
-		return err
-	}
-	return s.json(w, r, map[string]any{"alerts": alerts})
 }
 
 // oneOf checks a parameter that is empty or one of few words.
@@ -190,7 +162,9 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 <li><a href="/api/v1/aggregations">Aggregations</a>, as JSON
 <ul>{{range .}}<li><a href="/api/v1/aggregations/{{.Name}}">{{.Name}}</a>: {{.Doc}}</li>
 {{end}}</ul></li>
-<li><a href="/api/v1/alerts">Alerts</a></li>
+<li><a href="/api/v1/alerts">Alerts</a>, <a href="/api/v1/alerts?state=firing">what fires now</a>, <a href="/api/v1/alerts/stream">as they come</a></li>
+<li><a href="/api/v1/availability">Availability of the APIs</a></li>
+<li><a href="/api/v1/silences">Silences</a></li>
 <li><a href="/api/v1/thresholds">Thresholds</a></li>
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
 <li><a href="/api/v1/shards">Shards</a></li>

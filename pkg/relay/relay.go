@@ -7,8 +7,6 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +20,9 @@ const (
 	batch = 100
 	every = time.Second // also looks without being woken: another process may have died before its relay ran
 )
+
+// contentType is what alerts are published as; docs/asyncapi.yaml says more.
+const contentType = "application/json"
 
 // Relay publishes the outbox. Whoever's alerts they are, any relay publishes
 // them; each is in one relay's hands at a time.
@@ -79,12 +80,12 @@ func (r *Relay) Once(ctx context.Context) (int, error) { return r.db.Relay(ctx, 
 // publish publishes one alert; ctx says until when, inside the transaction
 // that holds it.
 func (r *Relay) publish(ctx context.Context, a alert.Alert) error {
-	body, err := json.Marshal(a)
+	body, err := alert.Encode(&a)
 	if err != nil {
-		return fmt.Errorf("encode alert %s: %w", a.ID, err)
+		return err
 	}
 	_, _, err = r.conn.Publish(ctx, stream.Outgoing{
-		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: "application/json", Data: body,
+		Subject: stream.AlertSubject(string(a.Scope), a.Rule), MsgID: a.ID, ContentType: contentType, Data: body,
 	})
 	return err
 }

@@ -14,92 +14,98 @@ import (
 	"weir/pkg/failpoint"
 )
 
-// WriteAlerts records the alerts and puts them in the outbox, from which the
-// relay publishes them after the commit. An alert that is recorded already,
+// WriteAlerts records the alerts and puts them in the outbox, in their order, from which the
+// relay publishes them after the commit, and in the queues of the notifiers. An alert that is recorded already,
 // by its id, is left as it is. One that is resolved ends the one that fired.
 func (tx *Tx) WriteAlerts(ctx context.Context, alerts []alert.Alert) error {
-	for i := range alerts {
-		a := &alerts[i]
-		args, err := alertValues(a)
-		if err == nil {
-			_, err = tx.tx.ExecContext(ctx, `
-				WITH fresh AS (
-					INSERT INTO weir.alert (id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
-						details, labels, stakeholder, fired_at, resolved_at, reason, shard_id)
-					VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-					ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, resolved_at
-				), ended AS (
-					UPDATE weir.alert a SET resolved_at = fresh.resolved_at FROM fresh
-					WHERE fresh.firing_id <> '' AND a.id = fresh.firing_id AND a.resolved_at IS NULL
-				)
-				INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh`, args...)
-		}
-		if err != nil {
-			return fmt.Errorf("write alert %s: %w", a.ID, err)
+	if len(alerts) > 0 {
+		if err := tx.writeAlerts(ctx, alerts); err != nil {
+			return fmt.Errorf("write %d alerts, the first of them %s: %w", len(alerts), alerts[0].ID, err)
 		}
 	}
 	return tx.db.failpoints.Hit(failpoint.AlertsWritten)
 }
 
-// alertValues are an alert's columns, in the order of alertColumns.
-func alertValues(a *alert.Alert) ([]any, error) {
-	values := []any{a.ID, a.FiringID, a.Rule, a.Case, string(a.Scope), string(a.State), a.Key, a.Severity, a.Message, a.Value, a.Threshold,
-		a.Details, a.Labels, a.Stakeholder, a.FiredAt.UTC(), sql.NullTime{Time: a.ResolvedAt.UTC(), Valid: !a.ResolvedAt.IsZero()}, a.Reason, a.ShardID}
-	for i, v := range values {
-		switch v := v.(type) {
-		case map[string]string:
-			if v == nil {
-				v = map[string]string{}
-			}
-			text, err := json.Marshal(v)
-			if err != nil {
-				return nil, err
-			}
-			values[i] = string(text)
-		case alert.Stakeholder:
-			text, err := json.Marshal(v)
-			if err != nil {
-				return nil, err
-			}
-			values[i] = string(text)
+func (tx *Tx) writeAlerts(ctx context.Context, alerts []alert.Alert) error {
+	rows, ended := make([]alertRow, len(alerts)), []string{}
+	for i := range alerts {
+		if rows[i] = rowOf(&alerts[i]); alerts[i].FiringID != "" {
+			ended = append(ended, alerts[i].ID)
 		}
 	}
-	return values, nil
+	body, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	_, err = tx.tx.ExecContext(ctx, `
+		WITH given AS (
+			SELECT * FROM ROWS FROM (jsonb_to_recordset($1::jsonb) AS (id text, firing_id text, rule text, rule_case text, scope text, state text, key jsonb,
+				severity integer, message text, value double precision, threshold double precision, details jsonb, labels jsonb, stakeholder jsonb,
+				fired_at timestamptz, resolved_at timestamptz, reason text, shard_id text))
+			WITH ORDINALITY AS x (id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold, details, labels, stakeholder,
+				fired_at, resolved_at, reason, shard_id, place)
+		), fresh AS (
+			INSERT INTO weir.alert (id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
+				details, labels, stakeholder, fired_at, resolved_at, reason, shard_id)
+			SELECT id, firing_id, rule, rule_case, scope, state, key, severity, message, value, threshold,
+				details, labels, stakeholder, fired_at, resolved_at, reason, shard_id FROM given ORDER BY place
+			ON CONFLICT (id) DO NOTHING RETURNING id, firing_id, scope, resolved_at
+		), told AS (
+			`+queueNotifications+`
+		)
+		INSERT INTO weir.alert_outbox (alert_id) SELECT id FROM fresh JOIN given USING (id) GROUP BY id ORDER BY min(place)`, string(body))
+	if err != nil || len(ended) == 0 {
+		return err
+	}
+	_, err = tx.tx.ExecContext(ctx, `
+		UPDATE weir.alert a SET resolved_at = r.resolved_at FROM weir.alert r
+		WHERE r.id = ANY ($1) AND a.id = r.firing_id AND a.resolved_at IS NULL`, pq.Array(ended))
+	return err
+}
+
+// alertRow is an alert as its table has it.
+type alertRow struct {
+	ID          string            `json:"id"`
+	FiringID    string            `json:"firing_id"`
+	Rule        string            `json:"rule"`
+	Case        string            `json:"rule_case"`
+	Scope       alert.Scope       `json:"scope"`
+	State       alert.State       `json:"state"`
+	Key         map[string]string `json:"key"`
+	Severity    int               `json:"severity"`
+	Message     string            `json:"message"`
+	Value       float64           `json:"value"`
+	Threshold   float64           `json:"threshold"`
+	Details     map[string]string `json:"details"`
+	Labels      map[string]string `json:"labels"`
+	Stakeholder alert.Stakeholder `json:"stakeholder"`
+	FiredAt     time.Time         `json:"fired_at"`
+	ResolvedAt  *time.Time        `json:"resolved_at"`
+	Reason      string            `json:"reason"`
+	ShardID     string            `json:"shard_id"`
+}
+
+func rowOf(a *alert.Alert) alertRow {
+	some := func(texts map[string]string) map[string]string {
+		if texts == nil {
+			return map[string]string{}
+		}
+		return texts
+	}
+	row := alertRow{
+		a.ID, a.FiringID, a.Rule, a.Case, a.Scope, a.State, some(a.Key), a.Severity, a.Message, a.Value, a.Threshold,
+		some(a.Details), some(a.Labels), a.Stakeholder, a.FiredAt.UTC(), nil, a.Reason, a.ShardID,
+	}
+	if !a.ResolvedAt.IsZero() {
+		at := a.ResolvedAt.UTC()
+		row.ResolvedAt = &at
+	}
+	return row
 }
 
 // alertColumns are read in scanAlert's order.
 const alertColumns = `a.id, a.firing_id, a.rule, a.rule_case, a.scope, a.state, a.key, a.severity, a.message, a.value, a.threshold,
 	a.details, a.labels, a.stakeholder, a.fired_at, a.resolved_at, a.reason, a.shard_id`
-
-// AlertFilter chooses alerts; empty fields choose all.
-type AlertFilter struct {
-	Rule, Scope, State string
-	Limit              int // 0: 100
-}
-
-// Alerts lists alerts, newest first.
-func (db *DB) Alerts(ctx context.Context, filter AlertFilter) ([]alert.Alert, error) {
-	if filter.Limit == 0 {
-		filter.Limit = 100
-	}
-	rows, err := db.sql.QueryContext(ctx, `
-		SELECT `+alertColumns+` FROM weir.alert a
-		WHERE ($1 = '' OR rule = $1) AND ($2 = '' OR scope = $2) AND ($3 = '' OR state = $3)
-		ORDER BY fired_at DESC, id LIMIT $4`, filter.Rule, filter.Scope, filter.State, filter.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("list alerts: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
-	alerts := []alert.Alert{}
-	for rows.Next() {
-		a, err := scanAlert(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list alerts: %w", err)
-		}
-		alerts = append(alerts, a)
-	}
-	return alerts, rows.Err()
-}
 
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (alert.Alert, error) {
 	var a alert.Alert

@@ -2,19 +2,20 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/lib/pq"
 
 	"weir/pkg/alert"
 )
 
 // WriteDecisions records what was decided of a partition, and puts it into the outbox, and returns
 // how many alerts were new. What was decided before changes nothing. An alert that
-// fires less than suppress[rule] from the last one of the same key is left out: whoever decided that
-// one may have known less, or more. What is resolved was firing, or is left out.
-func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []alert.Alert, suppress map[string]time.Duration) (written int, err error) {
+// fires less than its Suppress from the last one of the same key is left out: whoever decided that
+// one may have known less, or more. One that fires again ends the one before without a word. What is
+// resolved was firing, or is left out.
+func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []alert.Alert) (written int, err error) {
 	if len(alerts) == 0 {
 		return 0, nil
 	}
@@ -23,19 +24,13 @@ func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []aler
 		if err := tx.fence(ctx, p, part); err != nil {
 			return err
 		}
-		for i := range alerts {
-			a := alerts[i]
-			fits, err := tx.fits(ctx, &a, suppress[a.Rule])
+		for rest := alerts; len(rest) > 0; {
+			n := together(rest)
+			some, err := tx.writeDecisions(ctx, rest[:n])
 			if err != nil {
-				return fmt.Errorf("alert %s: %w", a.ID, err)
-			}
-			if !fits {
-				continue
-			}
-			if err := tx.WriteAlerts(ctx, []alert.Alert{a}); err != nil {
 				return err
 			}
-			written++
+			written, rest = written+some, rest[n:]
 		}
 		return nil
 	})
@@ -45,25 +40,121 @@ func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []aler
 	return written, nil
 }
 
-// fits reports whether an alert goes with those that are recorded; one that is resolved is made
-// to end the one that was.
-func (tx *Tx) fits(ctx context.Context, a *alert.Alert, suppress time.Duration) (bool, error) {
-	if a.State == alert.Resolved {
-		err := tx.tx.QueryRowContext(ctx, `SELECT fired_at FROM weir.alert WHERE id = $1 AND resolved_at IS NULL`, a.FiringID).Scan(&a.FiredAt)
-		if errors.Is(err, sql.ErrNoRows) {
-			return false, nil
+// together is how many alerts, from the first, can be written at once: of each key at most one that
+// fires, before all that are resolved.
+func together(alerts []alert.Alert) int {
+	seen := map[string]bool{}
+	for i := range alerts {
+		key := string(hashOf(alerts[i].SuppressedBy()...))
+		if alerts[i].State == alert.Firing && seen[key] {
+			return i
 		}
-		a.FiredAt = a.FiredAt.UTC()
-		return err == nil, err
+		seen[key] = true
 	}
-	err := tx.tx.QueryRowContext(ctx, `
-		INSERT INTO weir.alert_suppression AS s (id, fired_at, alert_id) VALUES ($1, $2, $3)
-		ON CONFLICT (id) DO UPDATE SET fired_at = excluded.fired_at, alert_id = excluded.alert_id
-		WHERE s.alert_id <> excluded.alert_id AND excluded.fired_at NOT BETWEEN s.fired_at - $4::interval AND s.fired_at + $4::interval
-		RETURNING alert_id`,
-		hashOf(a.SuppressedBy()...), a.FiredAt.UTC(), a.ID, fmt.Sprintf("%d microseconds", max(0, suppress.Microseconds()-1))).Scan(new(string))
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+	return len(alerts)
+}
+
+func (tx *Tx) writeDecisions(ctx context.Context, alerts []alert.Alert) (int, error) {
+	var firing, resolved []alert.Alert
+	for _, a := range alerts {
+		if a.State == alert.Firing {
+			firing = append(firing, a)
+		} else {
+			resolved = append(resolved, a)
+		}
 	}
-	return err == nil, err
+	firing, err := tx.unsuppressed(ctx, firing)
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.WriteAlerts(ctx, firing); err != nil {
+		return 0, err
+	}
+	if resolved, err = tx.wereFiring(ctx, resolved); err != nil {
+		return 0, err
+	}
+	return len(firing) + len(resolved), tx.WriteAlerts(ctx, resolved)
+}
+
+// unsuppressed are those alerts that none of the same key keeps quiet, and that are new.
+func (tx *Tx) unsuppressed(ctx context.Context, alerts []alert.Alert) ([]alert.Alert, error) {
+	if len(alerts) == 0 {
+		return nil, nil
+	}
+	var keys [][]byte
+	var ids, times []string
+	var quiet []int64
+	for i := range alerts {
+		a := &alerts[i]
+		keys, ids, times = append(keys, hashOf(a.SuppressedBy()...)), append(ids, a.ID), append(times, a.FiredAt.UTC().Format(time.RFC3339Nano))
+		quiet = append(quiet, max(0, a.Quiet().Microseconds()-1))
+	}
+	rows, err := tx.tx.QueryContext(ctx, `
+		WITH given AS (
+			SELECT * FROM unnest($1::bytea[], $2::timestamptz[], $3::text[], $4::bigint[]) AS x (id, fired_at, alert_id, quiet)
+		), before AS (
+			SELECT s.id, s.alert_id, s.fired_at FROM weir.alert_suppression s JOIN given USING (id)
+		), told AS (
+			INSERT INTO weir.alert_suppression AS s (id, fired_at, alert_id) SELECT id, fired_at, alert_id FROM given
+			ON CONFLICT (id) DO UPDATE SET fired_at = excluded.fired_at, alert_id = excluded.alert_id
+			WHERE s.alert_id <> excluded.alert_id AND NOT EXISTS (
+				SELECT FROM given g WHERE g.id = s.id
+				AND g.fired_at BETWEEN s.fired_at - g.quiet * interval '1 microsecond' AND s.fired_at + g.quiet * interval '1 microsecond')
+			RETURNING id, alert_id, fired_at
+		), ended AS (
+			UPDATE weir.alert a SET resolved_at = told.fired_at FROM told JOIN before USING (id)
+			WHERE a.id = before.alert_id AND before.fired_at < told.fired_at AND a.resolved_at IS NULL
+		)
+		SELECT alert_id FROM told`, pq.ByteaArray(keys), pq.Array(times), pq.Array(ids), pq.Array(quiet))
+	if err != nil {
+		return nil, fmt.Errorf("look what is suppressed: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	told := map[string]bool{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		told[id] = true
+	}
+	var left []alert.Alert
+	for _, a := range alerts {
+		if told[a.ID] {
+			left = append(left, a)
+		}
+	}
+	return left, rows.Err()
+}
+
+// wereFiring are those that are resolved and were told of, with the time of that.
+func (tx *Tx) wereFiring(ctx context.Context, alerts []alert.Alert) (left []alert.Alert, err error) {
+	if len(alerts) == 0 {
+		return nil, nil
+	}
+	var ids []string
+	for i := range alerts {
+		ids = append(ids, alerts[i].FiringID)
+	}
+	rows, err := tx.tx.QueryContext(ctx, `SELECT id, fired_at FROM weir.alert WHERE id = ANY ($1) AND resolved_at IS NULL`, pq.Array(ids))
+	if err != nil {
+		return nil, fmt.Errorf("look what fires: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	firing := map[string]time.Time{}
+	for rows.Next() {
+		var id string
+		var at time.Time
+		if err := rows.Scan(&id, &at); err != nil {
+			return nil, err
+		}
+		firing[id] = at.UTC()
+	}
+	for _, a := range alerts {
+		if at, ok := firing[a.FiringID]; ok {
+			a.FiredAt = at
+			left = append(left, a)
+		}
+	}
+	return left, rows.Err()
 }

@@ -1,8 +1,8 @@
 package worker
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"testing"
@@ -30,8 +30,11 @@ func (h *harness) published(rule string) (alerts []alert.Alert) {
 		if m.Rule != rule {
 			return
 		}
-		var a alert.Alert
-		if err := json.Unmarshal(m.Data, &a); err != nil || a.ID != m.MsgID || m.Scope != string(a.Scope) {
+		a, err := alert.Decode(m.Data)
+		if err == nil {
+			err = byTheSchema(m.Data)
+		}
+		if err != nil || a.ID != m.MsgID || m.Scope != string(a.Scope) || m.Rule != a.Rule {
 			h.t.Errorf("alert %s on scope %s: %s, %v", m.MsgID, m.Scope, m.Data, err)
 		}
 		alerts = append(alerts, a)
@@ -40,6 +43,31 @@ func (h *harness) published(rule string) (alerts []alert.Alert) {
 		h.t.Fatal(err)
 	}
 	return alerts
+}
+
+// Who looks at the stream with the tools of NATS sees an alert a line, as people
+// wrote its texts.
+func TestAlert_IsPublishedAsPeopleReadIt(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.run(1)
+	h.publish("events.request.gw", "gw/e/1", "", call(1, `,"responseTime":5001,"apiCreator":"Söhne & <Co>"`))
+	h.drain()
+	if got := h.published("abnormal-response-time"); len(got) != 1 || got[0].Key["apiCreator"] != "Söhne & <Co>" {
+		t.Fatalf("published %+v", got)
+	}
+	var body []byte
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := h.conn.SubscribeAlerts(ctx, stream.AlertFilter{Since: time.Unix(1, 0)}, func(m stream.AlertMessage) {
+		if body == nil {
+			body = m.Data
+			cancel()
+		}
+	})
+	if err != nil || !bytes.Contains(body, []byte(`"apiCreator":"Söhne & <Co>"`)) || bytes.Contains(body, []byte("\n")) {
+		t.Errorf("published %s, %v", body, err)
+	}
 }
 
 func TestAlert_IsRecordedAndPublishedOnce(t *testing.T) {

@@ -241,14 +241,15 @@ func (w *Worker) adoptShard(ctx context.Context, shard string) error {
 	return nil
 }
 
-// maintain makes room: partitions for the rows to come, what is too old away,
-// and then one row of what is left of each key and bucket. What fails does not
+// maintain makes room: partitions for the rows to come, what is too old away, alerts
+// too, and then one row of what is left of each key and bucket. What fails does not
 // keep the rest from being done.
 func (w *Worker) maintain(ctx context.Context) error {
 	err := w.db.AddSpans(ctx, w.cfg.ShardID, w.catalog.Aggregations)
 	_, purged := w.db.Purge(ctx, time.Now(), w.catalog.Kept())
 	_, compacted := w.db.Compact(ctx, compactEvery, w.catalog.Kept())
-	for _, failed := range []error{purged, compacted} {
+	_, alerts := w.db.PurgeAlerts(ctx, time.Now(), w.cfg.AlertRetention)
+	for _, failed := range []error{purged, compacted, alerts} {
 		if !store.MaintenanceBusy(failed) { // another process does it
 			err = errors.Join(err, failed)
 		}

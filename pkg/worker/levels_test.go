@@ -82,12 +82,20 @@ func TestMaintain_PurgesAndThenCompacts(t *testing.T) {
 	if got, want := state(), (map[string]int64{"seconds": 6, "years": 3, "events": 6}); !maps.Equal(got, want) {
 		t.Fatalf("before: got %v, want %v", got, want)
 	}
+	if _, err := h.sql.ExecContext(t.Context(), `INSERT INTO weir.alert (id, rule, rule_case, scope, state, key, severity, message, value, threshold, fired_at, shard_id, created_at)
+		SELECT 'id' || i, 'slow', '', 'local', 'firing', '{}', 2, 'm', i, 1, '2024-01-01Z', 'w1', now() - i * interval '1 day' FROM generate_series(0, 4) i`); err != nil {
+		t.Fatal(err)
+	}
+	w.cfg.AlertRetention = 60 * time.Hour
 	for range 2 {
 		if err := w.maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := state(), (map[string]int64{"seconds": 0, "years": 1, "events": 6}); !maps.Equal(got, want) {
 			t.Errorf("after: got %v, want %v", got, want)
+		}
+		if n := ask[int](h, `SELECT count(*) FROM weir.alert`); n != 3 {
+			t.Errorf("%d alerts are left, want those of 60 hours", n)
 		}
 	}
 }

@@ -54,6 +54,8 @@ type Config struct {
 	// lack; what is more is read again when a level is due. Half as many are for which
 	// groups the buckets have, see [aggregation.Guard]. 0 is DefaultMemory.
 	Memory int
+	// AlertRetention is how long alerts are kept once they are recorded; 0 is for ever.
+	AlertRetention time.Duration
 	// Failpoints are where this worker is to fail, for tests.
 	Failpoints *failpoint.Set
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/evaluator"
+	"weir/pkg/notify"
 	"weir/services/config"
 	"weir/services/health"
 	"weir/services/httpserver"
@@ -21,6 +22,7 @@ import (
 // Command is `weir alerter`.
 func Command() *cobra.Command {
 	grace := evaluator.DefaultGrace
+	var notifiers string
 	cmd := &cobra.Command{
 		Use:   "alerter",
 		Short: "Decide alerts over the traffic of all workers",
@@ -31,18 +33,21 @@ or dies with.
 
 Events that are published later than --grace after they happened are late: they correct what was decided, for an hour.
 
+With --notify it also tells Alertmanager, webhooks and mailboxes, as the file says (docs/notifications.md); "weir alerts test" tries them out.
+
 With --health it answers /healthz and /readyz at that address. It may be started before Postgres and NATS are: it waits for them.`,
 		Example: `  weir alerter --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir
   weir alerter --grace 30s --health 0.0.0.0:8082`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, grace) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, grace, notifiers) },
 	}
 	cmd.Flags().DurationVar(&grace, "grace", grace, "how long after it happened an event may be published without being late")
+	cmd.Flags().StringVar(&notifiers, "notify", "", "tell the notifiers of this YAML `file`")
 	config.Flags(cmd, config.NATS, config.Postgres, config.Health, config.Definitions)
 	return cmd
 }
 
-func run(cmd *cobra.Command, grace time.Duration) error {
+func run(cmd *cobra.Command, grace time.Duration, notifiers string) error {
 	cfg, err := config.Load(cmd)
 	if err != nil {
 		return err
@@ -51,6 +56,10 @@ func run(cmd *cobra.Command, grace time.Duration) error {
 		return config.Problems{fmt.Sprintf("--grace: %s should be more than 0s, and 1h at most", grace)}
 	}
 	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	targets, err := wire.Notifiers(catalog, notifiers)
 	if err != nil {
 		return err
 	}
@@ -70,6 +79,9 @@ func run(cmd *cobra.Command, grace time.Duration) error {
 		if err != nil {
 			return wire.UnlessStopped(ctx, err)
 		}
+		roles.Go(func() error {
+			return notify.New(db, notify.Config{Targets: targets, Silenced: db.Silenced}, log).Run(ctx)
+		})
 		return evaluator.New(evaluator.Config{Owner: wire.Owner(), Grace: grace}, catalog.Rules, db, conn, log).Run(ctx)
 	})
 	if probes != nil {

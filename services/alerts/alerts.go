@@ -1,12 +1,12 @@
-// Package alerts is `weir alerts`: what was alerted on, and what is alerted on
-// as it comes.
+// Package alerts is `weir alerts`: what was alerted on, what is alerted on as it
+// comes, and what people do about it.
 package alerts
 
 import (
-	"cmp"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"net/url"
+	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,172 +15,235 @@ import (
 	"github.com/spf13/cobra"
 
 	"weir/pkg/alert"
+	"weir/pkg/definition"
 	"weir/pkg/query"
 	"weir/pkg/store"
-	"weir/pkg/stream"
 	"weir/services/config"
 	"weir/services/wire"
 )
 
-// filter is what the flags choose.
-type filter struct {
-	rule, scope, state string
-	limit              int
-	json, follow       bool
-	postgres           string
-}
-
-// Command is `weir alerts`.
+// Command is `weir alerts`, which by itself is `weir alerts list`.
 func Command() *cobra.Command {
-	var f filter
-	cmd := &cobra.Command{
-		Use:   "alerts [list]",
-		Short: "List alerts, or follow them as they come",
-		Long: `List the newest alerts, the newest last, of the HTTP API or, with --postgres, of the database. With --follow,
-print the alerts that come from now on as a subscriber of NATS receives them, until interrupted.`,
-		Example: `  weir alerts --rule tier-crossing --limit 20
-  weir alerts --follow --scope local`,
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"list"},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(cmd)
-			if err != nil {
-				return err
-			}
-			if f.follow {
-				return follow(cmd, cfg, f)
-			}
-			alerts, err := newest(cmd, cfg, f)
-			if err != nil {
-				return err
-			}
-			slices.Reverse(alerts) // the newest where a terminal ends
-			if f.json {
-				return printJSON(cmd.OutOrStdout(), alerts...)
-			}
-			return printTable(cmd.OutOrStdout(), alerts)
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.rule, "rule", "", "only of this `rule`")
-	flags.StringVar(&f.scope, "scope", "", "only of this `scope`: local or global")
-	flags.StringVar(&f.state, "state", "", "only in this `state`: firing or resolved")
-	flags.IntVar(&f.limit, "limit", 100, "list at most this `number`")
-	flags.BoolVar(&f.json, "json", false, "print JSON, one alert a line")
-	flags.BoolVarP(&f.follow, "follow", "f", false, "print alerts as they come")
-	flags.StringVar(&f.postgres, "postgres", "", "list those of the database at this `URL`, not of the HTTP API")
-	cmd.MarkFlagsMutuallyExclusive("follow", "postgres")
-	config.Flags(cmd, config.API, config.NATS, config.Definitions)
+	cmd := listCommand()
+	cmd.Use = "alerts"
+	cmd.Short = "Show alerts, acknowledge and silence them, or follow them as they come"
+	cmd.Long = `What was alerted on, and what people do about it. By itself it is "weir alerts list".
+
+` + cmd.Long
+	cmd.AddCommand(listCommand(), showCommand(), boardCommand(), ackCommand(), silenceCommand(), unsilenceCommand(), silencesCommand(), testCommand())
 	return cmd
 }
 
-// newest returns alerts, newest first.
-func newest(cmd *cobra.Command, cfg config.Config, f filter) ([]alert.Alert, error) {
-	if f.postgres == "" {
-		client := query.Client{URL: string(cfg.HTTP.URL)}
-		return client.Alerts(cmd.Context(), f.rule, f.scope, f.state, f.limit)
-	}
-	if err := f.check(cfg); err != nil {
-		return nil, err
-	}
-	cfg.Postgres.URL = config.URL(f.postgres)
-	db, err := wire.Store(cmd.Context(), cfg, "alerts")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = db.Close() }()
-	alerts, err := db.Alerts(cmd.Context(), store.AlertFilter{Rule: f.rule, Scope: f.scope, State: f.state, Limit: f.limit})
-	return alerts, wire.Explain(err)
+// chosen is what the flags of a list choose.
+type chosen struct {
+	rule, scope, state, severity, since, until string
+	key                                        []string
+	limit                                      int
+	follow                                     bool
 }
 
-// check refuses what no alert can have; the API does the same.
-func (f filter) check(cfg config.Config) error {
+func listCommand() *cobra.Command {
+	var c chosen
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the newest alerts, the newest last, or follow them as they come",
+		Long: `List the newest alerts, the newest last, of the HTTP API or, with --postgres, of the database. With --follow,
+print the alerts that come from now on as a subscriber of NATS receives them, until interrupted.
+
+--state firing lists what fires now, and, of local alerts, which are never resolved, all; resolved lists the alerts that
+say that something is over. --since and --until are times, in UTC without offset, or how long ago.`,
+		Example: `  weir alerts list --state firing --severity 2
+  weir alerts list --rule tier-crossing --key apiName=Shop --since 2h
+  weir alerts list --follow --scope local`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.follow {
+				return follow(cmd, c)
+			}
+			return list(cmd, c)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.rule, "rule", "", "only of this `rule`")
+	flags.StringVar(&c.scope, "scope", "", "only of this `scope`: local or global")
+	flags.StringVar(&c.state, "state", "", "only in this `state`: firing, resolved or all; by default all")
+	flags.StringVar(&c.severity, "severity", "", "only of this `severity` or more severe: 1 severe, 2 moderate, 3 mild")
+	flags.StringArrayVar(&c.key, "key", nil, "only with this `part` in their key, as apiName=Shop; several must all be there")
+	flags.StringVar(&c.since, "since", "", "only fired at or after this `time`, as 2h or 2026-11-22T10:00:00Z")
+	flags.StringVar(&c.until, "until", "", "only fired before this `time`")
+	flags.IntVar(&c.limit, "limit", 100, "list at most this `number`")
+	flags.BoolVarP(&c.follow, "follow", "f", false, "print alerts as they come")
+	cmd.MarkFlagsMutuallyExclusive("follow", "since")
+	cmd.MarkFlagsMutuallyExclusive("follow", "until")
+	commonFlags(cmd)
+	cmd.MarkFlagsMutuallyExclusive("follow", "postgres")
+	config.Flags(cmd, config.API, config.NATS, config.Definitions)
+	cmd.AddCommand(testCommand())
+	return cmd
+}
+
+// values are the flags as parameters of the API.
+func (c *chosen) values() url.Values {
+	values := url.Values{"key": c.key, "limit": {strconv.Itoa(c.limit)}}
+	for name, value := range map[string]string{
+		"rule": c.rule, "scope": c.scope, "state": c.state, "severity": c.severity, "since": c.since, "until": c.until,
+	} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	return values
+}
+
+// filter is what the flags choose by the definitions of a configuration.
+func (c *chosen) filter(cfg config.Config) (store.AlertFilter, error) {
+	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return store.AlertFilter{}, err
+	}
+	f, err := query.ParseAlerts(catalog, c.values(), time.Now())
+	var refused *query.Error
+	if !errors.As(err, &refused) {
+		return f, err
+	}
+	var problems config.Problems
+	for line := range strings.Lines(refused.Detail) { // each begins with the name of a parameter
+		problem := "--" + strings.TrimSpace(line)
+		if strings.HasPrefix(line, "rule:") {
+			problem += "; give --streams DIR for the rules of other definitions"
+		}
+		problems = append(problems, problem)
+	}
+	return f, problems
+}
+
+func list(cmd *cobra.Command, c chosen) error {
+	var f store.AlertFilter
+	cfg, err := config.Load(cmd)
+	if err == nil && cmd.Flags().Changed("postgres") { // the API looks itself
+		f, err = c.filter(cfg)
+	}
+	if err != nil {
+		return err
+	}
+	var alerts []alert.Alert
+	err = ask(cmd, func(client *query.Client) (err error) {
+		alerts, err = client.AlertsBy(cmd.Context(), c.values())
+		return err
+	}, func(_ *definition.Catalog, db *store.DB) (err error) {
+		alerts, err = db.Alerts(cmd.Context(), f)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(alerts) // the newest where a terminal ends
+	if asJSON(cmd) {
+		return printJSON(cmd.OutOrStdout(), alerts...)
+	}
+	return printTable(cmd.OutOrStdout(), alerts)
+}
+
+// commonFlags are those of every command.
+func commonFlags(cmd *cobra.Command) {
+	cmd.Flags().Bool("json", false, "print JSON, one object a line")
+	cmd.Flags().String("postgres", "", "ask the database at this `URL`, not the HTTP API")
+}
+
+// byFlag is who does something.
+func byFlag(cmd *cobra.Command, by *string) {
+	who := ""
+	if u, err := user.Current(); err == nil {
+		who = u.Username
+	}
+	cmd.Flags().StringVar(by, "by", who, "who says so, a `name`")
+}
+
+// ask asks the API, or the database if --postgres is given.
+func ask(cmd *cobra.Command, api func(*query.Client) error, database func(*definition.Catalog, *store.DB) error) error {
+	cfg, err := config.Load(cmd)
+	if err != nil {
+		return err
+	}
+	f := cmd.Flags().Lookup("postgres")
+	if !f.Changed {
+		return api(&query.Client{URL: string(cfg.HTTP.URL)})
+	}
+	cfg.Postgres.URL = config.URL(f.Value.String())
 	catalog, err := wire.Catalog(cfg)
 	if err != nil {
 		return err
 	}
-	rules := make([]string, len(catalog.Rules))
-	for i, rule := range catalog.Rules {
-		rules[i] = rule.Name
-	}
-	var problems config.Problems
-	for _, choice := range []struct {
-		flag, given, hint string
-		words             []string
-	}{
-		{"--rule", f.rule, "; give --streams DIR for the rules of other definitions", rules},
-		{"--scope", f.scope, "", []string{string(alert.ScopeLocal), string(alert.ScopeGlobal)}},
-		{"--state", f.state, "", []string{string(alert.Firing), string(alert.Resolved)}},
-	} {
-		if choice.given != "" && !slices.Contains(choice.words, choice.given) {
-			problems = append(problems, fmt.Sprintf("%s: there is no %q; there are: %s%s",
-				choice.flag, choice.given, strings.Join(choice.words, ", "), choice.hint))
-		}
-	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
-}
-
-// follow prints alerts as they are published, until the command's context
-// ends.
-func follow(cmd *cobra.Command, cfg config.Config, f filter) error {
-	if err := f.check(cfg); err != nil {
-		return err
-	}
-	conn, err := wire.Stream(cmd.Context(), cfg, "alerts", config.Logger(cfg))
+	db, err := wire.Store(cmd.Context(), cfg, "alerts")
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "following alerts.%s.%s from now on\n", cmp.Or(f.scope, "*"), cmp.Or(f.rule, ">"))
-	return conn.SubscribeAlerts(cmd.Context(), stream.AlertFilter{Scope: f.scope, Rule: f.rule}, func(m stream.AlertMessage) {
-		var a alert.Alert
-		err := json.Unmarshal(m.Data, &a)
-		if err == nil && (f.state == "" || f.state == string(a.State)) {
-			err = printOne(cmd.OutOrStdout(), f, a)
-		}
-		if err != nil { // the next one may be readable
-			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "alert %q: %v\n", m.MsgID, err)
-		}
-	})
+	defer func() { _ = db.Close() }()
+	return wire.Explain(database(catalog, db))
 }
 
-// printOne writes an alert of which the next is not known.
-func printOne(w io.Writer, f filter, a alert.Alert) error {
-	if f.json {
-		return printJSON(w, a)
+func showCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show all that is known of one alert",
+		Long: `Show all that is known of one alert, by its id or the beginning of it: its key, what it says, when it was resolved,
+whether somebody has acknowledged it, the silences that keep quiet about it now, and what notifiers have done.`,
+		Example: `  weir alerts show 3f2a9c
+  weir alerts show 3f2a9c --json | jq .alert.key`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var known query.Alert
+			err := ask(cmd, func(client *query.Client) (err error) {
+				known, err = client.Alert(cmd.Context(), args[0])
+				return err
+			}, func(_ *definition.Catalog, db *store.DB) (err error) {
+				known, err = query.DescribeAlert(cmd.Context(), db, args[0], time.Now())
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return printAlert(cmd, &known)
+		},
 	}
-	return query.WriteAligned(w, [][]string{cells(&a)}, make([]bool, len(columns())))
+	commonFlags(cmd)
+	config.Flags(cmd, config.API)
+	return cmd
 }
 
-func printTable(w io.Writer, alerts []alert.Alert) error {
-	lines := [][]string{columns()}
-	for i := range alerts {
-		lines = append(lines, cells(&alerts[i]))
+func ackCommand() *cobra.Command {
+	var by, comment string
+	cmd := &cobra.Command{
+		Use:   "ack ID",
+		Short: "Say that an alert is looked after",
+		Long: `Say that an alert is looked after, by its id or the beginning of it. It fires on as before, and everybody sees who looks
+after it; to say so again replaces what was said. To acknowledge that something is over is to acknowledge what had fired.`,
+		Example: `  weir alerts ack 3f2a9c --comment "restarting the backend"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var known query.Alert
+			err := ask(cmd, func(client *query.Client) (err error) {
+				known, err = client.AckAlert(cmd.Context(), args[0], by, comment)
+				return err
+			}, func(_ *definition.Catalog, db *store.DB) (err error) {
+				known, err = query.AckAlert(cmd.Context(), db, args[0], alert.Ack{By: by, Comment: comment, At: time.Now()})
+				return err
+			})
+			if err == nil && known.Ack == nil {
+				err = errors.New("the alert was acknowledged, and is gone since")
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON(cmd) {
+				return printJSON(cmd.OutOrStdout(), known)
+			}
+			return printLine(cmd, fmt.Sprintf("acknowledged by %s: %s", known.Ack.By, known.Alert.Message))
+		},
 	}
-	return query.WriteAligned(w, lines, make([]bool, len(columns())))
-}
-
-func columns() []string {
-	return []string{"fired_at", "scope", "state", "severity", "rule", "message"}
-}
-
-func cells(a *alert.Alert) []string {
-	return []string{
-		a.FiredAt.UTC().Format(time.RFC3339), string(a.Scope), string(a.State), strconv.Itoa(a.Severity), a.Rule, a.Message,
-	}
-}
-
-// printJSON writes an alert a line.
-func printJSON(w io.Writer, alerts ...alert.Alert) error {
-	encoder := json.NewEncoder(query.TerminalJSON(w))
-	encoder.SetEscapeHTML(false)
-	for i := range alerts {
-		if err := encoder.Encode(&alerts[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	cmd.Flags().StringVar(&comment, "comment", "", "what is done about it, a `text`")
+	byFlag(cmd, &by)
+	commonFlags(cmd)
+	config.Flags(cmd, config.API)
+	return cmd
 }

@@ -7,8 +7,13 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"weir/pkg/alert"
 	"weir/pkg/badinput"
+	"weir/pkg/query"
+	"weir/pkg/store"
 )
 
 // The message of an alert holds names that gateways sent.
@@ -19,8 +24,8 @@ func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
 	for name, print := range map[string]func(*bytes.Buffer) error{
 		"table":          func(out *bytes.Buffer) error { return printTable(out, []alert.Alert{a}) },
 		"JSON":           func(out *bytes.Buffer) error { return printJSON(out, a) },
-		"followed":       func(out *bytes.Buffer) error { return printOne(out, filter{}, a) },
-		"followed, JSON": func(out *bytes.Buffer) error { return printOne(out, filter{json: true}, a) },
+		"followed":       func(out *bytes.Buffer) error { return printOne(out, false, a) },
+		"followed, JSON": func(out *bytes.Buffer) error { return printOne(out, true, a) },
 	} {
 		var out bytes.Buffer
 		if err := print(&out); err != nil {
@@ -34,6 +39,57 @@ func TestPrint_ShowsNothingThatATerminalWouldObey(t *testing.T) {
 			t.Errorf("%s: an alert in %d lines", name, lines)
 		}
 	}
+}
+
+// So does what people write of them, and the names on the board.
+func TestPrint_ShowsNothingOfWhatIsKnownThatATerminalWouldObey(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b]0;pwned\a\u009b2J\u202e\r\nid  x\x7f"
+	texts := map[string]string{evil: evil}
+	a := alert.Alert{
+		ID: evil, FiringID: evil, Rule: evil, Case: evil, Scope: evil, State: evil, Key: texts, Message: evil, Details: texts, Labels: texts,
+		Stakeholder: alert.Stakeholder{Role: evil, User: evil, Tenant: evil}, Reason: evil, ShardID: evil,
+	}
+	silence := alert.Silence{Rule: evil, Match: texts, By: evil, Comment: evil}
+	known := query.Alert{
+		Alert: a, Resolution: &a, Ack: &alert.Ack{By: evil, Comment: evil}, Silences: []alert.Silence{silence},
+		Notifications: []store.Notification{{Notifier: evil, State: evil, Sends: 1, Attempts: 1, LastError: evil}},
+	}
+	for _, asJSON := range []bool{false, true} {
+		for name, print := range map[string]func(*cobra.Command) error{
+			"alert":    func(cmd *cobra.Command) error { return printAlert(cmd, &known) },
+			"silences": func(cmd *cobra.Command) error { return printSilences(cmd, []alert.Silence{silence}) },
+			"board": func(cmd *cobra.Command) error {
+				return printBoard(cmd, []query.Availability{{APIName: evil, APIVersion: evil, Tenant: evil, State: evil, Rule: evil}})
+			},
+			"line": func(cmd *cobra.Command) error { return printLine(cmd, evil) },
+		} {
+			var out bytes.Buffer
+			cmd := &cobra.Command{}
+			cmd.Flags().Bool("json", asJSON, "")
+			cmd.SetOut(&out)
+			if err := print(cmd); err != nil {
+				t.Fatal(err)
+			}
+			if at := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); at >= 0 || strings.Contains(out.String(), "\nid  x") {
+				t.Errorf("%s, JSON %v: %q does not print", name, asJSON, out.String())
+			}
+		}
+	}
+}
+
+func TestCommand_IsListByItselfAndHasItsFlags(t *testing.T) {
+	t.Parallel()
+	cmd := Command()
+	list, _, err := cmd.Find([]string{"list"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if own := cmd.Flags().Lookup(f.Name); own == nil || own.DefValue != f.DefValue || own.Usage != f.Usage {
+			t.Errorf("weir alerts has no --%s as weir alerts list has", f.Name)
+		}
+	})
 }
 
 // Whoever may publish alerts may publish anything: it is an alert that prints,
@@ -51,7 +107,7 @@ func FuzzPrint(f *testing.F) {
 		}
 		for _, asJSON := range []bool{false, true} {
 			var out bytes.Buffer
-			if err := printOne(&out, filter{json: asJSON}, a); err != nil {
+			if err := printOne(&out, asJSON, a); err != nil {
 				t.Fatal(err)
 			}
 			text := strings.TrimSuffix(out.String(), "\n")

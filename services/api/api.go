@@ -28,7 +28,7 @@ func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "api",
 		Short: "Answer questions over HTTP and NATS",
-		Long: `Serve the HTTP API: questions to the aggregations, alerts, dead letters, /healthz and /readyz; and
+		Long: `Serve the HTTP API: questions to the aggregations, alerts and silences, dead letters, /healthz and /readyz; and
 the service weir-query over NATS, which answers the same questions at weir.query and weir.aggregations. Any number may run.
 It may be started before Postgres and NATS are: until they answer, /readyz says what is missing. On SIGTERM requests in hand
 are answered first.`,
@@ -68,7 +68,7 @@ func serveOnceConnected(ctx context.Context, listener net.Listener, catalog *def
 		if err != nil {
 			return wire.UnlessStopped(ctx, err)
 		}
-		questions := newBinding(catalog, db, conn, log)
+		questions := newBinding(ctx, catalog, db, conn, log)
 		front.put(handler(questions, conn, nil))
 		log.Info("serving", zap.String("url", httpserver.URL(listener)), zap.String("nats", query.QuestionSubject))
 		return conn.Serve(ctx, service(questions, conn))
@@ -82,7 +82,7 @@ func Serve(
 	ctx context.Context, listener net.Listener, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, metrics http.Handler, log *zap.Logger,
 ) error {
 	roles, ctx := errgroup.WithContext(ctx)
-	questions := newBinding(catalog, db, conn, log)
+	questions := newBinding(ctx, catalog, db, conn, log)
 	roles.Go(func() error { return httpserver.Serve(ctx, listener, handler(questions, conn, metrics)) })
 	roles.Go(func() error { return conn.Serve(ctx, service(questions, conn)) })
 	return roles.Wait()
@@ -121,10 +121,13 @@ type answering struct {
 	http http.Handler
 }
 
-func newBinding(catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *binding {
+// newBinding answers until ctx ends; by itself that ends only what never would,
+// the streams of alerts.
+func newBinding(ctx context.Context, catalog *definition.Catalog, db *store.DB, conn *stream.Conn, log *zap.Logger) *binding {
 	server := query.Server{
 		Catalog: catalog,
 		DB:      db,
+		Done:    ctx.Done(),
 		State: func(ctx context.Context) (time.Time, error) {
 			state, err := conn.State(ctx)
 			return state.CompleteThrough, err

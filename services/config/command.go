@@ -51,7 +51,9 @@ func checkCommand() *cobra.Command {
 }
 
 // allFlags gives the settings of the servers; those of the clients are in the file and the environment.
-func allFlags(cmd *cobra.Command) { Flags(cmd, NATS, Postgres, Listen, Health, Shard, Definitions) }
+func allFlags(cmd *cobra.Command) {
+	Flags(cmd, NATS, Postgres, Listen, Health, Shard, Definitions, Alerts)
+}
 
 // print writes the settings as a file that weir can read, with an aligned comment on where each is from.
 func (r result) print(w io.Writer) error {

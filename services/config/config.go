@@ -32,6 +32,7 @@ type Config struct {
 	HTTP     HTTPConfig     `koanf:"http"`
 	Worker   WorkerConfig   `koanf:"worker"`
 	Stream   StreamConfig   `koanf:"stream"`
+	Alerts   AlertsConfig   `koanf:"alerts"`
 	// Streams is a directory of definitions (*.yaml) that replaces the built-in pack.
 	// Empty: the built-in pack.
 	Streams string `koanf:"streams"`
@@ -119,6 +120,12 @@ type StreamConfig struct {
 	MaxAckPending int `koanf:"max_ack_pending"`
 }
 
+// AlertsConfig says what becomes of alerts.
+type AlertsConfig struct {
+	// Retention is how long an alert is kept once it is recorded; what still fires stays. 0: for ever.
+	Retention time.Duration `koanf:"retention"`
+}
+
 // LogConfig is what is logged, to standard error.
 type LogConfig struct {
 	// Level is debug, info, warn or error.
@@ -158,6 +165,7 @@ func Default() Config {
 			AckWait:       5 * time.Second,
 			MaxAckPending: 400_000,
 		},
-		Log: LogConfig{Level: "info", Format: "auto"},
+		Alerts: AlertsConfig{Retention: 400 * 24 * time.Hour},
+		Log:    LogConfig{Level: "info", Format: "auto"},
 	}
 }

@@ -20,6 +20,7 @@ const (
 	Health      Group = "health"      // --health ADDR: the role can be asked for its health
 	Shard       Group = "shard"       // --shard-id, --shard-pool
 	Definitions Group = "definitions" // --streams, --partition-by-id
+	Alerts      Group = "alerts"      // --alert-retention
 	// Embedded is for a role that starts its own servers (up, demo): --postgres becomes an alternative to
 	// the private server, --http is a free port unless given, and the running instance is not looked at.
 	Embedded Group = "embedded" // --http ADDR, --postgres
@@ -66,6 +67,8 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			add("streams", "streams", "`directory` of definitions to use in place of the built-in ones")
 			add("partition-by-id", "partition_by_id", "`true` or false: shard_id is a column of answers, where a definition does not say; by default true")
 			cmd.Flags().Lookup("partition-by-id").NoOptDefVal = "true"
+		case Alerts:
+			add("alert-retention", "alerts.retention", "keep alerts for this `long` once they are recorded, as 9600h; 0 is for ever")
 		case Embedded:
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
 			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")

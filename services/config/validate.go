@@ -24,6 +24,7 @@ func (c Config) Validate() error {
 	p = append(p, c.Postgres.problems()...)
 	p = append(p, c.Worker.problems()...)
 	p = append(p, c.Stream.problems()...)
+	p.notNegative("alerts.retention", c.Alerts.Retention)
 	if !IsListen(c.HTTP.Listen) {
 		p.add("http.listen must be %s; it is %q", ListenForm, c.HTTP.Listen)
 	}

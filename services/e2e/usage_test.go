@@ -111,7 +111,7 @@ func TestUsage_WrongSettingsAreRefusedWithWhatWouldBeRight(t *testing.T) {
 			[]string{"worker", "--nats", "nats://localhost", "--postgres", "postgres://localhost/weir", "--shard-id", ""},
 			[]string{"--shard-id: worker.shard_id must not be empty"},
 		},
-		{[]string{"alerts", "--follow", "--nats", "nats://localhost:1", "--rule", "nope"}, []string{`--rule: there is no "nope"; there are: abnormal-response-time, abnormal-backend-time`}},
+		{[]string{"alerts", "--follow", "--nats", "nats://localhost:1", "--rule", "nope"}, []string{`--rule: there is no "nope"; there are: abnormal-`}},
 		{[]string{"alerts", "--postgres", "postgres://localhost:1/weir", "--scope", "moon"}, []string{`--scope: there is no "moon"; there are: local, global`}},
 		{[]string{"query"}, []string{"weir query --help"}},
 	} {

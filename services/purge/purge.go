@@ -24,7 +24,8 @@ func Command() *cobra.Command {
 		Short: "Delete what is older than its retention",
 		Long: `Delete the rows of each aggregation and level that are older than the retention of its definition, by the start of
 their bucket. What a coarser level still lacks is never deleted. Levels finer than hours have partitions by time (of an
-hour, a day or 30 days, by their retention), which are dropped when all that is in them is too old.
+hour, a day or 30 days, by their retention), which are dropped when all that is in them is too old. Alerts go when they were
+recorded longer than --alert-retention ago, unless they still fire, and silences 30 days after their end.
 
 Workers do this on their own every quarter of an hour. They also compact, hourly; this command does not, because that
 changes no answer and can always wait.`,
@@ -32,7 +33,7 @@ changes no answer and can always wait.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd, dryRun) },
 	}
-	config.Flags(cmd, config.Postgres, config.Definitions)
+	config.Flags(cmd, config.Postgres, config.Definitions, config.Alerts)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would go")
 	return cmd
 }
@@ -47,18 +48,23 @@ func run(cmd *cobra.Command, dryRun bool) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	purge := db.Purge
+	purge, purgeAlerts := db.Purge, db.PurgeAlerts
 	if dryRun {
-		purge = db.Purgeable
+		purge, purgeAlerts = db.Purgeable, db.PurgeableAlerts
 	}
-	purged, err := purge(cmd.Context(), time.Now(), catalog.Kept())
+	now := time.Now()
+	purged, err := purge(cmd.Context(), now, catalog.Kept())
 	if err != nil {
 		return wire.Explain(err)
 	}
-	return report(cmd, purged, dryRun)
+	alerts, err := purgeAlerts(cmd.Context(), now, cfg.Alerts.Retention)
+	if err != nil {
+		return wire.Explain(err)
+	}
+	return report(cmd, purged, alerts, dryRun)
 }
 
-func report(cmd *cobra.Command, purged []store.Purged, dryRun bool) error {
+func report(cmd *cobra.Command, purged []store.Purged, alerts store.PurgedAlerts, dryRun bool) error {
 	out := cmd.OutOrStdout()
 	lines := [][]string{{"aggregation", "level", "shard", "rows", "partitions", "kept for a coarser level", "older than"}}
 	var rows int64
@@ -79,6 +85,7 @@ func report(cmd *cobra.Command, purged []store.Purged, dryRun bool) error {
 		verb = "would be deleted"
 	}
 	_, _ = fmt.Fprintf(out, "%d rows %s, %d partitions dropped with them\n", rows, verb, partitions)
+	_, _ = fmt.Fprintf(out, "%d alerts and %d silences %s\n", alerts.Alerts, alerts.Silences, verb)
 	if busy > 0 {
 		_, _ = fmt.Fprintf(out, "%d partitions are being read or written and stay for now: purge again later\n", busy)
 	}

@@ -19,12 +19,12 @@ func TestReport_TellsRowsPartitionsAndWhatStays(t *testing.T) {
 		{Aggregation: "Calls", Level: aggregation.Hours, ShardID: "w1", Before: before, Rows: 4, Busy: 1},
 	}
 	for dryRun, want := range map[bool]string{
-		false: "11 rows deleted, 2 partitions dropped with them\n1 partitions are being read or written and stay for now: purge again later\n",
-		true:  "11 rows would be deleted, 2 partitions dropped with them\n1 partitions are being read or written and stay for now: purge again later\n",
+		false: "11 rows deleted, 2 partitions dropped with them\n5 alerts and 2 silences deleted\n1 partitions are being read or written and stay for now: purge again later\n",
+		true:  "11 rows would be deleted, 2 partitions dropped with them\n5 alerts and 2 silences would be deleted\n1 partitions are being read or written and stay for now: purge again later\n",
 	} {
 		cmd, out := &cobra.Command{}, &strings.Builder{}
 		cmd.SetOut(out)
-		if err := report(cmd, purged, dryRun); err != nil {
+		if err := report(cmd, purged, store.PurgedAlerts{Alerts: 5, Silences: 2}, dryRun); err != nil {
 			t.Fatal(err)
 		}
 		got := out.String()

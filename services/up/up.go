@@ -38,7 +38,7 @@ to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
-	config.Flags(cmd, config.Embedded, config.Definitions)
+	config.Flags(cmd, config.Embedded, config.Definitions, config.Alerts)
 	f := cmd.Flags()
 	dir, _ := embedded.DefaultDir() // where there is none, run says so
 	f.StringVar(&o.dir, "dir", dir, "data `directory`, which follows XDG_STATE_HOME where that is set")

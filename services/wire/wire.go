@@ -16,6 +16,7 @@ import (
 
 	"weir/pkg/definition"
 	"weir/pkg/failpoint"
+	"weir/pkg/notify"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
@@ -43,6 +44,18 @@ func CatalogWith(cfg config.Config, options definition.Options) (*definition.Cat
 		files, options.Dir = os.DirFS(cfg.Streams), cfg.Streams
 	}
 	return definition.LoadWith(files, options)
+}
+
+// Notifiers are those of the file; none where no file is given.
+func Notifiers(catalog *definition.Catalog, file string) ([]*notify.Target, error) {
+	if file == "" {
+		return nil, nil
+	}
+	rules := make([]string, len(catalog.Rules))
+	for i, rule := range catalog.Rules {
+		rules[i] = rule.Name
+	}
+	return notify.Load(file, notify.Options{Rules: rules})
 }
 
 // Failpoints are where this process is to fail: nowhere, save in builds for tests.

@@ -39,7 +39,7 @@ before Postgres and NATS are: it waits for them.`,
 		Args: cobra.NoArgs,
 		RunE: run,
 	}
-	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Health, config.Definitions)
+	config.Flags(cmd, config.NATS, config.Postgres, config.Shard, config.Health, config.Definitions, config.Alerts)
 	return cmd
 }
 
@@ -101,5 +101,7 @@ func Config(cfg config.Config) worker.Config {
 		Bytes:    int(cfg.Worker.BatchBytes),
 		Memory:   int(cfg.Worker.Memory / 4),
 		Linger:   cfg.Worker.Linger,
+
+		AlertRetention: cfg.Alerts.Retention,
 	}
 }
