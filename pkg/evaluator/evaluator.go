@@ -100,7 +100,7 @@ func (e *Evaluator) Run(ctx context.Context) error {
 	relaying, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- e.relay.Run(relaying, nil) }()
-	defer func() { stop(); <-done }()
+	defer func() { stop(); _ = <-done }() // it ends with its context alone
 	defer e.forget()
 	e.log.Info("evaluator decides alerts")
 	tick := time.NewTicker(e.cfg.Every)
