@@ -98,9 +98,12 @@ func (e *Evaluator) forget() {
 // Postgres is waited out.
 func (e *Evaluator) Run(ctx context.Context) error {
 	relaying, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- e.relay.Run(relaying, nil) }()
-	defer func() { stop(); _ = <-done }() // it ends with its context alone
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = e.relay.Run(relaying, nil) // it ends with its context, and without an error
+	}()
+	defer func() { stop(); <-done }()
 	defer e.forget()
 	e.log.Info("evaluator decides alerts")
 	tick := time.NewTicker(e.cfg.Every)
