@@ -236,7 +236,7 @@ func (e *Evaluator) save(ctx context.Context, part int) error {
 		return err
 	}
 	p.saved = time.Now()
-	return e.db.ForgetBatches(ctx)
+	return e.db.ForgetBatches(ctx, e.clock.incarnation, e.clock.floor)
 }
 
 // balance takes partitions that nobody has, up to this evaluator's share, and gives back what is more.
