@@ -22,6 +22,7 @@ package evaluator
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -98,12 +99,10 @@ func (e *Evaluator) forget() {
 // Postgres is waited out.
 func (e *Evaluator) Run(ctx context.Context) error {
 	relaying, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = e.relay.Run(relaying, nil) // it ends with its context, and without an error
-	}()
-	defer func() { stop(); <-done }()
+	var others sync.WaitGroup
+	others.Go(func() { _ = e.relay.Run(relaying, nil) }) // it returns nil, when its context ends
+	defer others.Wait()
+	defer stop()
 	defer e.forget()
 	e.log.Info("evaluator decides alerts")
 	tick := time.NewTicker(e.cfg.Every)
