@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -36,7 +37,7 @@ type alerts struct {
 	with, without *CPU // of all that folding takes, the coarser levels at the end too
 	rate          [2]float64
 	problems      []string
-	decided       int
+	decided       map[string]int // by rule
 }
 
 // alertsCost measures both in turn, each run another one first.
@@ -150,11 +151,16 @@ func (b *bed) taken(ctx context.Context, database string, a *alerts) error {
 	}
 	defer db.Close()
 	var left int
-	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM weir.alert_evidence), (SELECT count(*) FROM weir.alert WHERE scope = 'global')`).Scan(&left, &a.decided)
+	var decided []byte
+	err = db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM weir.alert_evidence),
+		(SELECT coalesce(jsonb_object_agg(rule, n), '{}') FROM (SELECT rule, count(*) AS n FROM weir.alert WHERE scope = 'global' GROUP BY rule) x)`).Scan(&left, &decided)
 	if err == nil && left > 0 {
 		err = fmt.Errorf("the evaluator has left %d rows of evidence", left)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(decided, &a.decided)
 }
 
 // AlertsResult is what rules add to what the full pack takes: CPU of workers, evaluator, NATS and Postgres, the
@@ -165,10 +171,10 @@ type AlertsResult struct {
 	Added   float64 `json:"added"` // share: 0.1 is a tenth more
 	Spread  Spread  `json:"added_spread"`
 	// Rates are events/s with rules and evaluator, and without.
-	Rates   [2]float64 `json:"events_per_s"`
-	Decided int        `json:"global_alerts"` // of the last run
-	Exact   bool       `json:"exact"`
-	Problem []string   `json:"problems,omitempty"`
+	Rates   [2]float64     `json:"events_per_s"`
+	Decided map[string]int `json:"global_alerts"` // of the last run, by rule
+	Exact   bool           `json:"exact"`
+	Problem []string       `json:"problems,omitempty"`
 }
 
 func alertsResult(all []*alerts) *AlertsResult {
@@ -189,4 +195,12 @@ func alertsResult(all []*alerts) *AlertsResult {
 		r.Rates[i] = median(each(all, func(a *alerts) float64 { return a.rate[i] }))
 	}
 	return r
+}
+
+// decided is how many global alerts there were.
+func (r *AlertsResult) decided() (n int) {
+	for _, of := range r.Decided {
+		n += of
+	}
+	return n
 }

@@ -130,7 +130,7 @@ func (b *bed) publish(ctx context.Context, rate float64, p *probes) (float64, er
 		}
 		if now = time.Now(); now.Sub(probed) >= probeEvery {
 			probed = now
-			e := b.generate.fault(now, probeAPI(), 0, p.next(now))
+			e := b.generate.fault(now, call{api: probeAPI(), application: p.next(now)}, 0)
 			if err := publishers[0].Publish(ctx, e.eventType, e.json); err != nil {
 				return 0, err
 			}

@@ -32,6 +32,9 @@ type load struct {
 	skew float64
 	size int // bytes of an event, at least
 	seed uint64
+	// walks: each user has one application and two networks, and goes through the calls of that application again and
+	// again in the same order, as people and programs do. Otherwise everything is drawn for each event by itself.
+	walks bool
 }
 
 // packLoad is the traffic of a busy gateway, for the whole pack. By one flush of 50,000 events the twelve aggregations have
@@ -43,6 +46,14 @@ func packLoad(c Config) load {
 		perSecond: 20_000, late: c.lateOr(0), lateBy: lateBy,
 		faults: 0.02, throttles: 0.01, skew: c.Skew, size: c.EventSize, seed: 1,
 	}
+}
+
+// alertsLoad is packLoad by users who behave as rules expect of them: where nobody does anything twice in the same order, everything is
+// abnormal.
+func alertsLoad(c Config) load {
+	l := packLoad(c)
+	l.walks, l.seed = true, 3
+	return l
 }
 
 // peersLoad is what the stream processors that Weir is compared with were given: 200 groups, a thousand events a second
@@ -82,11 +93,25 @@ type generator struct {
 	bytes  float64 // of them together
 
 	api, version, resource, method, application, user, agent, client zipf
+	orders                                                           map[int][]call // by application
+	places                                                           map[int]int    // by user: in that of its application
 }
+
+// call is who calls what.
+type call struct {
+	api
+	resource, method          int
+	application, user, client int
+}
+
+const (
+	walkCalls = 12
+	strayOnce = 5_000 // calls are in order but for one
+)
 
 func newGenerator(l load) *generator {
 	return &generator{
-		load: l, random: rand.New(rand.NewPCG(l.seed, 0)), tally: newTally(),
+		load: l, random: rand.New(rand.NewPCG(l.seed, 0)), tally: newTally(), orders: map[int][]call{}, places: map[int]int{},
 		api: newZipf(l.apis, l.skew), version: newZipf(l.versions, l.skew), resource: newZipf(l.resources, l.skew), method: newZipf(l.methods, l.skew),
 		application: newZipf(l.applications, l.skew), user: newZipf(l.users, l.skew), agent: newZipf(l.agents, l.skew), client: newZipf(l.clients, l.skew),
 	}
@@ -97,26 +122,57 @@ func (g *generator) next(now time.Time) made {
 	if g.load.late > 0 && g.random.Float64() < g.load.late {
 		now = now.Add(-time.Duration(g.random.Int64N(int64(g.load.lateBy))))
 	}
-	at := api{name: g.api.draw(g.random), version: g.version.draw(g.random)}
 	gateway := g.random.IntN(g.load.gateways)
 	switch kind := g.random.Float64(); {
 	case kind < g.load.faults:
-		return g.fault(now, at, gateway, g.application.draw(g.random))
+		return g.fault(now, g.stray(), gateway)
 	case kind < g.load.faults+g.load.throttles:
-		return g.throttle(now, at, gateway)
+		return g.throttle(now, g.stray(), gateway)
 	}
-	return g.request(now, at, gateway)
+	return g.request(now, g.call(), gateway)
 }
 
-func (g *generator) request(now time.Time, at api, gateway int) made {
+// stray draws a call that is in no order.
+func (g *generator) stray() call {
+	return g.drawn(g.user.draw(g.random), g.application.draw(g.random), g.client.draw(g.random)/250)
+}
+
+// call draws the next call.
+func (g *generator) call() call {
+	if !g.load.walks {
+		return g.stray()
+	}
+	user := g.random.IntN(g.load.users) // evenly: nobody calls so often that gateways tell of it in another order
+	application, network := user%g.load.applications, user%240
+	if g.random.IntN(strayOnce) == 0 {
+		return g.drawn(user, application, network)
+	}
+	order := g.orders[application]
+	for len(order) < walkCalls {
+		order = append(order, g.drawn(0, application, 0))
+		g.orders[application] = order
+	}
+	g.places[user] = (g.places[user] + 1) % walkCalls
+	of := order[g.places[user]]
+	of.user, of.client = user, network
+	return of
+}
+
+func (g *generator) drawn(user, application, client int) call {
+	return call{
+		api{name: g.api.draw(g.random), version: g.version.draw(g.random)}, g.resource.draw(g.random), g.method.draw(g.random), application, user, client,
+	}
+}
+
+func (g *generator) request(now time.Time, of call, gateway int) made {
 	service := 1 + g.random.Int64N(9)
 	total := service + int64(min(40*math.Exp(0.6*g.random.NormFloat64()), 60_000))
 	code := g.code()
-	w := g.begin(at)
+	w := g.begin(of)
 	w.number("responseCode", int64(code))
 	w.text("apiHostname", "gw-", gateway)
-	g.caller(w, g.application.draw(g.random))
-	w.text("userIp", "10."+strconv.Itoa(g.client.draw(g.random)/250)+".0.", g.random.IntN(2)) // two networks a client
+	g.caller(w, of)
+	w.text("userIp", "10."+strconv.Itoa(of.client)+".0.", g.random.IntN(2)) // two networks a client
 	w.raw(`,"userAgent":"`)
 	w.raw(agents[g.agent.draw(g.random)%len(agents)])
 	w.raw(`"`)
@@ -124,57 +180,57 @@ func (g *generator) request(now time.Time, at api, gateway int) made {
 	w.number("responseTime", total)
 	w.number("serviceTime", service)
 	w.number("backendTime", total-service)
-	w.text("destination", "http://backend-", at.name)
+	w.text("destination", "http://backend-", of.name)
 	for _, more := range furtherAttributes {
 		if len(w.bytes)+len(more)+len(fillOpen)+len(fillShut) < g.load.size {
 			w.raw(more)
 		}
 	}
-	g.tally.request(now, at, code, total)
+	g.tally.request(now, of.api, code, total)
 	return made{typeRequest, gateway, g.end(w)}
 }
 
-func (g *generator) fault(now time.Time, at api, gateway, application int) made {
-	w := g.begin(at)
+func (g *generator) fault(now time.Time, of call, gateway int) made {
+	w := g.begin(of)
 	w.text("hostname", "gw-", gateway)
-	g.caller(w, application)
+	g.caller(w, of)
 	w.raw(`,"protocol":"https-8243","errorCode":"101503","errorMessage":"Error connecting to the back end"`)
 	w.number("requestTimestamp", now.UnixMilli())
-	g.tally.at(now, at).faults++
+	g.tally.at(now, of.api).faults++
 	return made{typeFault, gateway, g.end(w)}
 }
 
-func (g *generator) throttle(now time.Time, at api, gateway int) made {
-	w := g.begin(at)
+func (g *generator) throttle(now time.Time, of call, gateway int) made {
+	w := g.begin(of)
 	w.text("hostname", "gw-", gateway)
-	g.caller(w, g.application.draw(g.random))
+	g.caller(w, of)
 	w.raw(`,"subscriber":"acme","throttledOutReason":"SUBSCRIPTION_LIMIT_EXCEEDED","gatewayType":"SYNAPSE"`)
 	w.number("throttledOutTimestamp", now.UnixMilli())
-	g.tally.at(now, at).throttles++
+	g.tally.at(now, of.api).throttles++
 	return made{typeThrottle, gateway, g.end(w)}
 }
 
 // begin writes what every type has.
-func (g *generator) begin(at api) *writer {
+func (g *generator) begin(of call) *writer {
 	w := &writer{bytes: g.buffer[:0]}
 	w.raw(`{"apiName":"`)
-	w.raw(at.apiName())
+	w.raw(of.apiName())
 	w.raw(`"`)
-	w.text("apiVersion", "1.", at.version)
+	w.text("apiVersion", "1.", of.version)
 	w.raw(`,"apiContext":"`)
-	w.raw(at.context())
+	w.raw(of.context())
 	w.raw(`"`)
-	w.text("apiResourceTemplate", "/part/{id}/", g.resource.draw(g.random))
+	w.text("apiResourceTemplate", "/part/{id}/", of.resource)
 	w.raw(`,"apiMethod":"`)
-	w.raw(methods[g.method.draw(g.random)%len(methods)])
+	w.raw(methods[of.method%len(methods)])
 	w.raw(`","apiCreator":"` + owner + `","apiCreatorTenantDomain":"` + tenant + `"`)
 	return w
 }
 
-func (g *generator) caller(w *writer, application int) {
-	w.digits("applicationId", application)
-	w.text("applicationName", "app-", application)
-	w.text("username", "user-", g.user.draw(g.random))
+func (g *generator) caller(w *writer, of call) {
+	w.digits("applicationId", of.application)
+	w.text("applicationName", "app-", of.application)
+	w.text("username", "user-", of.user)
 	w.raw(`,"userTenantDomain":"` + tenant + `"`)
 }
 

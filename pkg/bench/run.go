@@ -37,6 +37,7 @@ type run struct {
 	cfg      Config
 	postgres *postgres
 	pack     *bed // nil where nothing of it is measured
+	alerting *bed // likewise
 	one      *bed // likewise
 	memory   *Memory
 
@@ -60,7 +61,12 @@ func (r *run) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.cfg.measures(MeasureFullPack) || r.cfg.measures(MeasureAlerts) || r.cfg.measures(MeasureBare) && !r.cfg.measures(MeasureOne) {
+	if r.cfg.measures(MeasureAlerts) {
+		if r.alerting, err = r.bed(ctx, "alerts", pack, alertsLoad(r.cfg)); err != nil {
+			return err
+		}
+	}
+	if r.cfg.measures(MeasureFullPack) || r.cfg.measures(MeasureBare) && !r.cfg.measures(MeasureOne) && !r.cfg.measures(MeasureAlerts) {
 		if r.pack, err = r.bed(ctx, "full_pack", pack, packLoad(r.cfg)); err != nil {
 			return err
 		}
@@ -123,14 +129,14 @@ func (r *run) round(ctx context.Context, number int) error {
 		if err := r.measure(ctx, number, r.pack, &r.packs, r.cfg.measures(MeasureFullPack)); err != nil {
 			return err
 		}
-		if r.cfg.measures(MeasureAlerts) {
-			a, err := r.pack.alertsCost(ctx, number, r.cfg.Events)
-			if err != nil {
-				return fmt.Errorf("alerts: %w", err)
-			}
-			r.alerts = append(r.alerts, a)
-			r.say("run %d, %s: with rules and an evaluator %s events/s, without %s, %s", number, r.pack.name, thousands(a.rate[0]), thousands(a.rate[1]), exactly(len(a.problems) == 0))
+	}
+	if r.alerting != nil {
+		a, err := r.alerting.alertsCost(ctx, number, r.cfg.Events)
+		if err != nil {
+			return fmt.Errorf("alerts: %w", err)
 		}
+		r.alerts = append(r.alerts, a)
+		r.say("run %d, alerts: with rules and an evaluator %s events/s, without %s, %s", number, thousands(a.rate[0]), thousands(a.rate[1]), exactly(len(a.problems) == 0))
 	}
 	if r.one != nil {
 		return r.measure(ctx, number, r.one, &r.ones, true)
@@ -217,12 +223,12 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 }
 
 func (r *run) closeBeds() {
-	for _, b := range []*bed{r.pack, r.one} {
+	for _, b := range []*bed{r.pack, r.alerting, r.one} {
 		if b != nil {
 			b.close()
 		}
 	}
-	r.pack, r.one = nil, nil
+	r.pack, r.alerting, r.one = nil, nil, nil
 }
 
 // close ends the servers.

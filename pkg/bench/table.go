@@ -26,7 +26,7 @@ func (r *Report) Table() string {
 	if a := r.Alerts; a != nil {
 		fmt.Fprintf(&b, "\nalerts: the rules and an evaluator add %.1f %% (%.1f to %.1f) to the CPU of an event: %s µs, %s without; %s and %s events/s; %s; %s\n",
 			100*a.Added, 100*a.Spread.Least, 100*a.Spread.Most, significant(a.With.sum()), significant(a.Without.sum()), thousands(a.Rates[0]), thousands(a.Rates[1]),
-			plural(a.Decided, "global alert"), exactly(a.Exact))
+			plural(a.decided(), "global alert"), exactly(a.Exact))
 	}
 	if l := r.Live; l != nil {
 		fmt.Fprintf(&b, "\nlive, %s events/s of the %s asked for: from publish to queryable p50 %.0f ms, p99 %.0f ms (%.0f to %.0f), at most %.0f ms; %d probes; %s\n",
