@@ -102,7 +102,7 @@ func TestReplaceLearned_ReplacesThoseOfItsRuleOnly(t *testing.T) {
 	db := migrated(t)
 	replace := func(rule string, entries ...alert.Threshold) {
 		t.Helper()
-		if err := db.ReplaceLearned(t.Context(), rule, entries); err != nil {
+		if err := db.ReplaceLearned(t.Context(), rule, entries, Learning{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,7 +191,7 @@ func TestThresholds_ErrorsSayWhatWasTried(t *testing.T) {
 		"read the version of the thresholds": versionErr,
 		"set the threshold of slow":          setErr,
 		"unset the threshold of slow":        db.UnsetThreshold(ctx, slowest(1)),
-		"replace what is learned for slow":   db.ReplaceLearned(ctx, "slow", nil),
+		"replace what is learned for slow":   db.ReplaceLearned(ctx, "slow", nil, Learning{}),
 	} {
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %q and that the context ended", err, want)
