@@ -5,12 +5,18 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
 	"weir/pkg/alert"
 	"weir/pkg/definition"
+	"weir/pkg/store"
 )
 
 // learning is a rule that learns over so many days, or, if it is "", none that does.
@@ -185,4 +191,33 @@ func TestLearning_ForgetsKeysThatAreGone(t *testing.T) {
 	if after, err := c.db.Learned(t.Context()); err != nil || len(after) != 0 {
 		t.Errorf("learned %v, %v", after, err)
 	}
+}
+
+// Where learning fails, alerts are decided as ever, and what was learned before holds.
+func TestLearning_HoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs NATS and Postgres")
+	}
+	c := newClassroom(t, "3 days")
+	before := alert.Threshold{Dimensions: alert.Dimensions{API: "fast"}, Value: 100}
+	if err := c.db.ReplaceLearned(t.Context(), "slow", []alert.Threshold{before}, store.Learning{What: "before"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.sql.ExecContext(t.Context(), `ALTER TABLE weir.threshold_learning RENAME TO away`); err != nil {
+		t.Fatal(err)
+	}
+	var failed atomic.Int32
+	c.log = c.log.WithOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if strings.HasPrefix(e.Message, "thresholds not learned") {
+			failed.Add(1)
+		}
+		return nil
+	}))
+	defer c.start(1, 1)()
+	c.publish(calls("fast", 0, 60, 0), calls("fast", oneDay, 2, 99), calls("fast", oneDay+2*time.Hour, 1, 0))
+	c.await("the alert", func() (bool, error) {
+		all := c.alerts(alert.ScopeGlobal)
+		return len(all) == 2 && all[0].Threshold == 100 && all[0].Value == 101 && all[1].State == alert.Resolved && failed.Load() == 1, nil
+	})
 }
