@@ -185,7 +185,10 @@ func TestLearning_ForgetsKeysThatAreGone(t *testing.T) {
 	stop = c.start(1, 1)
 	c.awaitLearned(map[string]float64{"gone": 57, "stays": 114, "later": 57})
 	stop()
-	c.s.catalog = learning(t, "") // and none forgets
+	c.s.catalog = learning(t, "") // and none forgets, as does a rule that is there no more
+	if err := c.db.ReplaceLearned(t.Context(), "renamed", []alert.Threshold{{Value: 1}}, store.Learning{What: "something"}); err != nil {
+		t.Fatal(err)
+	}
 	stop = c.start(1, 1)
 	c.awaitLearned(map[string]float64{})
 	if after, err := c.db.Learned(t.Context()); err != nil || len(after) != 0 {
