@@ -38,6 +38,7 @@ type collected struct {
 	open   steps   // items of more than one event
 	texts  []string
 	recent *recent // of what may be unseen
+	states states
 }
 
 // place is where a key of the batch is in the evidence; part -1: nowhere yet.
@@ -247,6 +248,7 @@ func (r *Rule) beyond(value, bound float64) bool {
 
 // gatherOrdered takes in each event by itself.
 func (c *collected) gatherOrdered(columns *event.Columns, in *Input, k *numbered) {
+	c.states.begin(len(in.States))
 	for row, dropped := range columns.Dropped {
 		if dropped || in.Where >= 0 && columns.Cells[in.Where][row] == 0 {
 			continue
@@ -257,8 +259,8 @@ func (c *collected) gatherOrdered(columns *event.Columns, in *Input, k *numbered
 		if in.Member >= 0 {
 			b.text(columns.Dict, columns.Cells[in.Member][row])
 		}
-		if in.State >= 0 {
-			b.text(columns.Dict, columns.Cells[in.State][row])
+		if len(in.States) > 0 {
+			b.items = binary.AppendUvarint(b.items, uint64(c.states.index(b.texts, c.placed[k.of[row]].part, columns, in.States, row))+1) //nolint:gosec // an index
 		}
 		hit := in.Hit >= 0 && columns.Cells[in.Hit][row] != 0
 		b.order(columns.Sequences[row], columns.Offsets[row], hit)
@@ -335,7 +337,7 @@ func (c *collected) append(to []byte, b *body) []byte {
 	if in := c.of.Inputs[0]; in.Member >= 0 {
 		has |= haveMembers
 	}
-	if in := c.of.Inputs[0]; in.State >= 0 {
+	if in := c.of.Inputs[0]; len(in.States) > 0 {
 		has |= haveStates
 	}
 	if c.rule.Type.ordered() {

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"weir/pkg/event"
 )
@@ -86,6 +87,48 @@ func (t *texts) text(text string) int32 {
 		t.others[text] = n
 	}
 	return n
+}
+
+// states numbers what the events of a batch lead to, so that each text is made once.
+type states struct {
+	tuples tuples
+	tuple  []uint64
+	at     [Partitions][]int32 // by number: index in the partition's texts + 1
+	text   strings.Builder
+}
+
+func (s *states) begin(width int) {
+	s.tuples.reset(max(1, width))
+	for p := range s.at {
+		s.at[p] = s.at[p][:0]
+	}
+}
+
+// index is the index of an event's state among the texts of a partition.
+func (s *states) index(t *texts, part int8, columns *event.Columns, attributes []int, row int) int32 {
+	if len(attributes) == 1 {
+		return t.cell(columns.Dict, columns.Cells[attributes[0]][row])
+	}
+	s.tuple = s.tuple[:0]
+	for _, attribute := range attributes {
+		s.tuple = append(s.tuple, uint64(columns.Cells[attribute][row])) //nolint:gosec // a word
+	}
+	n, _ := s.tuples.number(s.tuple)
+	at := &s.at[part]
+	for len(*at) <= int(n) {
+		*at = append(*at, 0)
+	}
+	if (*at)[n] == 0 {
+		s.text.Reset()
+		for i, attribute := range attributes {
+			if i > 0 {
+				s.text.WriteByte(' ')
+			}
+			s.text.WriteString(columns.Text(attribute, row))
+		}
+		(*at)[n] = t.text(s.text.String()) + 1
+	}
+	return (*at)[n] - 1
 }
 
 // steps are the items of one case and input that stand for several events.

@@ -1,7 +1,7 @@
 package alert
 
 import (
-	"hash/fnv"
+	"hash/maphash"
 	"time"
 )
 
@@ -13,6 +13,7 @@ import (
 // hour that are not before the one that was told make none either. So what is decided does not depend on what is
 // left out. It is a cache: what is forgotten is told once more, which changes nothing either.
 type recent struct {
+	seeds  [2]maphash.Seed
 	calls  map[hash]learned
 	told   [2]map[hash]int64 // by key and member: when, the earliest of its hour; the younger half first
 	staged struct {
@@ -21,7 +22,8 @@ type recent struct {
 	}
 }
 
-type hash [16]byte
+// hash is of a key, or of a key and a member: with 128 bits of it, no two are the same.
+type hash [2]uint64
 
 // learned is how many calls of a key this worker has told of, at least, and the newest time of one while
 // they were not enough for the key to be known.
@@ -33,7 +35,7 @@ const (
 )
 
 func newRecent() *recent {
-	r := &recent{calls: map[hash]learned{}, told: [2]map[hash]int64{{}, {}}}
+	r := &recent{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, calls: map[hash]learned{}, told: [2]map[hash]int64{{}, {}}}
 	r.staged.calls, r.staged.told = map[hash]learned{}, map[hash]int64{}
 	return r
 }
@@ -63,8 +65,8 @@ func (r *recent) commit() {
 
 // tells reports whether so many calls of a member at a time must be told.
 func (r *recent) tells(rule *Rule, parts []string, member string, at, calls int64) bool {
-	key := hashed(parts, "")
-	pair := hashed(parts, member)
+	key := r.hashed(parts, "")
+	pair := r.hashed(parts, member)
 	l, ok := r.staged.calls[key]
 	if !ok {
 		l = r.calls[key]
@@ -84,13 +86,16 @@ func (r *recent) tells(rule *Rule, parts []string, member string, at, calls int6
 	return true
 }
 
-func hashed(parts []string, member string) (h hash) {
-	sum := fnv.New128a()
-	for _, part := range parts {
-		_, _ = sum.Write([]byte(part))
-		_, _ = sum.Write([]byte{0})
+func (r *recent) hashed(parts []string, member string) (of hash) {
+	for i, seed := range r.seeds {
+		var h maphash.Hash
+		h.SetSeed(seed)
+		for _, part := range parts {
+			_, _ = h.WriteString(part)
+			_ = h.WriteByte(0)
+		}
+		_, _ = h.WriteString(member)
+		of[i] = h.Sum64()
 	}
-	_, _ = sum.Write([]byte(member))
-	sum.Sum(h[:0])
-	return h
+	return of
 }

@@ -150,7 +150,7 @@ type Input struct {
 	Details []int // by detail
 	Values  []int // by merge
 	Member  int   // a text: what may be unseen, or whose steps are followed
-	State   int   // a text: what a step leads to
+	States  []int // texts: what a step leads to is them together, with a space between
 	Hit     int   // a bool: whether the event counts for a run
 }
 

@@ -211,6 +211,18 @@ func (u *run) settle() {
 	u.base, u.log, u.said = u.now, nil, nil
 }
 
+// calm reports whether events that do not match change nothing but what the newest ones were.
+func (u *run) calm(every float64) bool {
+	return u.now.length == 0 && !u.now.firing && u.every == every
+}
+
+// skip makes certain that there was no match up to a position.
+func (u *run) skip(through position) {
+	u.settle()
+	u.first = through
+	u.base.last, u.now.last = max(u.base.last, through.at), max(u.now.last, through.at)
+}
+
 func (u *run) wake(r *Rule) int64 {
 	if u.now.firing {
 		return u.now.last + r.silence()

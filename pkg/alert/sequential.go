@@ -210,6 +210,9 @@ func (s *sequential) decide(through int64, say func(decision)) {
 
 func (s *sequential) decideKey(h *history, through int64, say func(decision)) {
 	s.history, s.threshold, s.say = h, s.bound(h), say
+	if u, ok := h.judge.(*run); ok && u.calm(s.threshold) {
+		h.thin(u, through)
+	}
 	h.judge.follow(&s.telling, s.due(h, through), through)
 	s.close(through)
 	h.next, h.dirty = s.after(h), true
@@ -221,6 +224,37 @@ func (s *sequential) bound(h *history) float64 {
 		return value
 	}
 	return s.rule.Threshold
+}
+
+// thin leaves out of what is to be judged all but the newest events, where none of it matches: most
+// keys of a run are fine, and have many events. What comes late among what is left out
+// is too late.
+func (h *history) thin(u *run, through int64) {
+	due, newest := 0, [2 * mostLog]int64{}
+	for i := range h.waiting {
+		switch m := &h.waiting[i]; {
+		case m.at > through:
+		case m.hit:
+			return
+		default:
+			newest[due%len(newest)] = m.at
+			due++
+		}
+	}
+	if due < 2*len(newest) {
+		return
+	}
+	cut, last := slices.Min(newest[:]), u.first
+	h.waiting = slices.DeleteFunc(h.waiting, func(m moment) bool {
+		if m.at >= cut {
+			return false
+		}
+		if m.compare(last) > 0 {
+			last = m.position
+		}
+		return true
+	})
+	u.skip(last)
 }
 
 // due takes what happened up to a time from what waits, in order.

@@ -208,7 +208,7 @@ func checkOracle(t *rapid.T, r *Rule, deeds []deed, end time.Duration, oracle []
 
 func oneCase(r Rule) *Rule {
 	r.Name, r.Global, r.Severity = "rule", true, 1
-	r.Cases = []Case{{Key: []KeyPart{{Name: "key"}}, Message: "{value}", Inputs: []Input{{Where: -1, Member: -1, State: -1, Hit: -1}}}}
+	r.Cases = []Case{{Key: []KeyPart{{Name: "key"}}, Message: "{value}", Inputs: []Input{{Where: -1, Member: -1, Hit: -1}}}}
 	return &r
 }
 

@@ -28,7 +28,7 @@ func (b *bed) used() string {
 	return b.streams
 }
 
-// settle is how long an evaluator gets, after all is folded, to take in what is left; workers without rules get as long.
+// settle is how long an evaluator gets, after all is folded, to take in what is left, at least; workers without rules get as long.
 const settle = 3 * time.Second
 
 // alerts is one run: what folding takes with rules and an evaluator, and without either.
@@ -88,10 +88,8 @@ func (b *bed) alertsRun(ctx context.Context, events int, a *alerts) (cpu *CPU, r
 		return nil, 0, err
 	}
 	rate = float64(events) / after.at.Sub(before.at).Seconds()
-	select {
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
-	case <-time.After(settle):
+	if err := settled(ctx, all[len(all)-1]); err != nil {
+		return nil, 0, err
 	}
 	if err := stopAll(all); err != nil {
 		return nil, 0, err
@@ -116,6 +114,32 @@ func (b *bed) alertsRun(ctx context.Context, events int, a *alerts) (cpu *CPU, r
 		}
 	}
 	return cpu, rate, b.postgres.drop(ctx, database)
+}
+
+// settled waits until a process has nothing to do any more, which is after settle at the earliest.
+func settled(ctx context.Context, p *process) error {
+	const look, idle = 500 * time.Millisecond, 25 * time.Millisecond
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	began, before, quiet := time.Now(), time.Duration(0), 0
+	for quiet < 3 || time.Since(began) < settle {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		used, err := treeCPU(p.Pid())
+		if err != nil {
+			return err
+		}
+		if quiet++; used-before > idle {
+			quiet = 0
+		}
+		if before = used; time.Since(began) > patience {
+			return fmt.Errorf("%s is still busy %s after everything was folded", p.name, patience)
+		}
+	}
+	return nil
 }
 
 // taken checks that the evaluator has taken in all evidence: else its cost would be too low.

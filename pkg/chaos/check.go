@@ -4,12 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -30,7 +27,8 @@ type Check struct {
 	Messages    int      `json:"messages"` // in the stream
 	DeadLetters int      `json:"dead_letters"`
 	Alerts      int      `json:"alerts"`
-	Again       int      `json:"again"` // messages that the ledger had to refuse
+	Global      int      `json:"global_alerts"` // of these, those over all workers
+	Again       int      `json:"again"`         // messages that the ledger had to refuse
 	Lines       []Line   `json:"lines"`
 	Audit       string   `json:"audit,omitempty"` // what Weir's own audit says
 	Problems    []string `json:"problems,omitempty"`
@@ -62,7 +60,7 @@ func (s *site) check(ctx context.Context, h *history, when string) (*Check, erro
 		return nil, err
 	}
 	c := &Check{When: when, Events: len(t.folded), Messages: t.messages, DeadLetters: len(t.dead), Again: t.again}
-	for _, check := range []func(context.Context, *truth, *Check) error{s.checkTotals, s.checkDeadLetters, s.checkLedger, s.checkAlerts, s.checkAggregates} {
+	for _, check := range []func(context.Context, *truth, *Check) error{s.checkTotals, s.checkDeadLetters, s.checkLedger, s.checkLocalAlerts, s.checkGlobalAlerts, s.checkPublished, s.checkAggregates} {
 		if err := check(ctx, t, c); err != nil {
 			return nil, fmt.Errorf("check %s: %w", when, err)
 		}
@@ -317,53 +315,6 @@ func (s *site) checkTotals(ctx context.Context, t *truth, _ *Check) error {
 		t.problem("the shards say that %d events are folded, %d are dead letters; want %d, %d", events, dead, len(t.folded), len(t.dead))
 	}
 	return nil
-}
-
-// checkAlerts: one alert for every slow event, once, and published once.
-func (s *site) checkAlerts(ctx context.Context, t *truth, c *Check) error {
-	stored, times := map[string]bool{}, map[int64]int{}
-	err := s.query(ctx, "SELECT id, extract(epoch FROM fired_at), rule FROM weir.alert", func(rows *sql.Rows) error {
-		var id, rule string
-		var at float64
-		if err := rows.Scan(&id, &at, &rule); err != nil {
-			return err
-		}
-		stored[id] = true
-		if rule != "abnormal-response-time" {
-			t.problem("alert %s is of rule %s, for which there is no cause", id, rule)
-		}
-		times[int64(math.Round(at*1000))]++
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for at := range t.slow {
-		if times[at] != 1 {
-			t.problem("%d alerts for the slow event of %d, want 1", times[at], at)
-		}
-	}
-	for at := range times {
-		if !t.slow[at] {
-			t.problem("an alert for the time %d, at which nothing was slow", at)
-		}
-	}
-	published := map[string]int{}
-	err = readStream(ctx, s.js, alertsStream, func(m jetstream.Msg, _ uint64, _ time.Time) {
-		published[m.Headers().Get(jetstream.MsgIDHeader)]++
-	})
-	for id := range stored {
-		if published[id] != 1 {
-			t.problem("alert %s was published %d times", id, published[id])
-		}
-	}
-	for id := range published {
-		if !stored[id] {
-			t.problem("alert %q was published, and is not stored", id)
-		}
-	}
-	c.Alerts = len(published)
-	return err
 }
 
 func (s *site) query(ctx context.Context, query string, each func(*sql.Rows) error) error {

@@ -32,8 +32,9 @@ type made struct {
 	response, service, memory int64 // times, and a number that the other times derive from
 	above                     bool
 	flaw                      flaw
-	slow                      bool // it must raise an alert
-	serial                    int  // of its message, so that no two events are the same
+	slow                      bool   // it must raise an alert, of its worker and over all
+	burst                     string // application that is throttled more or less often than it may be
+	serial                    int    // of its message, so that no two events are the same
 }
 
 const (
@@ -56,16 +57,21 @@ func agents() []agent {
 	}
 }
 
-func (e made) apiName() string       { return fmt.Sprintf("Api%d", e.api) }
-func (e made) apiVersion() string    { return fmt.Sprintf("%d.0", 1+e.api%2) }
-func (e made) context() string       { return fmt.Sprintf("/api%d/%s", e.api, e.apiVersion()) }
-func (e made) applicationID() string { return fmt.Sprintf("app-%d", e.app) }
-func (e made) application() string   { return fmt.Sprintf("Application %d", e.app) }
-func (e made) username() string      { return fmt.Sprintf("user%d@%s", e.user, tenant) }
-func (e made) template() string      { return fmt.Sprintf("/things/{id}/%d", e.path) }
-func (e made) method() string        { return []string{"GET", "POST"}[e.path%2] }
-func (e made) host() string          { return fmt.Sprintf("gateway-%d", e.gw) }
-func (e made) destination() string   { return fmt.Sprintf("https://backend%d.example", e.api%4) }
+func (e made) apiName() string    { return fmt.Sprintf("Api%d", e.api) }
+func (e made) apiVersion() string { return fmt.Sprintf("%d.0", 1+e.api%2) }
+func (e made) context() string    { return fmt.Sprintf("/api%d/%s", e.api, e.apiVersion()) }
+func (e made) applicationID() string {
+	if e.burst != "" {
+		return e.burst
+	}
+	return fmt.Sprintf("app-%d", e.app)
+}
+func (e made) application() string { return fmt.Sprintf("Application %d", e.app) }
+func (e made) username() string    { return fmt.Sprintf("user%d@%s", e.user, tenant) }
+func (e made) template() string    { return fmt.Sprintf("/things/{id}/%d", e.path) }
+func (e made) method() string      { return []string{"GET", "POST"}[e.path%2] }
+func (e made) host() string        { return fmt.Sprintf("gateway-%d", e.gw) }
+func (e made) destination() string { return fmt.Sprintf("https://backend%d.example", e.api%4) }
 
 // times are the nine measured times of a request, in the order of ApiExeTime.
 func (e made) times() []int64 {
@@ -108,6 +114,9 @@ func (e made) body() []byte {
 		m["requestTimestamp"] = e.millis
 	case typeThrottle:
 		m["subscriber"], m["throttledOutReason"], m["gatewayType"] = owner, "OTHER", "SYNAPSE"
+		if e.burst != "" {
+			m["throttledOutReason"] = "SUBSCRIPTION_LIMIT_EXCEEDED"
+		}
 		m["throttledOutTimestamp"], m["hostname"] = e.millis, e.host()
 	}
 	switch e.flaw {

@@ -19,6 +19,9 @@ func (r *run) inject(ctx context.Context, s Step) error {
 	switch prefix {
 	case "worker":
 		return r.injectWorker(ctx, s)
+	case "alerter":
+		r.injectAlerter(ctx, s)
+		return nil
 	case "postgres":
 		return r.injectPostgres(ctx, s)
 	case "link":
@@ -106,10 +109,25 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 	return nil
 }
 
+func (r *run) injectAlerter(ctx context.Context, s Step) {
+	a := r.site.alerters[s.Target]
+	if s.Fault == "alerter-stop" {
+		a.signal(syscall.SIGSTOP)
+		r.states.add("alerters stopped", 1)
+		pause(ctx, s.For)
+		a.signal(syscall.SIGCONT)
+		return
+	}
+	a.stop(syscall.SIGKILL, termTimeout)
+	r.states.add("alerters killed", 1)
+	pause(ctx, s.For)
+	a.release()
+}
+
 func (r *run) injectPostgres(ctx context.Context, s Step) error {
 	every := func(statement string) {
 		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 300*time.Millisecond) {
-			if _, err := r.site.sql.ExecContext(ctx, statement+" FROM pg_stat_activity WHERE application_name LIKE 'weir worker%'"); err == nil {
+			if _, err := r.site.sql.ExecContext(ctx, statement+" FROM pg_stat_activity WHERE application_name SIMILAR TO 'weir (worker|alerter)%'"); err == nil {
 				r.states.add("sessions of Postgres disturbed", 1)
 			}
 		}

@@ -31,6 +31,9 @@ func kinds() []kind {
 	worker := func(least, most float64) func(*draw, kind) Step {
 		return func(d *draw, _ kind) Step { return Step{Target: d.worker(), For: d.between(least, most)} }
 	}
+	alerter := func(least, most float64) func(*draw, kind) Step {
+		return func(d *draw, _ kind) Step { return Step{Target: d.alerter(), For: d.between(least, most)} }
+	}
 	node := func(least, most float64) func(*draw, kind) Step {
 		return func(d *draw, _ kind) Step { return Step{Target: d.node(), For: d.between(least, most)} }
 	}
@@ -41,10 +44,12 @@ func kinds() []kind {
 		{name: "worker-kill", help: "kill -9 of a worker in the midst of a flush, or at least with messages in hand; started again", draw: worker(0.2, 3)},
 		{name: "worker-stop", help: "SIGSTOP of a worker for longer than the consumer waits for acknowledgements", draw: worker(ackWait.Seconds()+0.5, 5)},
 		{name: "worker-term", help: "SIGTERM of a worker, started again", draw: worker(0.2, 2)},
+		{name: "alerter-kill", help: "kill -9 of an alerter, started again", draw: alerter(0.2, 3)},
+		{name: "alerter-stop", help: "SIGSTOP of an alerter, which keeps what it has", draw: alerter(1, 4)},
 		{name: "postgres-restart", help: "immediate shutdown of Postgres, and recovery", draw: plain(0.2, 2)},
 		{name: "postgres-kill", help: "kill -9 of Postgres, and recovery", draw: plain(0.2, 2)},
-		{name: "postgres-terminate", help: "pg_terminate_backend of all workers' sessions, several times", draw: plain(1, 3)},
-		{name: "postgres-cancel", help: "pg_cancel_backend of all workers' statements, several times", draw: plain(1, 3)},
+		{name: "postgres-terminate", help: "pg_terminate_backend of all sessions of workers and alerters, several times", draw: plain(1, 3)},
+		{name: "postgres-cancel", help: "pg_cancel_backend of all statements of workers and alerters, several times", draw: plain(1, 3)},
 		{name: "nats-kill", help: "kill -9 of a NATS server, started again", draw: node(0.5, 3)},
 		{name: "nats-stop", help: "SIGSTOP of a NATS server", draw: node(1, 4)},
 		{name: "leader-kill", help: "kill -9 of the server that leads the stream, started again", r3: true, draw: plain(1, 2.5)},

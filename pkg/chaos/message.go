@@ -46,6 +46,13 @@ type generator struct {
 	next   uint64
 	beats  uint64   // heartbeats of the epoch
 	before *message // the last one that can be cut anew
+	burst  burst
+}
+
+// burst are throttled calls of one application, dealt out to messages that several workers get.
+type burst struct {
+	event made
+	left  int // calls
 }
 
 func newGenerator(seed uint64, number int, origin int64) *generator {
@@ -86,11 +93,15 @@ func (g *generator) message(now int64, most int) *message {
 			e.flaw = []flaw{noTime, wrongType}[r.IntN(2)]
 		}
 		if kind == typeRequest && i == 0 && e.flaw == sound && m.own && r.IntN(20) == 0 {
-			// Each is of a time of its own, before the run, so that each must raise an alert of its own.
+			// Each is of a time of its own, before the run, so that each must raise an alert of its own; and not so long
+			// before that it would be too late for the alerts over all workers.
 			e.slow, e.response = true, 6000+int64(r.IntN(1000))
-			e.millis = g.origin - 3_600_000 + int64(g.serial*8+g.number)
+			e.millis = g.origin - 1_800_000 + int64(g.serial*8+g.number)
 		}
 		m.events = append(m.events, e)
+	}
+	if kind == typeThrottle && len(m.events) > 1 && m.own {
+		g.throttle(m, now)
 	}
 	m.broken = r.IntN(200) == 0
 	if m.own {
@@ -105,6 +116,23 @@ func (g *generator) message(now int64, most int) *message {
 		g.before = m
 	}
 	return m
+}
+
+// throttle makes the last event of a message a burst's. All calls of a burst are of one time, now or long ago, so that
+// it does not matter which of them are known first.
+func (g *generator) throttle(m *message, now int64) {
+	e := &m.events[len(m.events)-1]
+	if g.burst.left == 0 {
+		g.burst = burst{event: *e, left: 8 + g.random.IntN(6)}
+		g.burst.event.burst, g.burst.event.flaw = fmt.Sprintf("burst-%s-%d", g.source, g.serial), sound
+		if g.burst.event.millis = now; g.random.IntN(2) == 0 {
+			g.burst.event.millis -= 1_800_000
+		}
+	}
+	serial := e.serial
+	*e = g.burst.event
+	e.serial = serial
+	g.burst.left--
 }
 
 // heartbeat is a message of what is acknowledged of the epoch.

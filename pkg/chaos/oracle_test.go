@@ -163,7 +163,7 @@ func TestTruth_CountsWhatIsStoredTwiceOnce(t *testing.T) {
 	for _, m := range []*message{whole, part, foreign} {
 		m.seal(r)
 	}
-	truth := &truth{dead: map[string]int{}, own: map[ledgerKey]bool{}, foreign: map[[2]int64]bool{}, slow: map[int64]bool{}}
+	truth := &truth{dead: map[string]int{}, own: map[ledgerKey]bool{}, foreign: map[[2]int64]bool{}, slow: map[int64]bool{}, global: map[string]int{}}
 	seen := map[identity]bool{}
 	for i, m := range []*message{part, whole, whole, foreign, foreign} {
 		truth.add(m, int64(i+1), time.UnixMilli(origin), seen)

@@ -18,6 +18,7 @@ const (
 	ackWait     = 2 * time.Second // of the consumer: what a worker holds comes back after it
 	dedupWindow = 2 * time.Second // of the stream: later the ledger alone knows a message that is published again
 	sources     = 3
+	alerters    = 2
 )
 
 // Plan is all that happens in a run, made from the seed alone: the same seed, options and version give the same plan. What
@@ -159,8 +160,9 @@ func (d *draw) between(least, most float64) time.Duration {
 	return time.Duration((least + d.random.Float64()*(most-least)) * float64(time.Second)).Round(10 * time.Millisecond)
 }
 
-func (d *draw) worker() string { return fmt.Sprintf("w%d", 1+d.random.IntN(d.plan.Workers)) }
-func (d *draw) source() string { return fmt.Sprintf("gw-%d", 1+d.random.IntN(sources)) }
+func (d *draw) worker() string  { return fmt.Sprintf("w%d", 1+d.random.IntN(d.plan.Workers)) }
+func (d *draw) alerter() string { return fmt.Sprintf("a%d", 1+d.random.IntN(alerters)) }
+func (d *draw) source() string  { return fmt.Sprintf("gw-%d", 1+d.random.IntN(sources)) }
 
 func (d *draw) node() string {
 	if d.plan.Topology == R3 {
@@ -169,11 +171,11 @@ func (d *draw) node() string {
 	return "n1"
 }
 
-// link is one of the links: of a worker or a source to NATS, of a worker to Postgres, between two NATS servers.
+// link is one of the links: of a worker, an alerter or a source to NATS, of a worker or an alerter to Postgres, between two NATS servers.
 func (d *draw) link() string {
-	most := 3
+	most := 4
 	if d.plan.Topology == R3 {
-		most = 4
+		most = 5
 	}
 	switch d.random.IntN(most) {
 	case 0:
@@ -182,6 +184,8 @@ func (d *draw) link() string {
 		return d.worker() + "-postgres"
 	case 2:
 		return d.source() + "-nats"
+	case 3:
+		return d.alerter() + []string{"-nats", "-postgres"}[d.random.IntN(2)]
 	}
 	return []string{"n1-n2", "n1-n3", "n2-n3"}[d.random.IntN(3)]
 }

@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config, plan Plan) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.say("starting NATS (%s), Postgres and %d workers", plan.Topology, plan.Workers)
+	r.say("starting NATS (%s), Postgres, %d workers and %d alerters", plan.Topology, plan.Workers, alerters)
 	if r.site, err = startSite(ctx, cfg, plan); err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (r *run) phases(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go r.watch(watching)
-	r.site.startWorkers()
+	r.site.startRoles()
 	if err := r.load(ctx); err != nil {
 		return err
 	}
@@ -119,11 +119,11 @@ func (r *run) phases(ctx context.Context) error {
 		return err
 	}
 	r.say("replaying everything: the consumer is deleted and provisioned anew")
-	r.site.stopWorkers()
+	r.site.stopRoles()
 	if err := r.site.resetConsumer(ctx); err != nil {
 		return err
 	}
-	r.site.startWorkers()
+	r.site.startRoles()
 	if err := r.drain(ctx); err != nil {
 		return err
 	}
@@ -257,8 +257,8 @@ func (r *run) checkNow(ctx context.Context, when string) error {
 		return err
 	}
 	r.report.Checks = append(r.report.Checks, c)
-	r.say("%s: %d events, %d dead letters, %d alerts of %d messages, %d of which came twice; lost=%d doubled=%d, %d problems",
-		when, c.Events, c.DeadLetters, c.Alerts, c.Messages, c.Again, c.Lost(), c.Doubled(), len(c.Problems))
+	r.say("%s: %d events, %d dead letters, %d alerts, %d of all workers, of %d messages, %d of which came twice; lost=%d doubled=%d, %d problems",
+		when, c.Events, c.DeadLetters, c.Alerts, c.Global, c.Messages, c.Again, c.Lost(), c.Doubled(), len(c.Problems))
 	if c.Audit != "" {
 		r.say("weir audit: %s", c.Audit)
 	}
@@ -280,6 +280,7 @@ func (r *run) finish() error {
 	r.states.add("messages stored twice", first.Again)
 	r.states.add("dead letters", first.DeadLetters)
 	r.states.add("alerts relayed", first.Alerts)
+	r.states.add("alerts over all workers", first.Global)
 	r.states.add("publishes with an unknown outcome", r.history.trouble)
 	r.states.add("Postgres restarts", r.site.db.starts-2) // but for the first start, and the restart of everything
 	for _, w := range r.site.workers {

@@ -43,8 +43,9 @@ type site struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream
 
-	workers map[string]*kept
-	links   map[string][]*link // by name: w1-nats, w1-postgres, gw-1-nats, n1-n2
+	workers  map[string]*kept
+	alerters map[string]*kept
+	links    map[string][]*link // by name: w1-nats, w1-postgres, gw-1-nats, n1-n2
 
 	life context.Context // of the kept processes
 	end  context.CancelFunc
@@ -58,10 +59,10 @@ type node struct {
 	dir  string
 }
 
-// startSite returns when everything is provisioned; the workers do not run yet.
+// startSite returns when everything is provisioned; workers and alerters do not run yet.
 func startSite(ctx context.Context, cfg Config, plan Plan) (_ *site, err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	s := &site{cfg: cfg, plan: plan, workers: map[string]*kept{}, links: map[string][]*link{}, life: life, end: end}
+	s := &site{cfg: cfg, plan: plan, workers: map[string]*kept{}, alerters: map[string]*kept{}, links: map[string][]*link{}, life: life, end: end}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -86,7 +87,7 @@ func startSite(ctx context.Context, cfg Config, plan Plan) (_ *site, err error) 
 	if err := s.provision(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.addWorkers()
+	return s, errors.Join(s.addWorkers(), s.addAlerters())
 }
 
 func (s *site) path(parts ...string) string {
@@ -169,33 +170,6 @@ func (s *site) natsLinks(name string) (string, error) {
 		urls = append(urls, "nats://"+l.addr())
 	}
 	return strings.Join(urls, ","), nil
-}
-
-func (s *site) addWorkers() error {
-	for i := range s.plan.Workers {
-		name := fmt.Sprintf("w%d", i+1)
-		url, err := s.natsLinks(name)
-		if err != nil {
-			return err
-		}
-		database := s.db.url()
-		address := database[strings.IndexByte(database, '@')+1:]
-		address, _, _ = strings.Cut(address, "/")
-		l, err := openLink(name+"-postgres", address)
-		if err != nil {
-			return err
-		}
-		s.links[l.name] = append(s.links[l.name], l)
-		env := s.settings("WEIR_NATS_URL="+url, "WEIR_POSTGRES_URL="+strings.Replace(database, address, l.addr(), 1),
-			"WEIR_WORKER_SHARD_ID="+name, "WEIR_WORKER_BATCH_MESSAGES=100", "WEIR_LOG_LEVEL=debug")
-		if s.cfg.Failpoints {
-			env = append(env, failpoints(s.plan.Seed, i)...)
-		}
-		s.workers[name] = newKept(name, s.cfg.Program, s.path(name+".log"), env, "worker")
-		s.workers[name].held = true
-		s.keep(s.workers[name])
-	}
-	return nil
 }
 
 // settings is the environment of a weir of this site.
@@ -281,28 +255,13 @@ func (s *site) heal(ctx context.Context) error {
 	if err := s.db.ensure(ctx, false); err != nil {
 		return err
 	}
-	s.startWorkers()
+	s.startRoles()
 	return nil
-}
-
-func (s *site) startWorkers() {
-	for _, w := range s.workers {
-		w.signal(syscall.SIGCONT)
-		w.release()
-	}
-}
-
-func (s *site) stopWorkers() {
-	var all sync.WaitGroup
-	for _, w := range s.workers {
-		all.Go(func() { w.stop(syscall.SIGTERM, termTimeout) })
-	}
-	all.Wait()
 }
 
 // restart stops everything in good order and starts it again.
 func (s *site) restart(ctx context.Context) error {
-	s.stopWorkers()
+	s.stopRoles()
 	for _, n := range s.nodes {
 		n.stop(syscall.SIGTERM, termTimeout)
 	}
@@ -312,7 +271,7 @@ func (s *site) restart(ctx context.Context) error {
 	for _, n := range s.nodes {
 		n.release()
 	}
-	s.startWorkers()
+	s.startRoles()
 	return s.retry(ctx, "the stream to have a leader", func(ctx context.Context) error {
 		_, err := s.js.Stream(ctx, eventsStream)
 		return err

@@ -55,9 +55,10 @@ func (r *run) watch(ctx context.Context) {
 	}
 }
 
-// readLogs counts what the workers said.
+// readLogs counts what the workers and the alerters said.
 func (r *run) readLogs() error {
-	for name := range r.site.workers {
+	for _, k := range r.site.roles() {
+		name := k.name
 		f, err := os.Open(r.site.path(name + ".log"))
 		if err != nil {
 			return err
@@ -71,7 +72,7 @@ func (r *run) readLogs() error {
 			return err
 		}
 		if err := lines.Err(); err != nil {
-			return fmt.Errorf("read the log of worker %s: %w", name, err)
+			return fmt.Errorf("read the log of %s: %w", name, err)
 		}
 	}
 	return nil
@@ -128,6 +129,7 @@ func (p Plan) least() map[string]int {
 	demand("leader changes", faults["leader-stepdown"] > 0, faults["leader-kill"]) // one that is killed once may be elected again
 	load := max(1, p.Events/40_000)
 	least["messages stored twice"], least["dead letters"], least["alerts relayed"] = load, load, load
+	least["alerts over all workers"] = load
 	least["redelivered in the replay"] = load
 	return least
 }
@@ -138,6 +140,8 @@ func faultStates() map[string][]string {
 		"workers killed while messages were in hand": {"worker-kill"},
 		"workers stopped past the ack wait":          {"worker-stop"},
 		"workers terminated":                         {"worker-term"},
+		"alerters killed":                            {"alerter-kill"},
+		"alerters stopped":                           {"alerter-stop"},
 		"Postgres restarts":                          {"postgres-restart", "postgres-kill"},
 		"sessions of Postgres disturbed":             {"postgres-terminate", "postgres-cancel"},
 		"NATS servers killed":                        {"nats-kill", "leader-kill"},

@@ -19,6 +19,7 @@ type truth struct {
 	own      map[ledgerKey]bool
 	foreign  map[[2]int64]bool // sequence, and microseconds of when it was stored
 	slow     map[int64]bool    // times of events that must have raised an alert
+	global   map[string]int    // events of what must, or must not, have raised one over all workers
 	problems []string          // the first of them
 	count    int
 }
@@ -33,7 +34,7 @@ func (t *truth) problem(format string, args ...any) {
 
 // learn reads the whole stream and compares it with the history.
 func (h *history) learn(ctx context.Context, js jetstream.JetStream) (*truth, error) {
-	t := &truth{dead: map[string]int{}, own: map[ledgerKey]bool{}, foreign: map[[2]int64]bool{}, slow: map[int64]bool{}}
+	t := &truth{dead: map[string]int{}, own: map[ledgerKey]bool{}, foreign: map[[2]int64]bool{}, slow: map[int64]bool{}, global: map[string]int{}}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	found := map[*message]bool{}
@@ -98,6 +99,10 @@ func (t *truth) add(m *message, sequence int64, stored time.Time, seen map[ident
 			t.folded = append(t.folded, e)
 			if e.slow {
 				t.slow[e.millis] = true
+				t.global[globalKey(ruleSlow, e.apiName(), e.method(), e.template(), e.millis/1000+1)]++
+			}
+			if e.burst != "" {
+				t.global[globalKey(ruleBurst, e.apiName(), e.burst, "", e.millis/2000*2+2)]++
 			}
 		}
 	}

@@ -188,10 +188,13 @@ func listEvidence(b *strings.Builder, s *event.Schema, in alert.Input, k alert.C
 	for _, of := range []struct {
 		name string
 		at   int
-	}{{"member", in.Member}, {"state", in.State}, {"hit", in.Hit}} {
+	}{{"member", in.Member}, {"hit", in.Hit}} {
 		if of.at >= 0 {
 			fmt.Fprintf(b, " %s %s", of.name, name(s, of.at))
 		}
+	}
+	for _, at := range in.States {
+		fmt.Fprintf(b, " state %s", name(s, at))
 	}
 	for _, at := range in.Values {
 		fmt.Fprintf(b, " value %s", name(s, at))

