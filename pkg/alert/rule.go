@@ -109,6 +109,8 @@ type Rule struct {
 	Forget time.Duration
 	// Lower and Upper are percentiles between which what is learned of a key lies.
 	Lower, Upper float64
+	// Learn, if there is one, says how bounds of keys are learned of the past.
+	Learn *Learn
 	// Member is the name under which alerts show what is unseen, or whose steps are followed.
 	Member string
 	// Cases are the rule's variants; a simple rule has one, named "".

@@ -37,9 +37,13 @@ type ruleText struct {
 	name, doc, kind, scope, severity scalar
 	labels                           []pair
 	figures                          map[string]*scalar // of the type: its bound, its window
-	caseText                                            // the only case of a simple rule
+	learn                            learnText
+	caseText                         // the only case of a simple rule
 	cases                            []caseText
 }
+
+// learnText is of what a rule learns its bounds.
+type learnText struct{ at, aggregation, value, over, atLeast scalar }
 
 type caseText struct {
 	figures                  map[string]*scalar // those that are not the rule's
@@ -165,6 +169,14 @@ func readRule(r reader, key, value *yaml.Node) ruleText {
 		known[name] = r.scalar(name, t.figures[name])
 	}
 	known["labels"] = r.pairs("labels", &t.labels)
+	known["learn"] = func(n *yaml.Node) {
+		t.learn.at.Node = n
+		in := r.within("learn")
+		in.fields(n, map[string]func(*yaml.Node){
+			"aggregation": in.scalar("aggregation", &t.learn.aggregation), "value": in.scalar("value", &t.learn.value),
+			"over": in.scalar("over", &t.learn.over), "at_least": in.scalar("at_least", &t.learn.atLeast),
+		})
+	}
 	known["cases"] = func(n *yaml.Node) {
 		r.within("cases").entries(n, func(key, value *yaml.Node) {
 			in := r.within("case %q", key.Value)
@@ -174,7 +186,7 @@ func readRule(r reader, key, value *yaml.Node) ruleText {
 				c.figures[name] = &scalar{}
 				known[name] = in.scalar(name, c.figures[name])
 			}
-			for _, name := range append(ruleFigures(), "description", "type", "scope", "severity", "labels") {
+			for _, name := range append(ruleFigures(), "description", "type", "scope", "severity", "labels", "learn") {
 				if known[name] == nil {
 					known[name] = func(n *yaml.Node) {
 						in.bad(n, "%s is of the rule, and the same for all its cases: move it there", name)

@@ -51,6 +51,7 @@ func (b *builder) addRule(d *document, text ruleText) {
 	if from == nil {
 		return
 	}
+	before := len(*r.problems)
 	if from.def == nil {
 		rule.Stream = from.streams[0].schema.Name
 	}
@@ -66,6 +67,9 @@ func (b *builder) addRule(d *document, text ruleText) {
 			made.Own = of
 		}
 		rule.Cases = append(rule.Cases, made)
+	}
+	if text.learn.at.given() {
+		b.learn(r.within("learn"), rule, text.learn, len(*r.problems) == before)
 	}
 }
 

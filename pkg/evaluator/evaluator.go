@@ -52,6 +52,7 @@ type Evaluator struct {
 	db    *store.DB
 	conn  *stream.Conn
 	relay *relay.Relay
+	learn *learner
 	log   *zap.Logger
 
 	parts *store.Partitions // nil: to be opened
@@ -82,7 +83,7 @@ func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *
 	if cfg.Save == 0 {
 		cfg.Save = 20 * time.Second
 	}
-	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), log: log}
+	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), learn: newLearner(rules, db, log), log: log}
 	e.forget()
 	return e
 }
@@ -98,9 +99,10 @@ func (e *Evaluator) forget() {
 // Run evaluates until ctx ends, and then saves what it remembers. Trouble with NATS or
 // Postgres is waited out.
 func (e *Evaluator) Run(ctx context.Context) error {
-	relaying, stop := context.WithCancel(ctx)
+	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
-	others.Go(func() { _ = e.relay.Run(relaying, nil) }) // it returns nil, when its context ends
+	others.Go(func() { _ = e.relay.Run(beside, nil) }) // it returns nil, when its context ends
+	others.Go(func() { e.learn.run(beside) })
 	defer others.Wait()
 	defer stop()
 	defer e.forget()
@@ -158,6 +160,9 @@ func (e *Evaluator) turn(ctx context.Context) error {
 		return err
 	}
 	through := e.clock.advance(state, batches).Add(-e.cfg.Grace)
+	if e.held[0] != nil && e.clock.known() {
+		e.learn.at(through)
+	}
 	for part := range alert.Partitions {
 		if p := e.held[part]; p != nil {
 			if err := e.evaluate(ctx, part, p, through); err != nil {

@@ -57,7 +57,7 @@ func TestThresholds_AreSetListedAndUnsetOverHTTP(t *testing.T) {
 			t.Errorf("set %+v: got %+v, %v", th, stored, err)
 		}
 	}
-	if err := db.ReplaceLearned(t.Context(), "slow", []alert.Threshold{{Value: 1}}); err != nil {
+	if err := db.ReplaceLearned(t.Context(), "slow", []alert.Threshold{{Value: 1}}, store.Learning{}); err != nil {
 		t.Fatal(err)
 	}
 	list := func(rule string) (all []alert.Threshold) {

@@ -45,6 +45,8 @@ type Question struct {
 	Order  []Order
 	Limit  int // most rows; negative for no limit
 	Offset int
+	// Patient lets it take as long as its context does, for what nobody waits for.
+	Patient bool
 }
 
 // Join makes a question one about two aggregations. A natural row then is one

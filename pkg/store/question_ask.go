@@ -35,6 +35,11 @@ func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error
 		if err != nil {
 			return err
 		}
+		if q.Patient {
+			if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+				return err
+			}
+		}
 		f := q.finishing()
 		text, args := f.sql.statement(s)
 		rows, err := tx.QueryContext(ctx, text, args...)

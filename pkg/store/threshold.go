@@ -5,10 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
-
-	"github.com/lib/pq"
 
 	"weir/pkg/alert"
 )
@@ -26,8 +23,8 @@ var ErrNoThreshold = errors.New("no such threshold is set")
 
 // The sources of thresholds.
 const (
-	sourceSet     = "set" // by a person
-	sourceLearned = "learned"
+	sourceSet     = "set"     // by a person
+	sourceLearned = "learned" // see Learning
 )
 
 // Thresholds returns all thresholds in the order of their rules, cases and
@@ -119,51 +116,4 @@ func (db *DB) UnsetThreshold(ctx context.Context, t alert.Threshold) error {
 		return fmt.Errorf("unset the threshold of %s: %w", t.Rule, err)
 	}
 	return nil
-}
-
-// ReplaceLearned lets the entries be all that is learned for the rule; their own
-// Rule and Learned do not matter. An entry that cannot be kept, because its
-// dimensions are too long or its value is no number, is left out: events may hold
-// anything. Of several with the same case and dimensions the last counts.
-func (db *DB) ReplaceLearned(ctx context.Context, rule string, entries []alert.Threshold) error {
-	err := db.InTx(ctx, func(tx *Tx) error {
-		if _, err := tx.tx.ExecContext(ctx, `DELETE FROM weir.threshold WHERE rule = $1 AND source = $2`, rule, sourceLearned); err != nil {
-			return err
-		}
-		return tx.insertLearned(ctx, rule, entries)
-	})
-	if err != nil {
-		return fmt.Errorf("replace what is learned for %s: %w", rule, err)
-	}
-	return nil
-}
-
-func (tx *Tx) insertLearned(ctx context.Context, rule string, entries []alert.Threshold) error {
-	var columns [7][]string // case, and the dimensions
-	var values []float64
-	at := map[alert.Threshold]int{} // by all but the value
-	for _, e := range entries {
-		id := alert.Threshold{Case: e.Case, Dimensions: e.Dimensions}
-		if i, twice := at[id]; twice {
-			values[i] = e.Value
-			continue
-		}
-		if e.Storable() != nil || math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
-			continue
-		}
-		at[id] = len(values)
-		values = append(values, e.Value)
-		columns[0] = append(columns[0], e.Case)
-		for i, text := range e.Values() {
-			columns[i+1] = append(columns[i+1], text)
-		}
-	}
-	args := []any{rule, sourceLearned, pq.Array(values)}
-	for _, column := range columns {
-		args = append(args, pq.Array(column))
-	}
-	_, err := tx.tx.ExecContext(ctx, `
-		INSERT INTO weir.threshold (rule, source, set_by, value, rule_case, api, version, resource, method, application, tenant)
-		SELECT $1, $2, '', * FROM unnest($3::float8[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])`, args...)
-	return err
 }

@@ -102,7 +102,7 @@ func TestReplaceLearned_ReplacesThoseOfItsRuleOnly(t *testing.T) {
 	db := migrated(t)
 	replace := func(rule string, entries ...alert.Threshold) {
 		t.Helper()
-		if err := db.ReplaceLearned(t.Context(), rule, entries); err != nil {
+		if err := db.ReplaceLearned(t.Context(), rule, entries, Learning{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,6 +136,66 @@ func TestReplaceLearned_ReplacesThoseOfItsRuleOnly(t *testing.T) {
 	long.Dimensions = alert.Dimensions{API: random(1000), Resource: random(1000)}
 	if _, err := db.SetThreshold(t.Context(), long, ""); err != nil || long.Storable() != nil {
 		t.Error(err)
+	}
+}
+
+// What was learned last is known until something else is, or nothing is learned any more.
+func TestLearned_IsWhatWasReplacedLast(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	want := map[string]Learning{}
+	replace := func(rule string, of Learning) {
+		t.Helper()
+		if err := db.ReplaceLearned(t.Context(), rule, []alert.Threshold{slowest(1)}, of); err != nil {
+			t.Fatal(err)
+		}
+		if want[rule] = of; of.What == "" {
+			delete(want, rule)
+		}
+		if got, err := db.Learned(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
+	}
+	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	replace("none", Learning{})
+	replace("a", Learning{"p95", day})
+	replace("b", Learning{"p99", day})
+	replace("a", Learning{"p95", day.AddDate(0, 0, 1)})
+	replace("b", Learning{"p50", day})
+	replace("a", Learning{})
+}
+
+// Two that learn the same rule at once do so in turn.
+func TestReplaceLearned_IsDoneInTurn(t *testing.T) {
+	t.Parallel()
+	db := migrated(t)
+	errs := make(chan error)
+	for n := range 4 {
+		go func() {
+			var err error
+			for range 10 {
+				err = errors.Join(err, db.ReplaceLearned(t.Context(), "slow", []alert.Threshold{pizza(float64(n)), slowest(float64(n))}, Learning{What: fmt.Sprint(n)}))
+			}
+			errs <- err
+		}()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	last, err := db.Learned(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := thresholdsOf(t, db)
+	for _, of := range got {
+		if fmt.Sprint(of.Value) != last["slow"].What {
+			t.Errorf("%+v is not of what was learned last, %+v", of, last)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -186,12 +246,14 @@ func TestThresholds_ErrorsSayWhatWasTried(t *testing.T) {
 	_, _, listErr := db.Thresholds(ctx)
 	_, versionErr := db.ThresholdsVersion(ctx)
 	_, setErr := db.SetThreshold(ctx, slowest(1), "")
+	_, learnedErr := db.Learned(ctx)
 	for want, err := range map[string]error{
 		"read thresholds":                    listErr,
 		"read the version of the thresholds": versionErr,
 		"set the threshold of slow":          setErr,
 		"unset the threshold of slow":        db.UnsetThreshold(ctx, slowest(1)),
-		"replace what is learned for slow":   db.ReplaceLearned(ctx, "slow", nil),
+		"replace what is learned for slow":   db.ReplaceLearned(ctx, "slow", nil, Learning{}),
+		"read what was learned last":         learnedErr,
 	} {
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %q and that the context ended", err, want)
