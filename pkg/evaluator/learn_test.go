@@ -119,7 +119,7 @@ func TestLearning_GivesEachKeyTheBoundOfItsPast(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.start(2, 1)() // one evaluator: that it goes by what was learned for one key says that it does for all
-	for day := range 3 { // of 60 calls a third on each
+	for day := range 3 {  // of 60 calls a third on each
 		at := time.Duration(day) * oneDay
 		c.publish(calls("fast", at, 20, 20*day), calls("slow", at, 20, 1000+20*day), calls("set", at, 20, 20*day), calls("canary", at, 20, 0))
 		c.publish(calls("rare", at, 16, 0), calls("", at, 30, 0)) // 48 of the one; the other has no name
