@@ -53,10 +53,10 @@ type Config struct {
 	Worker    []string
 }
 
-// Default measures everything, three times.
+// Default measures all but alerts, three times.
 func Default() Config {
 	return Config{
-		Out: io.Discard, Measure: Measurements(), Runs: 3, Workers: 1,
+		Out: io.Discard, Measure: []string{MeasureBare, MeasureFullPack, MeasureOne, MeasureLive}, Runs: 3, Workers: 1,
 		Events: 1_000_000, Batch: 100, EventSize: 480, Cardinality: 1, Skew: 1, Late: -1,
 		LiveFor: 10 * time.Second,
 	}
@@ -96,6 +96,7 @@ func (c Config) Problems() (all []string) {
 		refuse(!slices.Contains(Measurements(), m), "--measure takes %s, separated by commas; not %q", strings.Join(Measurements(), ", "), m)
 	}
 	refuse(len(c.Measure) == 0, "--measure must name one at least: %s", strings.Join(Measurements(), ", "))
+	refuse(c.measures(MeasureAlerts) && !measurable(), "--measure alerts compares CPU, which is not measured on this system: it has no /proc")
 	if c.measures(MeasureLive) {
 		refuse(c.LiveFor < time.Second, "--live must be 1s at least, it is %s", c.LiveFor)
 		refuse(!(c.LiveRate >= 0 && c.LiveRate <= 1e7), "--live-rate must be from 0, for half of the full pack's, to 10000000 events a second, it is %g", c.LiveRate)

@@ -30,8 +30,9 @@ func Command() *cobra.Command {
 events, and measure on it, in turn and --runs times:
 
   bare             a consumer that acknowledges each message and does nothing else
-  full-pack        workers with the built-in definitions: twelve aggregations of six granularities
-  alerts           workers and an evaluator with the built-in definitions, and workers without rules: what alerts add
+  full-pack        workers with the built-in definitions: twelve aggregations of six granularities, and the evidence for
+                   alerts, which nobody takes in
+  alerts           workers and an evaluator with the built-in definitions, and workers without rules: what alerts add; only if it is named
   one-aggregation  workers with one aggregation of four granularities, 200 groups, 2 % of the events late; on a stream of its own
   live             workers with the built-in definitions while events are published, at half the rate of full-pack: how long
                    an event takes from the call of Publish until an answer has it
