@@ -275,6 +275,7 @@ func BenchmarkCollect(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			collector, global, bytes := alert.NewCollector(rules[name]), alert.NewGlobal(rules[name]), 0
 			var collecting, taking time.Duration
+			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				columns := batches[n%3]
 				started := used(b)

@@ -8,69 +8,85 @@ import (
 )
 
 // Collector reduces batches to their evidence. It belongs to one goroutine.
+//
+// Events are put in order and grouped by key once for all rules that have the same; then each rule goes through the
+// events of one key after another.
 type Collector struct {
-	keys  []*numbered
-	cases []*collected
-	texts [Partitions]texts
+	order  order
+	keys   []*numbered
+	cases  []*collected
+	texts  [Partitions]texts
+	hashes hashes
 }
 
-// numbered are the keys of a stream's events, for all cases that have the same. They are numbered
-// once a batch: most of what evidence costs is to find an event's key.
-type numbered struct {
-	stream     string
-	attributes []int
-
-	tuples  tuples
-	of      []int32 // by row
-	newest  []int32 // by key: the row of its newest event
-	columns *event.Columns
-}
-
-// collected gathers what concerns one case.
+// collected gathers the events of one input of a case, or of several cases that differ only in which of them match.
 type collected struct {
+	Evidence // what is the same for all keys of the batch
+
 	rule *Rule
-	of   *Case
-	keys []*numbered // by input
+	of   *Case // the first
+	in   *Input
+	hits []int // of each case: the attribute that says whether an event matches
+	keys *numbered
 
 	bounds *Bounds // that stand in place of the rule's
 	bodies [Partitions]body
-	placed []place // by key
-	open   steps   // items of more than one event
+	entry  entry
+	open   steps // of a key
 	texts  []string
 	recent *recent // of what may be unseen
-	states states
-}
-
-// place is where a key of the batch is in the evidence; part -1: nowhere yet.
-type place struct {
-	part    int8
-	index   int32
-	bounded bool // bound is known
-	bound   bound
+	member *spelled
+	state  *spelled
 }
 
 // NewCollector returns a collector for the rules that are global.
 func NewCollector(rules []*Rule) *Collector {
-	c := &Collector{}
+	c := &Collector{hashes: newHashes()}
 	for _, rule := range rules {
 		for i := range rule.Cases {
-			if !rule.Global {
-				continue
+			of := &rule.Cases[i]
+			for at := range of.Inputs {
+				if rule.Global && !c.joins(rule.by(of), of, &of.Inputs[at]) {
+					c.add(rule.by(of), of, &of.Inputs[at])
+				}
 			}
-			of := &collected{rule: rule.by(&rule.Cases[i]), of: &rule.Cases[i]}
-			if of.rule.Type == Unseen {
-				of.recent = newRecent()
-			}
-			for p := range of.bodies {
-				of.bodies[p].texts = &c.texts[p]
-			}
-			for _, in := range of.of.Inputs {
-				of.keys = append(of.keys, c.numbered(in))
-			}
-			c.cases = append(c.cases, of)
 		}
 	}
 	return c
+}
+
+// joins reports whether a case of a run can be, and then is, gathered with one before it.
+func (c *Collector) joins(rule *Rule, of *Case, in *Input) bool {
+	if rule.Type != Run {
+		return false
+	}
+	for _, before := range c.cases {
+		b := before.in
+		if before.Rule == rule.Name && b.Stream == in.Stream && b.Where == in.Where && slices.Equal(b.Keys, in.Keys) && slices.Equal(b.Details, in.Details) {
+			before.Cases, before.hits = append(before.Cases, of.Name), append(before.hits, in.Hit)
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Collector) add(rule *Rule, of *Case, in *Input) {
+	d := &collected{rule: rule, of: of, in: in, hits: []int{in.Hit}, keys: c.numbered(in.Stream, in.Keys)}
+	d.Rule, d.Cases = rule.Name, []string{of.Name}
+	d.form = form{has: rule.has(), width: len(of.Merges)}
+	if rule.Type == Unseen {
+		d.recent = newRecent()
+	}
+	if d.has&haveMembers != 0 {
+		d.member = &spelled{numbered: c.numbered(in.Stream, []int{in.Member})}
+	}
+	if d.has&haveStates != 0 {
+		d.state = &spelled{numbered: c.numbered(in.Stream, in.States)}
+	}
+	for p := range d.bodies {
+		d.bodies[p].texts = &c.texts[p]
+	}
+	c.cases = append(c.cases, d)
 }
 
 // SetThresholds lets the thresholds stand in place of those that were set before, from the next
@@ -81,13 +97,13 @@ func (c *Collector) SetThresholds(thresholds *Thresholds) {
 	}
 }
 
-func (c *Collector) numbered(in Input) *numbered {
+func (c *Collector) numbered(stream string, attributes []int) *numbered {
 	for _, k := range c.keys {
-		if k.stream == in.Stream && slices.Equal(k.attributes, in.Keys) {
+		if k.stream == stream && slices.Equal(k.attributes, attributes) {
 			return k
 		}
 	}
-	k := &numbered{stream: in.Stream, attributes: in.Keys}
+	k := &numbered{stream: stream, attributes: attributes}
 	c.keys = append(c.keys, k)
 	return k
 }
@@ -114,14 +130,16 @@ func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) 
 		}
 	}
 	for _, columns := range batch {
+		c.order.begin(columns)
 		for _, k := range c.keys {
-			k.columns = nil
+			k.columns, k.wanted = nil, false
 		}
 		for _, of := range c.cases {
-			for i := range of.of.Inputs {
-				if in := &of.of.Inputs[i]; in.Stream == columns.Schema.Name {
-					of.gather(columns, in, of.keys[i])
-				}
+			of.keys.wanted = of.keys.wanted || of.gathers() && of.rule.Type != PerEvent
+		}
+		for _, of := range c.cases {
+			if of.in.Stream == columns.Schema.Name {
+				of.gather(c, columns)
 			}
 		}
 	}
@@ -129,7 +147,9 @@ func (c *Collector) Collect(batch []*event.Columns) (bodies [Partitions][]byte) 
 		bodies[p] = c.body(p)
 	}
 	for _, of := range c.cases {
-		of.reset()
+		for p := range of.bodies {
+			of.bodies[p].reset()
+		}
 	}
 	return bodies
 }
@@ -140,10 +160,10 @@ func (c *Collector) body(p int) []byte {
 	defer texts.reset()
 	some, size := 0, 0
 	for _, of := range c.cases {
-		if b := &of.bodies[p]; b.n > 0 {
+		if b := &of.bodies[p]; b.keys > 0 {
 			some++
-			size += len(b.keys) + len(b.items) + 32
-			b.name = [2]int32{texts.text(of.rule.Name), texts.text(of.of.Name)}
+			size += len(b.entries) + 64
+			b.name(of.Rule, of.Cases)
 		}
 	}
 	if some == 0 {
@@ -153,56 +173,54 @@ func (c *Collector) body(p int) []byte {
 	to = append(binary.AppendUvarint(to, uint64(texts.n)), texts.all...) //nolint:gosec // a count
 	to = binary.AppendUvarint(to, uint64(some))                          //nolint:gosec // few cases
 	for _, of := range c.cases {
-		if b := &of.bodies[p]; b.n > 0 {
-			to = of.append(to, b)
+		if b := &of.bodies[p]; b.keys > 0 {
+			to = of.appendHead(to, b.names[0], b.names[1:], len(of.of.Key), len(of.of.Details), b.keys)
+			to = append(to, b.entries...)
 		}
 	}
 	return to
 }
 
-// number numbers the keys of all events, the first time that it is asked for them.
-func (k *numbered) number(columns *event.Columns) {
-	if k.columns == columns {
+// gather takes in the events of one stream.
+func (c *collected) gather(all *Collector, columns *event.Columns) {
+	if !c.gathers() || c.rule.Type == PerEvent && !c.breaks(columns, c.in) {
 		return
 	}
-	k.columns = columns
-	k.tuples.reset(max(1, len(k.attributes)))
-	k.of, k.newest = k.of[:0], k.newest[:0]
-	tuple := make([]uint64, max(1, len(k.attributes)))
-	cells := make([][]event.Cell, len(k.attributes))
-	for i, attribute := range k.attributes {
-		cells[i] = columns.Cells[attribute]
+	all.order.sort()
+	k := c.keys
+	k.number(columns, &all.order, all.keys)
+	if k.group(&all.order); len(k.rows) == 0 {
+		return
 	}
-	for row, at := range columns.Times {
-		for i := range cells {
-			tuple[i] = uint64(cells[i][row]) //nolint:gosec // a word
+	for _, s := range []*spelled{c.member, c.state} {
+		if s != nil {
+			s.number(columns, &all.order, all.keys)
+			s.begin()
 		}
-		n, fresh := k.tuples.number(tuple)
-		if fresh {
-			k.newest = append(k.newest, int32(row)) //nolint:gosec // rows of a batch
-		} else if at >= columns.Times[k.newest[n]] {
-			k.newest[n] = int32(row) //nolint:gosec // rows of a batch
+	}
+	step := max(1, c.rule.Step.Microseconds())
+	c.unit, c.base = all.order.unit, position{at: all.order.first}
+	if c.rule.Type.ordered() {
+		c.base.sequence = columns.Sequences[k.rows[0]]
+	} else {
+		c.unit, c.base.at = step, floor(all.order.first, step)
+	}
+	for key := range k.newest {
+		rows := k.rowsOf(key)
+		switch bound, ok := c.bound(k, key); {
+		case len(rows) == 0 || c.rule.Unset && !ok:
+		case c.rule.Type.ordered():
+			c.events(columns, key, rows)
+		case c.member != nil:
+			c.members(all, columns, key, rows)
+		default:
+			c.sums(columns, key, rows, bound)
 		}
-		k.of = append(k.of, n)
 	}
 }
 
-// gather takes in the events of one stream.
-func (c *collected) gather(columns *event.Columns, in *Input, k *numbered) {
-	if c.rule.Unset && c.bounds == nil || c.rule.Type == PerEvent && !c.breaks(columns, in) {
-		return
-	}
-	k.number(columns)
-	c.placed = c.placed[:0]
-	for range k.newest {
-		c.placed = append(c.placed, place{part: -1})
-	}
-	if c.rule.Type.ordered() {
-		c.gatherOrdered(columns, in, k)
-	} else {
-		c.gatherSteps(columns, in, k)
-	}
-}
+// gathers reports whether there can be anything to gather.
+func (c *collected) gathers() bool { return !c.rule.Unset || c.bounds != nil }
 
 // breaks reports whether any event breaks the loosest bound: in most batches none does.
 func (c *collected) breaks(columns *event.Columns, in *Input) bool {
@@ -224,18 +242,13 @@ func (c *collected) loosest() float64 {
 }
 
 // bound is that of a key, and whether it has one.
-func (c *collected) bound(k *numbered, key int32) (float64, bool) {
-	if c.bounds == nil {
-		return c.rule.Threshold, !c.rule.Unset
-	}
-	at := &c.placed[key]
-	if !at.bounded {
-		at.bounded = true
-		if at.bound.value, at.bound.found = c.bounds.For(c.parts(k, key)); !at.bound.found && !c.rule.Unset {
-			at.bound = bound{c.rule.Threshold, true}
+func (c *collected) bound(k *numbered, key int) (float64, bool) {
+	if c.bounds != nil {
+		if value, found := c.bounds.For(c.parts(k, key)); found {
+			return value, true
 		}
 	}
-	return at.bound.value, at.bound.found
+	return c.rule.Threshold, !c.rule.Unset
 }
 
 // beyond reports whether a value breaks the bound.
@@ -244,106 +257,4 @@ func (r *Rule) beyond(value, bound float64) bool {
 		return value < bound
 	}
 	return value > bound
-}
-
-// gatherOrdered takes in each event by itself.
-func (c *collected) gatherOrdered(columns *event.Columns, in *Input, k *numbered) {
-	c.states.begin(len(in.States))
-	for row, dropped := range columns.Dropped {
-		if dropped || in.Where >= 0 && columns.Cells[in.Where][row] == 0 {
-			continue
-		}
-		b, index := c.place(k, k.of[row])
-		b.items = binary.AppendUvarint(b.items, uint64(index)) //nolint:gosec // an index
-		b.time(columns.Times[row])
-		if in.Member >= 0 {
-			b.text(columns.Dict, columns.Cells[in.Member][row])
-		}
-		if len(in.States) > 0 {
-			b.items = binary.AppendUvarint(b.items, uint64(c.states.index(b.texts, c.placed[k.of[row]].part, columns, in.States, row))+1) //nolint:gosec // an index
-		}
-		hit := in.Hit >= 0 && columns.Cells[in.Hit][row] != 0
-		b.order(columns.Sequences[row], columns.Offsets[row], hit)
-		b.n++
-	}
-}
-
-// place is where a key goes, and its index there.
-func (c *collected) place(k *numbered, key int32) (*body, int32) {
-	at := c.placed[key]
-	if at.part < 0 {
-		at.part = int8(partition(c.rule.Name, c.of.Name, c.parts(k, key))) //nolint:gosec // few
-		b := &c.bodies[at.part]
-		at.index = int32(b.keyed) //nolint:gosec // at most the rows of a batch
-		c.writeKey(b, k, key)
-		b.keyed++
-		c.placed[key].part, c.placed[key].index = at.part, at.index
-	}
-	return &c.bodies[at.part], at.index
-}
-
-// parts is a key as texts, which is how it is known outside of the batch.
-func (c *collected) parts(k *numbered, key int32) []string {
-	row, in := int(k.newest[key]), c.input(k)
-	c.texts = c.texts[:0]
-	for i, part := range c.of.Key {
-		part.Attribute = in.Keys[i]
-		c.texts = append(c.texts, cellText(k.columns, part, row))
-	}
-	return c.texts
-}
-
-// writeKey writes the indexes of a key's texts, and of those of its details.
-func (c *collected) writeKey(b *body, k *numbered, key int32) {
-	row, in := int(k.newest[key]), c.input(k)
-	write := func(attribute int, whole bool) {
-		kind, cell := k.columns.Schema.Attributes[attribute].Kind, k.columns.Cells[attribute][row]
-		var n int32
-		if kind == event.String && (whole || len(k.columns.Dict.Text(cell)) <= maxText) {
-			n = b.texts.cell(k.columns.Dict, cell)
-		} else if text := cellText(k.columns, KeyPart{Kind: kind, Attribute: attribute}, row); whole {
-			n = b.texts.text(text)
-		} else {
-			n = b.texts.text(clip(text))
-		}
-		b.keys = binary.AppendUvarint(b.keys, uint64(n)) //nolint:gosec // an index
-	}
-	for _, attribute := range in.Keys {
-		write(attribute, true)
-	}
-	for _, attribute := range in.Details {
-		write(attribute, false)
-	}
-}
-
-func (c *collected) input(k *numbered) *Input {
-	return &c.of.Inputs[slices.Index(c.keys, k)]
-}
-
-func (c *collected) reset() {
-	for p := range c.bodies {
-		c.bodies[p].reset()
-	}
-}
-
-// append writes the evidence of one partition.
-func (c *collected) append(to []byte, b *body) []byte {
-	for _, name := range b.name {
-		to = binary.AppendUvarint(to, uint64(name)) //nolint:gosec // an index
-	}
-	to = binary.AppendUvarint(to, uint64(b.keyed))                                   //nolint:gosec // a count
-	to = append(append(to, byte(len(c.of.Key)), byte(len(c.of.Details))), b.keys...) //nolint:gosec // few
-	var has byte
-	if in := c.of.Inputs[0]; in.Member >= 0 {
-		has |= haveMembers
-	}
-	if in := c.of.Inputs[0]; len(in.States) > 0 {
-		has |= haveStates
-	}
-	if c.rule.Type.ordered() {
-		has |= haveOrder
-	}
-	to = append(to, has, byte(len(c.of.Merges)))       //nolint:gosec // few
-	to = binary.AppendUvarint(to, uint64(max(0, b.n))) //nolint:gosec // a count
-	return append(to, b.items...)
 }

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"weir/pkg/event"
@@ -9,36 +10,19 @@ import (
 
 // body is what one case has gathered for one partition.
 type body struct {
-	texts *texts   // of the partition
-	name  [2]int32 // of the rule and the case
-	keys  []byte   // encoded
-	keyed int
-	items []byte // encoded
-	n     int
-
-	at       int64 // of the item before
-	sequence uint64
+	texts   *texts  // of the partition
+	names   []int32 // of the rule and the cases
+	keys    int
+	entries []byte // of keys, encoded
 }
 
-func (b *body) reset() {
-	b.keys, b.items = b.keys[:0], b.items[:0]
-	b.keyed, b.n, b.at, b.sequence = 0, 0, 0, 0
-}
+func (b *body) reset() { b.names, b.keys, b.entries = b.names[:0], 0, b.entries[:0] }
 
-func (b *body) time(at int64) {
-	b.items = binary.AppendVarint(b.items, at-b.at)
-	b.at = at
-}
-
-// text writes the index of a text of the batch's dictionary, and 1: 0 would be none.
-func (b *body) text(dict *event.Dictionary, cell event.Cell) {
-	b.items = binary.AppendUvarint(b.items, uint64(b.texts.cell(dict, cell))+1) //nolint:gosec // an index
-}
-
-func (b *body) order(sequence uint64, offset int32, hit bool) {
-	b.items = binary.AppendVarint(b.items, int64(sequence-b.sequence))          //nolint:gosec // wraps, and back
-	b.items = binary.AppendUvarint(b.items, uint64(int64(offset)<<1|flag(hit))) //nolint:gosec // never negative
-	b.sequence = sequence
+func (b *body) name(rule string, cases []string) {
+	b.names = append(b.names[:0], b.texts.text(rule))
+	for _, name := range cases {
+		b.names = append(b.names, b.texts.text(name))
+	}
 }
 
 // texts are those of one partition's evidence, each once.
@@ -89,146 +73,226 @@ func (t *texts) text(text string) int32 {
 	return n
 }
 
-// states numbers what the events of a batch lead to, so that each text is made once.
-type states struct {
-	tuples tuples
-	tuple  []uint64
-	at     [Partitions][]int32 // by number: index in the partition's texts + 1
-	text   strings.Builder
+// spelled are texts of events, numbered, with where they are among the texts of each partition.
+type spelled struct {
+	*numbered
+
+	at     [Partitions][]int32 // by number: index + 1
+	joined []string            // by number: what several attributes are together; "": not known yet
 }
 
-func (s *states) begin(width int) {
-	s.tuples.reset(max(1, width))
+func (s *spelled) begin() {
 	for p := range s.at {
-		s.at[p] = s.at[p][:0]
+		s.at[p] = append(s.at[p][:0], make([]int32, len(s.newest))...)
 	}
+	s.joined = append(s.joined[:0], make([]string, len(s.newest))...)
 }
 
-// index is the index of an event's state among the texts of a partition.
-func (s *states) index(t *texts, part int8, columns *event.Columns, attributes []int, row int) int32 {
-	if len(attributes) == 1 {
-		return t.cell(columns.Dict, columns.Cells[attributes[0]][row])
-	}
-	s.tuple = s.tuple[:0]
-	for _, attribute := range attributes {
-		s.tuple = append(s.tuple, uint64(columns.Cells[attribute][row])) //nolint:gosec // a word
-	}
-	n, _ := s.tuples.number(s.tuple)
-	at := &s.at[part]
-	for len(*at) <= int(n) {
-		*at = append(*at, 0)
-	}
-	if (*at)[n] == 0 {
-		s.text.Reset()
-		for i, attribute := range attributes {
-			if i > 0 {
-				s.text.WriteByte(' ')
-			}
-			s.text.WriteString(columns.Text(attribute, row))
+// index is the index of an event's text in a partition. Of several attributes, the text is them with a space between.
+func (s *spelled) index(t *texts, part int, row int32) int32 {
+	n := s.of[row]
+	at := &s.at[part][n]
+	switch {
+	case *at > 0:
+	case len(s.attributes) == 1:
+		*at = t.cell(s.columns.Dict, s.columns.Cells[s.attributes[0]][row]) + 1
+	default:
+		if s.joined[n] == "" {
+			s.joined[n] = s.join(int(row))
 		}
-		(*at)[n] = t.text(s.text.String()) + 1
+		*at = t.add(s.joined[n]) + 1
 	}
-	return (*at)[n] - 1
+	return *at - 1
 }
 
-// steps are the items of one case and input that stand for several events.
-type steps struct {
-	units tuples  // key and member, where there is one
-	known tuples  // unit and step
-	last  []int32 // by unit: its last item
-
-	key    []int32
-	member []event.Cell
-	start  []int64
-	n      []int64
-	values []float64
-}
-
-func (s *steps) reset() {
-	s.units.reset(2)
-	s.known.reset(2)
-	s.last, s.key, s.member, s.start, s.n, s.values = s.last[:0], s.key[:0], s.member[:0], s.start[:0], s.n[:0], s.values[:0]
-}
-
-// gatherSteps adds up the events of each key and step.
-func (c *collected) gatherSteps(columns *event.Columns, in *Input, k *numbered) {
-	s, step := &c.open, max(1, c.rule.Step.Microseconds())
-	s.reset()
-	for n := 0; in.Member < 0 && n < len(k.newest); n++ {
-		s.last = append(s.last, -1)
+func (s *spelled) join(row int) string {
+	texts := make([]string, len(s.attributes))
+	for i, attribute := range s.attributes {
+		texts[i] = s.columns.Text(attribute, row)
 	}
-	var start, end int64
-	loosest := c.loosest()
-	for row, dropped := range columns.Dropped {
-		if dropped || in.Where >= 0 && columns.Cells[in.Where][row] == 0 {
+	return strings.Join(texts, " ")
+}
+
+// events takes in each event of a key by itself.
+func (c *collected) events(columns *event.Columns, key int, rows []int32) {
+	var b *body
+	part := 0
+	w := &c.entry
+	w.begin(&c.Evidence)
+	for _, row := range rows {
+		if c.in.Where >= 0 && columns.Cells[c.in.Where][row] == 0 {
 			continue
 		}
-		if c.rule.Type == PerEvent {
-			value := number(columns, in.Values[0], row)
-			if !c.rule.beyond(value, loosest) {
-				continue
-			}
-			if bound, ok := c.bound(k, k.of[row]); !ok || !c.rule.beyond(value, bound) {
-				continue
+		if b == nil {
+			part = c.partition(key)
+			b = &c.bodies[part]
+		}
+		w.time(columns.Times[row])
+		if c.has&haveMembers != 0 {
+			w.text(c.member.index(b.texts, part, row))
+		}
+		if c.has&haveStates != 0 {
+			w.text(c.state.index(b.texts, part, row))
+		}
+		w.order(columns.Sequences[row], columns.Offsets[row])
+		if c.has&haveHits == 0 {
+			continue
+		}
+		for of, hit := range c.hits {
+			if hit >= 0 && columns.Cells[hit][row] != 0 {
+				w.hit(of)
 			}
 		}
-		if at := columns.Times[row]; at < start || at >= end {
-			start = floor(at, step)
-			end = start + step
-		}
-		c.add(columns, in, k.of[row], start, row)
 	}
-	for i := range s.key {
-		if _, ok := c.bound(k, s.key[i]); c.rule.Unset && !ok {
-			continue
+	c.write(b, key)
+}
+
+// write puts what happened of a key, if anything did, into the body of its partition.
+func (c *collected) write(b *body, key int) {
+	if c.entry.n == 0 {
+		return
+	}
+	c.writeKey(b, key)
+	b.entries = c.entry.append(b.entries, c.has)
+	b.keys++
+}
+
+// partition is that of a key.
+func (c *collected) partition(key int) int {
+	return partition(c.Rule, c.Cases[0], c.parts(c.keys, key))
+}
+
+// parts is a key as texts, which is how it is known outside of the batch. They are valid until the next call.
+func (c *collected) parts(k *numbered, key int) []string {
+	c.texts = c.texts[:0]
+	for i, part := range c.of.Key {
+		part.Attribute = c.in.Keys[i]
+		c.texts = append(c.texts, cellText(k.columns, part, int(k.newest[key])))
+	}
+	return c.texts
+}
+
+// writeKey writes the indexes of a key's texts, and of those of its details.
+func (c *collected) writeKey(b *body, key int) {
+	k := c.keys
+	row := int(k.newest[key])
+	write := func(attribute int, whole bool) {
+		kind, cell := k.columns.Schema.Attributes[attribute].Kind, k.columns.Cells[attribute][row]
+		var n int32
+		if kind == event.String && (whole || len(k.columns.Dict.Text(cell)) <= maxText) {
+			n = b.texts.cell(k.columns.Dict, cell)
+		} else if text := cellText(k.columns, KeyPart{Kind: kind, Attribute: attribute}, row); whole {
+			n = b.texts.text(text)
+		} else {
+			n = b.texts.text(clip(text))
 		}
-		if c.recent != nil && !c.recent.tells(c.rule, c.parts(k, s.key[i]), columns.Dict.Text(s.member[i]), s.start[i], s.n[i]) {
-			continue
-		}
-		b, index := c.place(k, s.key[i])
-		b.items = binary.AppendUvarint(b.items, uint64(index)) //nolint:gosec // an index
-		b.time(s.start[i])
-		if in.Member >= 0 {
-			b.text(columns.Dict, s.member[i])
-		}
-		b.items = binary.AppendUvarint(b.items, uint64(s.n[i])) //nolint:gosec // a count
-		width := len(c.of.Merges)
-		for _, v := range s.values[i*width : (i+1)*width] {
-			b.items = appendNumber(b.items, v)
-		}
-		b.n++
+		b.entries = binary.AppendUvarint(b.entries, uint64(n)) //nolint:gosec // an index
+	}
+	for _, attribute := range c.in.Keys {
+		write(attribute, true)
+	}
+	for _, attribute := range c.in.Details {
+		write(attribute, false)
 	}
 }
 
-// add adds an event to its key's step.
-func (c *collected) add(columns *event.Columns, in *Input, key int32, start int64, row int) {
-	s, unit := &c.open, key
-	var member event.Cell
-	if in.Member >= 0 {
-		member = columns.Cells[in.Member][row]
-		var fresh bool
-		if unit, fresh = s.units.number([]uint64{uint64(key), uint64(member)}); fresh { //nolint:gosec // words
-			s.last = append(s.last, -1)
-		}
-	}
-	item := s.last[unit]
-	if item < 0 || s.start[item] != start {
-		n, fresh := s.known.number([]uint64{uint64(unit), uint64(start)}) //nolint:gosec // words
-		item, s.last[unit] = n, n
-		if fresh {
-			s.key, s.member, s.start, s.n = append(s.key, key), append(s.member, member), append(s.start, start), append(s.n, 1)
-			for i := range c.of.Merges {
-				s.values = append(s.values, number(columns, in.Values[i], row))
-			}
+// sums takes in what the events of each step of a key add up to.
+func (c *collected) sums(columns *event.Columns, key int, rows []int32, bound float64) {
+	var start, n int64
+	step, width := c.unit, c.width
+	s := &c.open
+	s.values = slices.Grow(s.values[:0], width)[:width]
+	w := &c.entry
+	w.begin(&c.Evidence)
+	end := func() {
+		if n == 0 {
 			return
 		}
+		w.time(start)
+		w.events(n)
+		for _, v := range s.values {
+			w.items = appendNumber(w.items, v)
+		}
 	}
-	s.n[item]++
-	width := len(c.of.Merges)
-	for i, merge := range c.of.Merges {
-		of := &s.values[int(item)*width+i]
-		*of = merge.two(*of, number(columns, in.Values[i], row))
+	for _, row := range rows {
+		if c.in.Where >= 0 && columns.Cells[c.in.Where][row] == 0 {
+			continue
+		}
+		if c.rule.Type == PerEvent && !c.rule.beyond(number(columns, c.in.Values[0], int(row)), bound) {
+			continue
+		}
+		if at := columns.Times[row]; n == 0 || at >= start+step {
+			end()
+			start, n = floor(at, step), 0
+		}
+		n++
+		for i, merge := range c.of.Merges {
+			v := number(columns, c.in.Values[i], int(row))
+			if n > 1 {
+				v = merge.two(s.values[i], v)
+			}
+			s.values[i] = v
+		}
 	}
+	if end(); w.n > 0 {
+		c.write(&c.bodies[c.partition(key)], key)
+	}
+}
+
+// steps is the open step of a key.
+type steps struct {
+	values []float64
+	rows   []int32 // by member: one of its events
+	n      []int64 // and how many there are
+	known  []int32 // by number of the member: its index + 1
+}
+
+// members takes in how many events each member of a key has in each step, where that must be told.
+func (c *collected) members(all *Collector, columns *event.Columns, key int, rows []int32) {
+	s, w := &c.open, &c.entry
+	w.begin(&c.Evidence)
+	hashes := all.hashes.of(columns.Dict)
+	c.recent.open(c.recent.key(hashes, c.keys, key))
+	if len(s.known) < len(c.member.newest) {
+		s.known = make([]int32, 2*len(c.member.newest))
+	}
+	var b *body
+	part := 0
+	var start int64
+	end := func() {
+		for i, row := range s.rows {
+			s.known[c.member.of[row]] = 0
+			if !c.recent.tells(c.rule, hashes.text(columns.Cells[c.in.Member][row]), start, s.n[i]) {
+				continue
+			}
+			if b == nil {
+				part = c.partition(key)
+				b = &c.bodies[part]
+			}
+			w.time(start)
+			w.text(c.member.index(b.texts, part, row))
+			w.events(s.n[i])
+		}
+		s.rows, s.n = s.rows[:0], s.n[:0]
+	}
+	for _, row := range rows {
+		if c.in.Where >= 0 && columns.Cells[c.in.Where][row] == 0 {
+			continue
+		}
+		if at := columns.Times[row]; len(s.rows) == 0 || at >= start+c.unit {
+			end()
+			start = floor(at, c.unit)
+		}
+		known := &s.known[c.member.of[row]]
+		if *known == 0 {
+			s.rows, s.n = append(s.rows, row), append(s.n, 0)
+			*known = int32(len(s.rows)) //nolint:gosec // rows of a batch
+		}
+		s.n[*known-1]++
+	}
+	end()
+	c.recent.close()
+	c.write(b, key)
 }
 
 func (m Merge) two(a, b float64) float64 {

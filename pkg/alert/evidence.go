@@ -3,7 +3,6 @@ package alert
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
 )
 
@@ -11,65 +10,79 @@ import (
 // belongs to one of them. What is stored depends on it.
 const Partitions = 8
 
-// Evidence is what of one batch concerns one case of a rule, in one partition.
+// Evidence is what of one batch concerns one case of a rule, in one partition; or several cases, where they
+// differ only in which events match.
 type Evidence struct {
-	Rule, Case string
-	Keys       []EvidenceKey
-	Texts      []string // that items have as members and states
-	Width      int      // values per item
-	Items      []Item
-	Values     []float64 // of the items, one after another
+	Rule  string
+	Cases []string
+	Keys  []EvidenceKey
+
+	form
+	base position
+}
+
+// form is how items are encoded.
+type form struct {
+	texts []string // that items have as members and states
+	has   byte
+	width int   // values per item
+	unit  int64 // microseconds: what times are multiples of
 }
 
 // EvidenceKey is a key, and what alerts show beside it.
-type EvidenceKey struct{ Parts, Details []string }
+type EvidenceKey struct {
+	Parts, Details []string
 
-// Item is one event, or what several events of a key within one step add up to.
-type Item struct {
-	Key           int32 // index
-	Member, State int32 // indexes of texts; -1: none
-	Hit           bool
-	Time          int64 // microseconds since 1970 UTC: of the event, or start of the step
-	// Sequence and Offset tell events apart that are of one time, where their order matters.
-	Sequence uint64
-	Offset   int32
-	N        int64 // events
+	items
 }
 
-// values are those of an item.
-func (e *Evidence) values(item int) []float64 {
-	return e.Values[item*e.Width : (item+1)*e.Width]
+// items are what happened of a key, in the order in which it did: events, or what several events within one step add
+// up to. They are encoded, and read where it matters what they are: see [chunk].
+type items struct {
+	n           int
+	first, last int64 // times
+	body        []byte
+	hits        [][]byte // by case: indexes of the events that match
 }
 
-// partition is the one that a key belongs to.
+// partition is the one that a key belongs to: FNV-1a of all texts, each with a NUL byte behind it.
 func partition(rule, name string, parts []string) int {
-	h := fnv.New64a()
-	for _, text := range append([]string{rule, name}, parts...) {
-		_, _ = h.Write([]byte(text))
-		_, _ = h.Write([]byte{0})
+	h := hashText(hashText(14695981039346656037, rule), name)
+	for _, text := range parts {
+		h = hashText(h, text)
 	}
-	return int(h.Sum64() % Partitions)
+	return int(h % Partitions) //nolint:gosec // few
+}
+
+func hashText(h uint64, text string) uint64 {
+	const prime = 1099511628211
+	for i := range len(text) {
+		h = (h ^ uint64(text[i])) * prime
+	}
+	return h * prime
 }
 
 // The encoding is for the time between a worker's commit and the evaluator's next saving of
 // what it remembers. Its first byte is its version. Then come all texts, which everything else
 // names by their index, and the evidence of one case after another:
 //
-//	rule, case · keys: parts and details · what items have · values per item · items
+//	rule, cases · what items have · values per item · unit and base · parts and details per key · keys
+//	key: parts, details · items: number, first and last time, length, items, and by case those that match
 //
-// Numbers are varints; times and sequences are differences to the item before.
-const evidenceVersion = 1
+// Numbers are varints; times, sequences and indexes are differences to the item before.
+const evidenceVersion = 2
 
 // What the items of an evidence have.
 const (
 	haveMembers = 1 << iota
 	haveStates
-	haveOrder // sequence, offset and hit; and N is 1
+	haveOrder // sequence and offset; and N is 1
+	haveHits
 )
 
 var errEvidence = errors.New("broken evidence")
 
-// DecodeEvidence reads what a [Collector] has written for one partition.
+// DecodeEvidence reads what a [Collector] has written for one partition. It keeps parts of what it reads.
 func DecodeEvidence(from []byte) (all []Evidence, err error) {
 	if len(from) == 0 {
 		return nil, nil
@@ -92,10 +105,17 @@ func DecodeEvidence(from []byte) (all []Evidence, err error) {
 }
 
 func (r *reader) evidence(texts []string) (e Evidence) {
-	e.Texts = texts
-	e.Rule, e.Case = r.text(texts), r.text(texts)
-	keys, parts, details := r.count(), int(r.byte()), int(r.byte())
-	if each := parts + details; r.failed || keys*each > len(r.rest) {
+	e.texts = texts
+	e.Rule = r.text(texts)
+	for range r.count() {
+		e.Cases = append(e.Cases, r.text(texts))
+	}
+	e.has, e.width = r.byte(), int(r.byte())
+	e.unit = int64(r.uvarint() & math.MaxInt64) //nolint:gosec // masked
+	e.base.at, e.base.sequence = r.varint(), r.uvarint()
+	parts, details := int(r.byte()), int(r.byte())
+	keys := r.count()
+	if r.failed || keys*(parts+details) > len(r.rest) {
 		r.take(-1)
 		return e
 	}
@@ -107,23 +127,8 @@ func (r *reader) evidence(texts []string) (e Evidence) {
 			all = append(all, r.text(texts))
 		}
 		e.Keys[i] = EvidenceKey{Parts: all[from : from+parts : from+parts], Details: all[from+parts : len(all) : len(all)]}
-	}
-	has := r.byte()
-	e.Width = int(r.byte())
-	n := r.count()
-	if r.failed {
-		return e
-	}
-	e.Items, e.Values = make([]Item, 0, n), make([]float64, 0, n*min(e.Width, 4))
-	var before Item
-	for range n {
-		before = r.item(&e, has, before)
-		if r.failed {
+		if e.Keys[i].items = r.items(&e); r.failed {
 			return e
-		}
-		e.Items = append(e.Items, before)
-		for range e.Width {
-			e.Values = append(e.Values, r.number())
 		}
 	}
 	return e
@@ -138,22 +143,19 @@ func (r *reader) text(texts []string) string {
 	return texts[i]
 }
 
-func (r *reader) item(e *Evidence, has byte, before Item) Item {
-	item := Item{Member: -1, State: -1, N: 1}
-	item.Key = r.index(len(e.Keys))
-	item.Time = before.Time + r.varint()
-	if has&haveMembers != 0 {
-		item.Member = r.index(len(e.Texts)+1) - 1
+func (r *reader) items(e *Evidence) (i items) {
+	i.n = r.count()
+	i.first = e.base.at + r.varint()*e.unit
+	i.last = i.first + r.varint()*e.unit
+	i.body = r.take(r.count())
+	if i.n > len(i.body) || i.last < i.first {
+		r.take(-1)
 	}
-	if has&haveStates != 0 {
-		item.State = r.index(len(e.Texts)+1) - 1
+	if e.has&haveHits != 0 {
+		i.hits = make([][]byte, len(e.Cases))
+		for of := range i.hits {
+			i.hits[of] = r.take(r.count())
+		}
 	}
-	if has&haveOrder == 0 {
-		item.N = int64(r.uvarint() & math.MaxInt64) //nolint:gosec // masked
-		return item
-	}
-	item.Sequence = before.Sequence + uint64(r.varint()) //nolint:gosec // wraps, as when it was written
-	rest := r.uvarint()
-	item.Offset, item.Hit = int32(rest>>1&math.MaxInt32), rest&1 != 0 //nolint:gosec // masked
-	return item
+	return i
 }

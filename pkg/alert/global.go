@@ -28,9 +28,9 @@ type deciding struct {
 
 // decider decides one case of one rule, over the keys of one partition.
 type decider interface {
-	// add takes in what a batch has. It may have happened before what is decided: then what was
-	// decided is decided anew where the rule can, and it counts as late where not.
-	add(e *Evidence)
+	// add takes in what a batch has, which is one of the evidence's cases. It may have happened before what is decided:
+	// then what was decided is decided anew where the rule can, and it counts as late where not.
+	add(e *Evidence, of int)
 	// decide tells what follows from all that happened up to a time, in microseconds since
 	// 1970 UTC. Each call's time is at least the one before's.
 	decide(through int64, say func(decision))
@@ -114,17 +114,19 @@ func (g *Global) SetThresholds(thresholds *Thresholds) {
 func (g *Global) Add(all []Evidence) {
 	for i := range all {
 		e := &all[i]
-		d := g.byName[[2]string{e.Rule, e.Case}]
-		if d == nil || e.Width != len(d.of.Merges) || !e.fits(d.of) {
-			continue
+		for of, name := range e.Cases {
+			if d := g.byName[[2]string{e.Rule, name}]; d != nil && e.fits(d.rule, d.of) {
+				d.add(e, of)
+			}
 		}
-		d.add(e)
 	}
 }
 
-// fits reports whether the evidence is of a case with these keys and details: definitions
-// may have changed since it was written.
-func (e *Evidence) fits(of *Case) bool {
+// fits reports whether the evidence tells what a case wants to know: definitions may have changed since it was written.
+func (e *Evidence) fits(r *Rule, of *Case) bool {
+	if e.width != len(of.Merges) || e.has != r.has() {
+		return false
+	}
 	for _, key := range e.Keys {
 		if len(key.Parts) != len(of.Key) || len(key.Details) != len(of.Details) {
 			return false

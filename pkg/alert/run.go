@@ -1,7 +1,9 @@
 package alert
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -21,6 +23,7 @@ type run struct {
 	base, now progress
 	first     position // nothing before it can be put in place any more
 	log       []outcome
+	calm      []chunk   // events behind those, none of which matches, by the time of the last
 	said      []runTurn // from base on
 	names     []renamed
 }
@@ -52,6 +55,7 @@ type renamed struct{ fired, told int64 }
 func newRun() judge { return &run{} }
 
 func (u *run) follow(t *telling, happened []moment, through int64) {
+	happened = u.recall(happened)
 	if t.threshold != u.every {
 		u.settle()
 		u.every = t.threshold
@@ -211,16 +215,74 @@ func (u *run) settle() {
 	u.base, u.log, u.said = u.now, nil, nil
 }
 
-// calm reports whether events that do not match change nothing but what the newest ones were.
-func (u *run) calm(every float64) bool {
-	return u.now.length == 0 && !u.now.firing && u.every == every
+// pass takes in what has happened up to a time where none of it matches and there is no run: most APIs are fine, and have
+// many events. These are put aside as they are, so that one that comes late finds its place among them. It reports
+// whether that was all that there was to do.
+//
+// Of a batch that goes on behind that time nothing is taken yet: that events do not match can wait as well.
+func (u *run) pass(h *history, every float64, through int64) bool {
+	if u.now.length > 0 || u.now.firing || u.every != every {
+		return false
+	}
+	newest := u.first.at
+	if n := len(u.log); n > 0 {
+		newest = u.log[n-1].at
+	}
+	for i := range h.waiting {
+		if c := &h.waiting[i]; c.at <= through && (c.matches() || c.at <= newest) {
+			return false
+		}
+	}
+	h.early = never
+	h.waiting = slices.DeleteFunc(h.waiting, func(c chunk) bool {
+		switch {
+		case c.last <= through:
+			u.put(&c)
+			return true
+		case c.matches():
+			h.early = min(h.early, c.at)
+		default:
+			h.early = min(h.early, c.last)
+		}
+		return false
+	})
+	return true
 }
 
-// skip makes certain that there was no match up to a position.
-func (u *run) skip(through position) {
-	u.settle()
-	u.first = through
-	u.base.last, u.now.last = max(u.base.last, through.at), max(u.now.last, through.at)
+// put adds events that do not match to the newest that are remembered, and forgets what need not be.
+func (u *run) put(c *chunk) {
+	u.now.last = max(u.now.last, c.last)
+	at, _ := slices.BinarySearchFunc(u.calm, c.last, func(o chunk, last int64) int { return cmp.Compare(o.last, last) })
+	u.calm = slices.Insert(u.calm, at, c.own())
+	rest := 0
+	for i := range u.calm[1:] {
+		rest += u.calm[i+1].left
+	}
+	drop := 0
+	for ; drop+1 < len(u.calm) && rest >= mostLog; drop++ {
+		u.settle()
+		u.first = position{u.calm[drop].last, math.MaxUint64, math.MaxInt32}
+		u.base.last = max(u.base.last, u.first.at)
+		rest -= u.calm[drop+1].left
+	}
+	u.calm = slices.Delete(u.calm, 0, drop)
+}
+
+// recall puts what was put aside before what has happened.
+func (u *run) recall(happened []moment) []moment {
+	if len(u.calm) == 0 {
+		return happened
+	}
+	all := append(u.aside(), happened...)
+	u.calm = nil
+	slices.SortFunc(all, func(a, b moment) int { return a.position.compare(b.position) })
+	return all
+}
+
+// aside are the events that were put aside, in order.
+func (u *run) aside() []moment {
+	_, all := merge(slices.Clone(u.calm), never, nil)
+	return slices.DeleteFunc(all, func(m moment) bool { return m.position.compare(u.first) < 0 })
 }
 
 func (u *run) wake(r *Rule) int64 {
@@ -236,9 +298,13 @@ func (u *run) spent(_ *Rule, through int64) bool {
 
 func (u *run) append(_ *Rule, to []byte) []byte {
 	to = u.now.append(u.base.append(appendNumber(to, u.every)))
-	to = binary.AppendUvarint(u.first.append(to), uint64(len(u.log)))
+	log := slices.Clone(u.log)
+	for _, m := range u.aside() { // they are behind those
+		log = append(log, outcome{position: m.position})
+	}
+	to = binary.AppendUvarint(u.first.append(to), uint64(len(log)))
 	before := u.first
-	for _, m := range u.log {
+	for _, m := range log {
 		to = binary.AppendVarint(to, m.at-before.at)
 		to = binary.AppendVarint(to, int64(m.sequence-before.sequence)) //nolint:gosec // wraps, and back
 		to = binary.AppendVarint(to, int64(m.offset)<<1|flag(m.hit))

@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +18,6 @@ type sequential struct {
 	bounds *Bounds // nil: the rule's own
 	keys   map[string]*history
 	awake  []*history // those of which something waits or ends by itself
-	found  []*history // by key of the evidence that is being added
-	texts  []string   // of its items that were asked for, each with memory of its own
 	name   []byte     // of the key that is looked for
 	ready  []moment   // what is judged of a key
 	telling
@@ -32,7 +29,7 @@ type sequential struct {
 // judge is what a type of rules remembers of one key, and how it decides.
 type judge interface {
 	// follow takes in what has happened up to a time, in order. Some of it may be before what it was
-	// handed earlier: then it came late.
+	// handed earlier: then it came late. The texts are to be cloned where they are remembered.
 	follow(t *telling, happened []moment, through int64)
 	// wake is when something changes without anything happening.
 	wake(r *Rule) int64
@@ -54,36 +51,12 @@ func gone(last, at int64) bool { return last+retired.Microseconds() <= at }
 // more is not told, but counted: whoever got a thousand of them needs no other.
 const mostOpen = 1000
 
-// moment is an event, or several of one step.
-type moment struct {
-	position
-	n             int64
-	member, state string
-	hit           bool
-}
-
-// position is where an event is among all of its key.
-type position struct {
-	at       int64 // microseconds since 1970 UTC
-	sequence uint64
-	offset   int32
-}
-
-func (p position) compare(q position) int {
-	switch {
-	case p.at != q.at:
-		return cmp.Compare(p.at, q.at)
-	case p.sequence != q.sequence:
-		return cmp.Compare(p.sequence, q.sequence)
-	}
-	return cmp.Compare(p.offset, q.offset)
-}
-
 // history is what is known of a key.
 type history struct {
 	key       EvidenceKey
 	detailsAt int64
-	waiting   []moment
+	waiting   []chunk
+	days      []moment          // of a rule of days, what waits is added up
 	early     int64             // when the first of what waits can be judged
 	open      map[string]opened // alerts of the last time, by what tells them apart
 	full      int64             // until when no more alerts can be open
@@ -108,37 +81,18 @@ func newSequential(rule *Rule, of *Case, fresh func() judge) *sequential {
 func (s *sequential) step() int64 { return s.rule.Step.Microseconds() }
 
 // add takes in what a batch has.
-func (s *sequential) add(e *Evidence) {
-	clear(s.found)
-	s.found = slices.Grow(s.found[:0], len(e.Keys))[:len(e.Keys)]
-	clear(s.texts)
-	s.texts = slices.Grow(s.texts[:0], len(e.Texts))[:len(e.Texts)]
-	for i := range e.Items {
-		item := &e.Items[i]
-		h := s.found[item.Key]
-		if h == nil {
-			h = s.find(&e.Keys[item.Key])
-			s.found[item.Key] = h
+func (s *sequential) add(e *Evidence, of int) {
+	for key := range e.Keys {
+		c := e.chunk(key, of, nil)
+		if c.left == 0 {
+			continue
 		}
-		if item.Time >= h.detailsAt {
-			h.key.Details, h.detailsAt = own(h.key.Details, e.Keys[item.Key].Details), item.Time
+		h := s.find(&e.Keys[key])
+		if c.last >= h.detailsAt {
+			h.key.Details, h.detailsAt = own(h.key.Details, e.Keys[key].Details), c.last
 		}
-		s.wait(h, moment{
-			position: position{item.Time, item.Sequence, item.Offset},
-			n:        item.N, member: s.text(e, item.Member), state: s.text(e, item.State), hit: item.Hit,
-		})
+		s.wait(h, c)
 	}
-}
-
-// text is a member or state, to be remembered; of an item that has none, none.
-func (s *sequential) text(e *Evidence, index int32) string {
-	if index < 0 {
-		return ""
-	}
-	if s.texts[index] == "" {
-		s.texts[index] = strings.Clone(e.Texts[index])
-	}
-	return s.texts[index]
 }
 
 // own are texts that hold no evidence in memory: those before where they are the same, else copies.
@@ -177,17 +131,26 @@ func (s *sequential) wake(h *history) {
 	}
 }
 
-// wait puts off what happened until its time is decided. Days are added up while they wait.
-func (s *sequential) wait(h *history, m moment) {
-	h.early = min(h.early, m.at+s.step())
+// wait puts off what happened until its time is decided.
+func (s *sequential) wait(h *history, c chunk) {
+	h.early = min(h.early, c.at+s.step())
 	h.next = min(h.next, h.early)
 	if s.rule.Type == Underuse {
-		if i := slices.IndexFunc(h.waiting, func(w moment) bool { return w.at == m.at }); i >= 0 {
-			h.waiting[i].n += m.n
-			return
+		h.addDays(&c)
+	} else {
+		h.waiting = append(h.waiting, c)
+	}
+}
+
+// addDays adds up what happened on each day.
+func (h *history) addDays(c *chunk) {
+	for more := c.left > 0; more; more = c.next() {
+		if i := slices.IndexFunc(h.days, func(w moment) bool { return w.at == c.at }); i >= 0 {
+			h.days[i].n += c.n
+		} else {
+			h.days = append(h.days, moment{position: c.position, n: c.n})
 		}
 	}
-	h.waiting = append(h.waiting, m)
 }
 
 // decide tells what follows from all that happened up to a time.
@@ -210,10 +173,9 @@ func (s *sequential) decide(through int64, say func(decision)) {
 
 func (s *sequential) decideKey(h *history, through int64, say func(decision)) {
 	s.history, s.threshold, s.say = h, s.bound(h), say
-	if u, ok := h.judge.(*run); ok && u.calm(s.threshold) {
-		h.thin(u, through)
+	if u, ok := h.judge.(*run); !ok || !u.pass(h, s.threshold, through) {
+		h.judge.follow(&s.telling, s.due(h, through), through)
 	}
-	h.judge.follow(&s.telling, s.due(h, through), through)
 	s.close(through)
 	h.next, h.dirty = s.after(h), true
 }
@@ -226,62 +188,30 @@ func (s *sequential) bound(h *history) float64 {
 	return s.rule.Threshold
 }
 
-// thin leaves out of what is to be judged all but the newest events, where none of it matches: most
-// keys of a run are fine, and have many events. What comes late among what is left out
-// is too late.
-func (h *history) thin(u *run, through int64) {
-	due, newest := 0, [2 * mostLog]int64{}
-	for i := range h.waiting {
-		switch m := &h.waiting[i]; {
-		case m.at > through:
-		case m.hit:
-			return
-		default:
-			newest[due%len(newest)] = m.at
-			due++
-		}
-	}
-	if due < 2*len(newest) {
-		return
-	}
-	cut, last := slices.Min(newest[:]), u.first
-	h.waiting = slices.DeleteFunc(h.waiting, func(m moment) bool {
-		if m.at >= cut {
-			return false
-		}
-		if m.compare(last) > 0 {
-			last = m.position
-		}
-		return true
-	})
-	u.skip(last)
-}
-
-// due takes what happened up to a time from what waits, in order.
+// due takes what happened up to a time from what waits, in order. The result is valid until the next call.
 func (s *sequential) due(h *history, through int64) []moment {
 	if h.early > through {
 		return nil
 	}
 	clear(s.ready) // texts of another key
-	due := s.ready[:0]
 	h.early = never
-	rest := h.waiting[:0]
-	for _, m := range h.waiting {
-		if end := m.at + s.step(); end > through {
-			rest, h.early = append(rest, m), min(h.early, end)
-		} else {
-			due = append(due, m)
-		}
+	limit := through - s.step()
+	h.waiting, s.ready = merge(h.waiting, limit, s.ready[:0])
+	for i := range h.waiting {
+		h.early = min(h.early, h.waiting[i].at+s.step())
 	}
-	clear(h.waiting[len(rest):]) // its texts
-	h.waiting, s.ready = rest, due
-	slices.SortFunc(due, func(a, b moment) int {
-		if c := a.compare(b.position); c != 0 {
-			return c
+	h.days = slices.DeleteFunc(h.days, func(m moment) bool {
+		if m.at > limit {
+			h.early = min(h.early, m.at+s.step())
+			return false
 		}
-		return cmp.Or(strings.Compare(a.member, b.member), strings.Compare(a.state, b.state), cmp.Compare(flag(a.hit), flag(b.hit)))
+		s.ready = append(s.ready, m)
+		return true
 	})
-	return due
+	if s.step() > 0 { // what is of one step has no order of its own
+		slices.SortFunc(s.ready, func(a, b moment) int { return a.compare(&b) })
+	}
+	return s.ready
 }
 
 // after is when something changes next.

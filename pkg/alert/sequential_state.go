@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-const sequentialVersion = 1
+const sequentialVersion = 2
 
 func (s *sequential) setBounds(bounds *Bounds) { s.bounds = bounds }
 
@@ -47,7 +47,7 @@ func (s *sequential) encode(h *history) (to []byte) {
 		to = binary.AppendVarint(to, n)
 	}
 	to = binary.AppendVarint(to, h.detailsAt)
-	waiting := AppendEvidence(nil, []Evidence{*h.evidence()})
+	waiting := s.waits(h)
 	to = append(binary.AppendUvarint(to, uint64(len(waiting))), waiting...)
 	to = binary.AppendUvarint(to, uint64(len(h.open)))
 	for _, apart := range slices.Sorted(maps.Keys(h.open)) {
@@ -68,16 +68,12 @@ func (s *sequential) load(key []string, state []byte) error {
 	if waiting, err := DecodeEvidence(r.take(r.count())); err == nil && len(waiting) == 1 {
 		e = waiting[0]
 	}
-	if r.failed || len(e.Keys) != 1 || len(key) != len(s.of.Key) || len(e.Keys[0].Details) != len(s.of.Details) {
+	if r.failed || len(e.Keys) != 1 || len(e.Cases) != 1 || len(key) != len(s.of.Key) || len(e.Keys[0].Details) != len(s.of.Details) {
 		return errState
 	}
 	h.key = EvidenceKey{Parts: key, Details: e.Keys[0].Details}
-	for i := range e.Items {
-		item := &e.Items[i]
-		s.wait(h, moment{
-			position: position{item.Time, item.Sequence, item.Offset},
-			n:        item.N, member: e.text(item.Member), state: e.text(item.State), hit: item.Hit,
-		})
+	if c := e.chunk(0, 0, nil); c.left > 0 {
+		s.wait(h, c)
 	}
 	for range r.count() {
 		o := r.opened()
@@ -93,37 +89,29 @@ func (s *sequential) load(key []string, state []byte) error {
 	return nil
 }
 
-// evidence is what waits, in the form in which it came, beside the key's details.
-func (h *history) evidence() *Evidence {
-	e := &Evidence{Keys: []EvidenceKey{{Details: h.key.Details}}}
-	index := map[string]int32{}
-	of := func(text string) int32 {
-		if text == "" {
-			return -1
-		}
-		n, ok := index[text]
-		if !ok {
-			n = int32(len(e.Texts)) //nolint:gosec // at most the items
-			index[text] = n
-			e.Texts = append(e.Texts, text)
-		}
-		return n
-	}
-	for i := range h.waiting {
-		m := &h.waiting[i]
-		e.Items = append(e.Items, Item{
-			Member: of(m.member), State: of(m.state), Hit: m.hit, Time: m.at, Sequence: m.sequence, Offset: m.offset, N: m.n,
-		})
-	}
-	return e
+// waits is what waits, in the form in which it came, beside the key's details.
+func (s *sequential) waits(h *history) []byte {
+	_, s.ready = merge(slices.Clone(h.waiting), never, append(s.ready[:0], h.days...))
+	slices.SortFunc(s.ready, func(a, b moment) int { return a.compare(&b) })
+	key := EvidenceKey{Details: h.key.Details}
+	return evidenceOf(s.rule.Name, s.of.Name, s.rule.has(), []EvidenceKey{key}, [][]moment{s.ready})
 }
 
-// text is a member or state; of an item that has none, none.
-func (e *Evidence) text(index int32) string {
-	if index < 0 {
-		return ""
+// has is what evidence of the rule tells of each event.
+func (r *Rule) has() (has byte) {
+	if r.Type == Unseen || r.Type == Transition {
+		has |= haveMembers
 	}
-	return e.Texts[index]
+	if r.Type == Transition {
+		has |= haveStates
+	}
+	if r.Type == Run {
+		has |= haveHits
+	}
+	if r.Type.ordered() {
+		has |= haveOrder
+	}
+	return has
 }
 
 func (o opened) append(to []byte) []byte {

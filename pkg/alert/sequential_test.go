@@ -32,43 +32,46 @@ func inOrder(deeds []deed) []deed {
 
 // asEvidence is what a batch with these deeds has.
 func asEvidence(r *Rule, deeds []deed) []Evidence {
-	e := Evidence{Rule: r.Name, Case: r.Cases[0].Name}
-	texts := map[string]int32{}
-	text := func(s string) int32 {
-		i, ok := texts[s]
-		if !ok {
-			i = int32(len(e.Texts))
-			texts[s], e.Texts = i, append(e.Texts, s)
-		}
-		return i
-	}
-	merged := map[Item]int{}
+	return decoded(evidenceBody(r, deeds, nil))
+}
+
+// evidenceBody encodes it, each key with details.
+func evidenceBody(r *Rule, deeds []deed, details map[string][]string) []byte {
+	var keys []EvidenceKey
+	happened := map[string][]moment{}
 	for _, d := range deeds {
-		key := slices.IndexFunc(e.Keys, func(k EvidenceKey) bool { return k.Parts[0] == d.key })
-		if key < 0 {
-			key = len(e.Keys)
-			e.Keys = append(e.Keys, EvidenceKey{Parts: []string{d.key}})
+		if happened[d.key] == nil {
+			keys = append(keys, EvidenceKey{Parts: []string{d.key}, Details: details[d.key]})
 		}
-		item := Item{Key: int32(key), Member: -1, State: -1, Time: d.micros(), N: 1}
+		m := moment{position: position{at: d.micros()}, n: 1}
 		if r.Type == Unseen || r.Type == Transition {
-			item.Member = text(d.member)
+			m.member = d.member
 		}
 		if r.Type == Transition {
-			item.State = text(d.state)
+			m.state = d.state
 		}
 		if step := r.Step.Microseconds(); step > 0 {
-			item.Time = floor(item.Time, step)
-			if at, ok := merged[item]; ok {
-				e.Items[at].N++
-				continue
-			}
-			merged[item] = len(e.Items)
+			m.at = floor(m.at, step)
 		} else {
-			item.Sequence, item.Hit = d.sequence, d.hit
+			m.sequence, m.hit = d.sequence, d.hit
 		}
-		e.Items = append(e.Items, item)
+		of := happened[d.key]
+		if i := slices.IndexFunc(of, func(o moment) bool { return r.Step > 0 && o.at == m.at && o.member == m.member }); i >= 0 {
+			of[i].n++
+		} else {
+			happened[d.key] = append(of, m)
+		}
 	}
-	body := AppendEvidence(nil, []Evidence{e})
+	var all [][]moment
+	for _, key := range keys {
+		of := happened[key.Parts[0]]
+		slices.SortFunc(of, func(a, b moment) int { return a.compare(&b) })
+		all = append(all, of)
+	}
+	return evidenceOf(r.Name, r.Cases[0].Name, r.has(), keys, all)
+}
+
+func decoded(body []byte) []Evidence {
 	all, err := DecodeEvidence(body)
 	if err != nil {
 		panic(err)
@@ -345,17 +348,11 @@ func TestGlobal_WhatIsRememberedHoldsNoEvidenceInMemory(t *testing.T) { //nolint
 			r.Cases[0].Details = []string{"detail"}
 			g := NewGlobal([]*Rule{r})
 			for n := range 200 {
-				all := asEvidence(r, []deed{
+				body := evidenceBody(r, []deed{
 					{key: "large", member: "m", state: "s", at: time.Duration(n) * time.Second, sequence: uint64(2*n + 1)},
 					{key: fmt.Sprint(n), member: fmt.Sprint("m", n), state: fmt.Sprint("s", n), at: time.Duration(n) * time.Second, sequence: uint64(2*n + 2)},
-				})
-				all[0].Keys[0].Details = []string{strings.Repeat(fmt.Sprint(n%10), 1<<20)}
-				all[0].Keys[1].Details = []string{fmt.Sprint("detail", n)}
-				decoded, err := DecodeEvidence(AppendEvidence(nil, all))
-				if err != nil {
-					t.Fatal(err)
-				}
-				g.Add(decoded)
+				}, map[string][]string{"large": {strings.Repeat(fmt.Sprint(n%10), 1<<20)}, fmt.Sprint(n): {fmt.Sprint("detail", n)}})
+				g.Add(decoded(body))
 				g.Decide(noon.Add(time.Duration(n) * time.Second))
 			}
 			runtime.GC()

@@ -28,13 +28,18 @@ type transition struct {
 	last    position
 	states  []string
 	number  map[string]int32
-	counts  map[move]int64
+	counts  map[move]*int64
 	totals  []int64 // by state: steps from it
 	members map[string]*standing
 }
 
-// move is a step from a state to another.
-type move struct{ from, to int32 }
+// move is a step from a state to another, one in each half of it.
+type move uint64
+
+func moved(from, to int32) move { return move(uint64(uint32(from))<<32 | uint64(uint32(to))) } //nolint:gosec // halves
+
+func (m move) from() int32 { return int32(m >> 32) } //nolint:gosec // as it was put together
+func (m move) to() int32   { return int32(m) }       //nolint:gosec // as it was put together
 
 // standing is where a member is.
 type standing struct {
@@ -45,13 +50,13 @@ type standing struct {
 func newTransition() judge { return emptyTransition() }
 
 func emptyTransition() *transition {
-	return &transition{number: map[string]int32{}, counts: map[move]int64{}, members: map[string]*standing{}}
+	return &transition{number: map[string]int32{}, counts: map[move]*int64{}, members: map[string]*standing{}}
 }
 
 func (c *transition) follow(t *telling, happened []moment, _ int64) {
 	for i := range happened {
 		m := &happened[i]
-		if c.events > 0 && m.compare(c.last) < 0 {
+		if c.events > 0 && m.position.compare(c.last) < 0 {
 			t.late++
 			continue
 		}
@@ -76,14 +81,18 @@ func (c *transition) take(t *telling, m *moment) {
 	was := c.members[m.member]
 	if was == nil {
 		was = &standing{}
-		c.members[m.member] = was
+		c.members[strings.Clone(m.member)] = was
 	} else if !c.left(t.rule, was, m.at) {
-		s := move{was.state, to}
-		if c.events > t.rule.AtLeast {
-			c.judge(t, m, s)
+		n := c.counts[moved(was.state, to)]
+		if n == nil {
+			n = new(int64)
+			c.counts[moved(was.state, to)] = n
 		}
-		c.counts[s]++
-		c.totals[s.from]++
+		if c.events > t.rule.AtLeast {
+			c.judge(t, m, was.state, to, *n)
+		}
+		*n++
+		c.totals[was.state]++
 	}
 	*was = standing{to, m.at}
 	if len(c.counts) > mostSteps {
@@ -91,18 +100,19 @@ func (c *transition) take(t *telling, m *moment) {
 	}
 }
 
-func (c *transition) judge(t *telling, m *moment, s move) {
+// judge tells of a step that is improbable, of which there were so many before.
+func (c *transition) judge(t *telling, m *moment, was, is int32, n int64) {
 	p := 0.0
-	if total := c.totals[s.from]; total > 0 {
-		p = float64(c.counts[s]) / float64(total)
+	if total := c.totals[was]; total > 0 {
+		p = float64(n) / float64(total)
 	}
 	if p > t.threshold {
 		return
 	}
-	from, to := c.states[s.from], c.states[s.to]
+	from, to := c.states[was], c.states[is]
 	t.happened(opened{
 		fired: m.at, apart: m.member + "\x00" + from + "\x00" + to, value: p, threshold: t.threshold,
-		shown: map[string]string{t.rule.member(): m.member, "transition": "from " + clip(from) + " to " + clip(to)},
+		shown: map[string]string{t.rule.member(): strings.Clone(m.member), "transition": "from " + clip(from) + " to " + clip(to)},
 	})
 }
 
@@ -110,6 +120,7 @@ func (c *transition) state(text string) int32 {
 	n, ok := c.number[text]
 	if !ok {
 		n = int32(len(c.states)) //nolint:gosec // bounded by the steps and the members
+		text = strings.Clone(text)
 		c.number[text] = n
 		c.states, c.totals = append(c.states, text), append(c.totals, 0)
 	}
@@ -126,14 +137,14 @@ func (c *transition) halve() (dropped int64) {
 	before := len(c.counts)
 	for len(c.counts) > mostSteps/2 {
 		for s, n := range c.counts {
-			if c.counts[s] = n / 2; n < 2 {
+			if *n /= 2; *n == 0 {
 				delete(c.counts, s)
 			}
 		}
 	}
 	clear(c.totals)
 	for s, n := range c.counts {
-		c.totals[s.from] += n
+		c.totals[s.from()] += *n
 	}
 	c.compact()
 	return int64(before - len(c.counts))
@@ -143,9 +154,9 @@ func (c *transition) halve() (dropped int64) {
 func (c *transition) compact() {
 	old, totals := c.states, c.totals
 	counts := c.counts
-	c.states, c.totals, c.number, c.counts = nil, nil, map[string]int32{}, map[move]int64{}
+	c.states, c.totals, c.number, c.counts = nil, nil, map[string]int32{}, map[move]*int64{}
 	for s, n := range counts {
-		c.counts[move{c.state(old[s.from]), c.state(old[s.to])}] = n
+		c.counts[moved(c.state(old[s.from()]), c.state(old[s.to()]))] = n
 	}
 	for _, was := range c.members {
 		was.state = c.state(old[was.state])
@@ -190,16 +201,14 @@ func (c *transition) append(r *Rule, to []byte) []byte {
 	c.prune(r)
 	to = c.last.append(binary.AppendVarint(to, c.events))
 	to = appendTexts(to, c.states)
-	steps := slices.SortedFunc(maps.Keys(c.counts), func(a, b move) int {
-		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
-	})
+	steps := slices.Sorted(maps.Keys(c.counts))
 	to = binary.AppendUvarint(to, uint64(len(steps)))
 	from := int32(0)
 	for _, s := range steps {
-		to = binary.AppendUvarint(to, uint64(s.from-from)) //nolint:gosec // in order
-		to = binary.AppendUvarint(to, uint64(s.to))        //nolint:gosec // an index
-		to = binary.AppendVarint(to, c.counts[s])
-		from = s.from
+		to = binary.AppendUvarint(to, uint64(s.from()-from)) //nolint:gosec // in order
+		to = binary.AppendUvarint(to, uint64(s.to()))        //nolint:gosec // an index
+		to = binary.AppendVarint(to, *c.counts[s])
+		from = s.from()
 	}
 	to = binary.AppendUvarint(to, uint64(len(c.members)))
 	at := c.last.at
@@ -220,14 +229,14 @@ func (c *transition) read(_ *Rule, from *reader) {
 	first := uint64(0)
 	for range from.count() {
 		first += from.uvarint()
-		s := move{to: from.index(len(c.states))}
+		to := from.index(len(c.states))
 		if from.failed || first >= uint64(len(c.states)) {
 			from.take(-1)
 			return
 		}
-		s.from = int32(first) //nolint:gosec // below the number of states
-		c.counts[s] = from.varint()
-		c.totals[s.from] += c.counts[s]
+		n := from.varint()
+		c.counts[moved(int32(first), to)] = &n //nolint:gosec // below the number of states
+		c.totals[first] += n
 	}
 	at := c.last.at
 	for range from.count() {

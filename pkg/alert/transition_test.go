@@ -189,7 +189,7 @@ func TestTransition_StatesAndMembersOfAKeyHaveABound(t *testing.T) {
 	if len(c.counts) > mostSteps || len(c.members) > mostMembers+1024 || len(c.states) > 2*mostSteps+mostMembers+1024 {
 		t.Fatalf("%d steps, %d members, %d states", len(c.counts), len(c.members), len(c.states))
 	}
-	if c.counts[move{c.number["a"], c.number["b"]}] == 0 {
+	if c.counts[moved(c.number["a"], c.number["b"])] == nil {
 		t.Fatal("what is frequent is forgotten")
 	}
 	if k.global.Crowded() == 0 {
@@ -197,8 +197,8 @@ func TestTransition_StatesAndMembersOfAKeyHaveABound(t *testing.T) {
 	}
 	for from, total := range c.totals {
 		for s, n := range c.counts {
-			if int(s.from) == from {
-				total -= n
+			if int(s.from()) == from {
+				total -= *n
 			}
 		}
 		if total != 0 {

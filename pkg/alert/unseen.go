@@ -55,15 +55,16 @@ func (u *unseen) second(t *telling, calls []moment) {
 		u.calls += calls[i].n
 		if how, since := u.unseen(t.rule, member, now); how != "" && before > t.rule.AtLeast {
 			t.happened(opened{
-				fired: at + t.rule.Step.Microseconds(), apart: member,
-				shown: map[string]string{t.rule.member(): member, "unseen": how},
+				fired: at + t.rule.Step.Microseconds(), apart: strings.Clone(member),
+				shown: map[string]string{t.rule.member(): strings.Clone(member), "unseen": how},
 				value: since.Hours() / 24, threshold: t.rule.Forget.Hours() / 24,
 			})
 		}
 	}
 	for i := range calls {
-		if member := calls[i].member; member != "" {
-			u.seen[member] = max(now, u.seen[member])
+		member := calls[i].member
+		if last, known := u.seen[member]; member != "" && (!known || last < now) {
+			u.seen[strings.Clone(member)] = now
 		}
 	}
 	u.last = max(u.last, now)

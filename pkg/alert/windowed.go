@@ -26,6 +26,7 @@ type windowed struct {
 
 	through int64 // what is decided
 	sums    []float64
+	values  []float64 // of the evidence that is being added
 }
 
 // series is a key's past. Times are microseconds; a step is known by its end.
@@ -55,37 +56,41 @@ func (w *windowed) step() int64   { return max(1, w.rule.Step.Microseconds()) }
 func (w *windowed) before() int64 { return w.rule.Before.Microseconds() }
 
 // add takes in what a batch has.
-func (w *windowed) add(e *Evidence) {
-	for at := range e.Items {
-		w.take(e, at)
+func (w *windowed) add(e *Evidence, of int) {
+	for key := range e.Keys {
+		k := &e.Keys[key]
+		c := e.chunk(key, of, w.values)
+		s := w.series[joined(k.Parts)]
+		for more := c.left > 0; more; more = c.next() {
+			s = w.take(k, &c, s)
+		}
+		w.values = c.values
 	}
 }
 
-// take takes in what a batch has of one step.
-func (w *windowed) take(e *Evidence, at int) {
-	item := &e.Items[at]
-	name := joined(e.Keys[item.Key].Parts)
-	s := w.series[name]
-	end := item.Time + w.step()
+// take takes in what a batch has of one step, of a key that is known or, where that is nil, not yet, and returns that.
+func (w *windowed) take(key *EvidenceKey, c *chunk, s *series) *series {
+	end := c.at + w.step()
 	if end <= w.through-lateness || s != nil && s.trimmed && end <= s.baseAt {
-		w.late += item.N
-		return
+		w.late += c.n
+		return s
 	}
 	if s == nil {
 		// Evidence comes before its time is decided, and then in any order: what comes earlier is not late yet.
 		decided := min(end-1, w.through)
-		s = &series{key: EvidenceKey{Parts: own(nil, e.Keys[item.Key].Parts)}, known: end, baseAt: decided, decided: decided, next: never}
+		s = &series{key: EvidenceKey{Parts: own(nil, key.Parts)}, known: end, baseAt: decided, decided: decided, next: never}
 		w.series[joined(s.key.Parts)] = s
 	}
-	if item.Time >= s.detailsAt {
-		s.key.Details, s.detailsAt = own(s.key.Details, e.Keys[item.Key].Details), item.Time
+	if c.at >= s.detailsAt {
+		s.key.Details, s.detailsAt = own(s.key.Details, key.Details), c.at
 	}
 	s.baseAt = min(s.baseAt, end-1) // its life may begin earlier than was known
 	s.known = min(s.known, end)
 	s.dirty = true
 	s.corrected = s.corrected || end <= s.decided
 	s.next = min(s.next, end)
-	w.put(s, end, item.N, e.values(at))
+	w.put(s, end, c.n, c.values)
+	return s
 }
 
 // put adds to a step.
@@ -195,14 +200,16 @@ func (w *windowed) judge(s *series, at int64) (value float64, holds bool) {
 			value = float64(at-s.ends[last-1]) / 1e6
 		}
 		return value, n == 0
-	case !ok || n < w.rule.AtLeast:
+	case !ok: // there is none, and nothing can be said of it
+		return 0, false
+	case n < w.rule.AtLeast:
 		return value, false
 	case w.rule.Type == Changed:
 		m, past, ok := w.value(s, at-w.before())
 		if !ok || past == 0 || m < w.rule.AtLeast {
 			return 0, false
 		}
-		value /= past
+		value = Finite(value / past)
 	}
 	bound, ok := w.bound(s)
 	return value, ok && w.rule.beyond(value, bound)

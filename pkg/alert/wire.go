@@ -21,7 +21,7 @@ var Schema string
 // the smallest one, and 0 for what is no number.
 func Encode(a *Alert) ([]byte, error) {
 	sent := *a
-	sent.Value, sent.Threshold = finite(a.Value), finite(a.Threshold)
+	sent.Value, sent.Threshold = Finite(a.Value), Finite(a.Threshold)
 	if a.Key == nil {
 		sent.Key = map[string]string{}
 	}
@@ -34,7 +34,9 @@ func Encode(a *Alert) ([]byte, error) {
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
-func finite(f float64) float64 {
+// Finite is the number that stands for a figure in JSON: the largest or the smallest one
+// for what is beyond all, 0 for what is no number.
+func Finite(f float64) float64 {
 	if math.IsNaN(f) {
 		return 0
 	}
@@ -84,6 +86,8 @@ func (a *Alert) check() error {
 		return fmt.Errorf("there is no severity %d", a.Severity)
 	case a.FiredAt.IsZero():
 		return errors.New("it does not say when it fired")
+	case a.Stakeholder.Role == "" && a.Stakeholder != (Stakeholder{}):
+		return errors.New("it does not say in which role it concerns its stakeholder")
 	case a.State == Resolved && (a.FiringID == "" || a.ResolvedAt.IsZero()):
 		return errors.New("it is resolved, and does not say what, or when")
 	}

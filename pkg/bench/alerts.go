@@ -82,6 +82,9 @@ func (b *bed) alertsRun(ctx context.Context, events int, a *alerts) (cpu *CPU, r
 			return nil, 0, err
 		}
 		defer p.kill()
+		if err := b.evaluating(ctx, database, p); err != nil {
+			return nil, 0, err
+		}
 		all = append(slices.Clone(workers), p)
 	}
 	before, after, err := b.timed(ctx, stream.FoldConsumer, all)
@@ -92,21 +95,19 @@ func (b *bed) alertsRun(ctx context.Context, events int, a *alerts) (cpu *CPU, r
 	if err := settled(ctx, all[len(all)-1]); err != nil {
 		return nil, 0, err
 	}
-	if err := stopAll(all); err != nil {
+	if err := endAll(all); err != nil {
 		return nil, 0, err
-	}
-	for _, p := range all {
-		if p.Err() != nil {
-			return nil, 0, p.failed()
-		}
 	}
 	if after, err = b.look(ctx, nil, all); err != nil {
 		return nil, 0, err
 	}
 	cpu, _ = after.since(before, events)
-	problems, _, err := b.check(ctx, database)
+	problems, checked, err := b.check(ctx, database)
 	if err != nil {
 		return nil, 0, err
+	}
+	if levels := b.levels(); checked != levels {
+		problems = append(problems, fmt.Sprintf("%d of %d levels were compared", checked, levels))
 	}
 	a.problems = append(a.problems, problems...)
 	if b.alerting == withAlerter {
@@ -141,6 +142,29 @@ func settled(ctx context.Context, p *process) error {
 		}
 	}
 	return nil
+}
+
+// evaluating waits until the evaluator has all partitions: what it takes to start is not of any event.
+func (b *bed) evaluating(ctx context.Context, database string, p *process) error {
+	db, err := b.postgres.open(ctx, b.postgres.url(database))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for began := time.Now(); ; {
+		var free int
+		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM weir.alert_partition WHERE owner = ''`).Scan(&free); err != nil || free == 0 {
+			return err
+		}
+		if p.Err() != nil || time.Since(began) > patience {
+			return p.failed()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // taken checks that the evaluator has taken in all evidence: else its cost would be too low.

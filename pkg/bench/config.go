@@ -13,16 +13,17 @@ import (
 
 // Measurements, in the order in which each run has them. Live ones come after the last run.
 const (
-	MeasureBare     = "bare"            // a consumer that only acknowledges
-	MeasureFullPack = "full-pack"       // workers with the built-in definitions
-	MeasureAlerts   = "alerts"          // workers and an evaluator with the built-in definitions, and workers without rules
-	MeasureOne      = "one-aggregation" // workers with one aggregation of four granularities
-	MeasureLive     = "live"            // from publish to queryable, with the built-in definitions
+	MeasureBare      = "bare"            // a consumer that only acknowledges
+	MeasureFullPack  = "full-pack"       // workers with the built-in definitions
+	MeasureAlerts    = "alerts"          // workers and an evaluator with the built-in definitions, and workers without rules
+	MeasureQuestions = "questions"       // workers with the built-in definitions while the HTTP API is asked, and while it is not
+	MeasureOne       = "one-aggregation" // workers with one aggregation of four granularities
+	MeasureLive      = "live"            // from publish to queryable, with the built-in definitions
 )
 
 // Measurements lists all of them.
 func Measurements() []string {
-	return []string{MeasureBare, MeasureFullPack, MeasureAlerts, MeasureOne, MeasureLive}
+	return []string{MeasureBare, MeasureFullPack, MeasureAlerts, MeasureQuestions, MeasureOne, MeasureLive}
 }
 
 // Config says what to measure. [Default] has what is not given.
@@ -30,6 +31,8 @@ type Config struct {
 	Program string    // path of the binary of weir
 	Dir     string    // an empty directory, for everything; the caller removes it
 	Out     io.Writer // is told how far it is, line by line
+	// Step is called after each of the steps that take long, with how many there are; nil is not.
+	Step func(steps int)
 
 	Measure []string // of Measurements
 	Runs    int
@@ -46,6 +49,8 @@ type Config struct {
 	LiveFor  time.Duration
 	LiveRate float64 // events a second; 0: half of what the full pack has reached
 
+	Questions int // under way at a time, where they are measured
+
 	SyncAlways bool // NATS writes each message to its disk before it acknowledges it
 	// Provision is what the stream and the consumer are made with, and Worker the environment that workers get beside
 	// what the measurement needs.
@@ -53,12 +58,12 @@ type Config struct {
 	Worker    []string
 }
 
-// Default measures all but alerts, three times.
+// Default measures all but alerts and questions, three times.
 func Default() Config {
 	return Config{
 		Out: io.Discard, Measure: []string{MeasureBare, MeasureFullPack, MeasureOne, MeasureLive}, Runs: 3, Workers: 1,
 		Events: 1_000_000, Batch: 100, EventSize: 480, Cardinality: 1, Skew: 1, Late: -1,
-		LiveFor: 10 * time.Second,
+		LiveFor: 10 * time.Second, Questions: 200,
 	}
 }
 
@@ -86,6 +91,7 @@ func (c Config) Problems() (all []string) {
 	between("--workers", c.Workers, 1, mostWorkers)
 	between("--event-size", c.EventSize, 1, mostBytes)
 	between("--history", c.History, 0, mostEvents)
+	between("--questions", c.Questions, 1, 10_000)
 	refuse(c.EventSize > 0 && c.Batch > 1 && c.Batch*c.EventSize > mostBytes,
 		"--batch %d times --event-size %d is more than %d bytes, the most of a message", c.Batch, c.EventSize, mostBytes)
 	refuse(c.Events > 0 && c.Batch > c.Events, "--batch %d is more than --events %d: there would be no full message", c.Batch, c.Events)
@@ -116,4 +122,32 @@ func (c Config) lateOr(usual float64) float64 {
 		return usual
 	}
 	return c.Late
+}
+
+// packBed reports whether the built-in definitions are measured on a full stream: by workers, or by the bare consumer,
+// which takes another stream only if there is one anyway.
+func (c Config) packBed() bool {
+	return c.measures(MeasureFullPack) || c.measures(MeasureBare) && !c.measures(MeasureOne) && !c.measures(MeasureAlerts) && !c.measures(MeasureQuestions)
+}
+
+// steps is how many steps take long.
+func (c Config) steps() int {
+	steps := 0
+	count := func(some bool, n int) {
+		if some {
+			steps += n
+		}
+	}
+	one, bare := c.measures(MeasureOne), c.measures(MeasureBare)
+	for _, bed := range []bool{c.packBed(), one, c.measures(MeasureAlerts), c.measures(MeasureQuestions)} {
+		count(bed, 1)
+	}
+	count(c.packBed() && bare, c.Runs)
+	count(c.measures(MeasureFullPack), c.Runs)
+	count(c.measures(MeasureAlerts), c.Runs)
+	count(c.measures(MeasureQuestions), c.Runs)
+	count(one && bare, c.Runs)
+	count(one, c.Runs)
+	count(c.measures(MeasureLive), c.Runs)
+	return steps
 }

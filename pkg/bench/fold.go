@@ -87,6 +87,19 @@ func stopAll(processes []*process) error {
 	return all
 }
 
+// endAll is stopAll of processes that must have worked to their end.
+func endAll(processes []*process) error {
+	if err := stopAll(processes); err != nil {
+		return err
+	}
+	for _, p := range processes {
+		if p.Err() != nil {
+			return p.failed()
+		}
+	}
+	return nil
+}
+
 func killAll(processes []*process) {
 	for _, p := range processes {
 		p.kill()
@@ -180,13 +193,8 @@ func (f *folded) end(ctx context.Context, b *bed, workers []*process, events int
 	if err != nil {
 		return err
 	}
-	if err := stopAll(workers); err != nil {
+	if err := endAll(workers); err != nil {
 		return err
-	}
-	for _, p := range workers {
-		if p.Err() != nil {
-			return p.failed()
-		}
 	}
 	seconds := time.Since(before.at).Seconds()
 	after, err := b.look(ctx, nil, workers)

@@ -95,6 +95,7 @@ type generator struct {
 	api, version, resource, method, application, user, agent, client zipf
 	orders                                                           map[int][]call // by application
 	places                                                           map[int]int    // by user: in that of its application
+	turn                                                             int            // the user who called last
 }
 
 // call is who calls what.
@@ -107,6 +108,8 @@ type call struct {
 const (
 	walkCalls = 12
 	strayOnce = 5_000 // calls are in order but for one
+
+	userStride = 1_237 // from one caller to the next
 )
 
 func newGenerator(l load) *generator {
@@ -142,7 +145,10 @@ func (g *generator) call() call {
 	if !g.load.walks {
 		return g.stray()
 	}
-	user := g.random.IntN(g.load.users) // evenly: nobody calls so often that gateways tell of it in another order
+	// In turn, a quarter of a second of event time apart: nobody waits for an answer for less than a millisecond, which is as exactly
+	// as gateways tell times.
+	g.turn = (g.turn + userStride) % g.load.users
+	user := g.turn
 	application, network := user%g.load.applications, user%240
 	if g.random.IntN(strayOnce) == 0 {
 		return g.drawn(user, application, network)

@@ -23,6 +23,8 @@ type Report struct {
 	Alerts   *AlertsResult `json:"alerts"`      // null where there is no /proc
 	PeakRSS  *Memory       `json:"peak_rss_mb"` // null where there is no /proc
 
+	Questions *QuestionsResult `json:"questions"`
+
 	Events      int     `json:"events"` // of a run
 	EventBytes  float64 `json:"event_bytes"`
 	History     int     `json:"history"`
@@ -105,7 +107,8 @@ type LiveResult struct {
 
 // Exact reports whether all that was measured was counted right.
 func (r *Report) Exact() bool {
-	return (r.FullPack == nil || r.FullPack.Exact) && (r.One == nil || r.One.Exact) && (r.Live == nil || r.Live.Exact) && (r.Alerts == nil || r.Alerts.Exact)
+	return (r.FullPack == nil || r.FullPack.Exact) && (r.One == nil || r.One.Exact) && (r.Live == nil || r.Live.Exact) && (r.Alerts == nil || r.Alerts.Exact) &&
+		(r.Questions == nil || r.Questions.Exact)
 }
 
 // Problems is what was counted wrong.
@@ -120,6 +123,9 @@ func (r *Report) Problems() (all []string) {
 	}
 	if r.Alerts != nil {
 		all = append(all, r.Alerts.Problem...)
+	}
+	if r.Questions != nil {
+		all = append(all, r.Questions.Problem...)
 	}
 	return all
 }

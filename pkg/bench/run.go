@@ -38,11 +38,13 @@ type run struct {
 	postgres *postgres
 	pack     *bed // nil where nothing of it is measured
 	alerting *bed // likewise
+	asking   *bed // likewise
 	one      *bed // likewise
 	memory   *Memory
 
 	packs, ones series
 	alerts      []*alerts
+	asked       []*asked
 	live        []*live
 	liveRate    float64
 	levels      [2]int // of the aggregations of the pack, and of the one
@@ -50,6 +52,13 @@ type run struct {
 }
 
 func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.cfg.Out, format+"\n", args...) }
+
+// step says that a step is done: that a stream is full, or something measured.
+func (r *run) step() {
+	if r.cfg.Step != nil {
+		r.cfg.Step(r.cfg.steps())
+	}
+}
 
 // start starts the servers, and fills the streams.
 func (r *run) start(ctx context.Context) (err error) {
@@ -66,7 +75,12 @@ func (r *run) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.cfg.measures(MeasureFullPack) || r.cfg.measures(MeasureBare) && !r.cfg.measures(MeasureOne) && !r.cfg.measures(MeasureAlerts) {
+	if r.cfg.measures(MeasureQuestions) {
+		if r.asking, err = r.bed(ctx, "questions", pack, packLoad(r.cfg)); err != nil {
+			return err
+		}
+	}
+	if r.cfg.packBed() {
 		if r.pack, err = r.bed(ctx, "full_pack", pack, packLoad(r.cfg)); err != nil {
 			return err
 		}
@@ -113,6 +127,7 @@ func (r *run) fill(ctx context.Context, b *bed) error {
 	r.eventBytes = rounded(b.generate.bytes / float64(b.generate.events))
 	r.say("%s: published %s events in %s messages, %.0f MB, in %.1f s", b.name, thousands(float64(r.cfg.Events)), thousands(float64(state.Messages)),
 		float64(state.Bytes)/1e6, time.Since(began).Seconds())
+	r.step()
 	return nil
 }
 
@@ -137,6 +152,17 @@ func (r *run) round(ctx context.Context, number int) error {
 		}
 		r.alerts = append(r.alerts, a)
 		r.say("run %d, alerts: with rules and an evaluator %s events/s, without %s, %s", number, thousands(a.rate[0]), thousands(a.rate[1]), exactly(len(a.problems) == 0))
+		r.step()
+	}
+	if r.asking != nil {
+		a, err := r.asking.questionsCost(ctx, number)
+		if err != nil {
+			return fmt.Errorf("questions: %w", err)
+		}
+		r.asked = append(r.asked, a)
+		r.say("run %d, questions: with them %s events/s, without %s; %d answers, %d errors, p99 %.0f ms, %s", number, thousands(a.rate[0]), thousands(a.rate[1]),
+			len(a.latencies), a.errors, millis(percentile(a.latencies, 99)), exactly(len(a.problems) == 0))
+		r.step()
 	}
 	if r.one != nil {
 		return r.measure(ctx, number, r.one, &r.ones, true)
@@ -153,6 +179,7 @@ func (r *run) measure(ctx context.Context, number int, b *bed, s *series, worker
 		}
 		s.bare = append(s.bare, m)
 		r.say("run %d, %s: bare consumer %s events/s", number, b.name, thousands(m.rate))
+		r.step()
 	}
 	if !workers {
 		return nil
@@ -163,6 +190,7 @@ func (r *run) measure(ctx context.Context, number int, b *bed, s *series, worker
 	}
 	s.measured = append(s.measured, f)
 	r.say("run %d, %s: %s events/s, %s", number, b.name, thousands(f.rate), exactly(len(f.problems) == 0))
+	r.step()
 	return nil
 }
 
@@ -191,6 +219,7 @@ func (r *run) lives(ctx context.Context) error {
 		r.live = append(r.live, l)
 		r.say("run %d, live: %s events/s, p50 %.0f ms, p99 %.0f ms, %s", i+1, thousands(l.rate),
 			millis(percentile(l.latencies, 50)), millis(percentile(l.latencies, 99)), exactly(len(l.problems) == 0))
+		r.step()
 	}
 	return nil
 }
@@ -199,7 +228,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	c := r.cfg
 	report := &Report{
 		Batch: c.Batch, Workers: c.Workers, Runs: c.Runs,
-		Bare: r.packs.bareResult(), FullPack: r.packs.result(r.levels[0]), Alerts: alertsResult(r.alerts), One: r.ones.result(r.levels[1]), Live: liveResult(r.live, r.liveRate, r.levels[0]),
+		Bare: r.packs.bareResult(), FullPack: r.packs.result(r.levels[0]), Alerts: alertsResult(r.alerts), Questions: questionsResult(r.asked, c.Questions), One: r.ones.result(r.levels[1]), Live: liveResult(r.live, r.liveRate, r.levels[0]),
 		Events: c.Events, EventBytes: r.eventBytes, History: c.History, Cardinality: c.Cardinality, Skew: c.Skew,
 		Machine: Machine{Cores: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH},
 	}
@@ -223,12 +252,12 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 }
 
 func (r *run) closeBeds() {
-	for _, b := range []*bed{r.pack, r.alerting, r.one} {
+	for _, b := range []*bed{r.pack, r.alerting, r.asking, r.one} {
 		if b != nil {
 			b.close()
 		}
 	}
-	r.pack, r.alerting, r.one = nil, nil, nil
+	r.pack, r.alerting, r.asking, r.one = nil, nil, nil, nil
 }
 
 // close ends the servers.

@@ -28,6 +28,19 @@ func (r *Report) Table() string {
 			100*a.Added, 100*a.Spread.Least, 100*a.Spread.Most, significant(a.With.sum()), significant(a.Without.sum()), thousands(a.Rates[0]), thousands(a.Rates[1]),
 			plural(a.decided(), "global alert"), exactly(a.Exact))
 	}
+	if q := r.Questions; q != nil {
+		fmt.Fprintf(&b, "\nquestions, %d at a time over HTTP: %d asked, %d errors, %s answers/s, p50 %.0f ms, p99 %.0f ms, at most %.0f ms\n",
+			q.Concurrent, q.Asked, q.Errors, thousands(q.PerSecond), q.P50, q.P99, q.Most)
+		fmt.Fprintf(&b, "they slow folding by %.1f %% (%.1f to %.1f): %s events/s, %s without; others had %.0f %% of the cores; %s\n",
+			100*q.Slowed, 100*q.Spread.Least, 100*q.Spread.Most, thousands(q.Rates[0]), thousands(q.Rates[1]), 100*q.Others, exactly(q.Exact))
+		if q.CPU[0] != nil && q.CPU[1] != nil {
+			fmt.Fprintf(&b, "CPU µs/event, with and without: worker and API %.1f and %.1f, NATS %.1f and %.1f, Postgres %.1f and %.1f\n",
+				q.CPU[0].Worker, q.CPU[1].Worker, q.CPU[0].NATS, q.CPU[1].NATS, q.CPU[0].Postgres, q.CPU[1].Postgres)
+		}
+		for _, text := range q.Refusals {
+			fmt.Fprintf(&b, "REFUSED: %s\n", text)
+		}
+	}
 	if l := r.Live; l != nil {
 		fmt.Fprintf(&b, "\nlive, %s events/s of the %s asked for: from publish to queryable p50 %.0f ms, p99 %.0f ms (%.0f to %.0f), at most %.0f ms; %d probes; %s\n",
 			thousands(l.EventsPerSecond), thousands(l.Asked), l.P50, l.P99, l.P99Spread.Least, l.P99Spread.Most, l.Most, l.Probes, exactly(l.Exact))

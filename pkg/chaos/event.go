@@ -71,6 +71,12 @@ func (e made) username() string    { return fmt.Sprintf("user%d@%s", e.user, ten
 func (e made) template() string    { return fmt.Sprintf("/things/{id}/%d", e.path) }
 func (e made) method() string      { return []string{"GET", "POST"}[e.path%2] }
 func (e made) host() string        { return fmt.Sprintf("gateway-%d", e.gw) }
+func (e made) reason() string {
+	if e.burst != "" {
+		return "SUBSCRIPTION_LIMIT_EXCEEDED"
+	}
+	return "OTHER"
+}
 func (e made) destination() string { return fmt.Sprintf("https://backend%d.example", e.api%4) }
 
 // times are the nine measured times of a request, in the order of ApiExeTime.
@@ -113,10 +119,7 @@ func (e made) body() []byte {
 		m["hostname"], m["protocol"], m["errorCode"], m["errorMessage"] = e.host(), "https-8243", "101503", "Error connecting to the back end"
 		m["requestTimestamp"] = e.millis
 	case typeThrottle:
-		m["subscriber"], m["throttledOutReason"], m["gatewayType"] = owner, "OTHER", "SYNAPSE"
-		if e.burst != "" {
-			m["throttledOutReason"] = "SUBSCRIPTION_LIMIT_EXCEEDED"
-		}
+		m["subscriber"], m["throttledOutReason"], m["gatewayType"] = owner, e.reason(), "SYNAPSE"
 		m["throttledOutTimestamp"], m["hostname"] = e.millis, e.host()
 	}
 	switch e.flaw {

@@ -144,6 +144,15 @@ func sheets() []sheet {
 		{"ApiThrottledOutAgg", []string{"apicontext", "applicationid", "hostname"}, []string{"throttledoutcount"}, only(typeThrottle, func(e made) ([]string, []int64) {
 			return []string{e.context(), e.applicationID(), e.host()}, one
 		})},
+		{"ApiLatencyAgg", []string{"apiname", "apiversion", "apicreatortenantdomain"}, []string{"totalcount", "sent", "cachehits"}, request(func(e made) ([]string, []int64) {
+			return []string{e.apiName(), e.apiVersion(), tenant}, []int64{1, e.memory, 0}
+		})},
+		{"ApiFaultCodeAgg", []string{"apiname", "apiversion", "apicreatortenantdomain", "applicationid", "errorcode"}, []string{"totalfaultcount"}, only(typeFault, func(e made) ([]string, []int64) {
+			return []string{e.apiName(), e.apiVersion(), tenant, e.applicationID(), "101503"}, one
+		})},
+		{"ApiThrottleReasonAgg", []string{"apiname", "apiversion", "apicreatortenantdomain", "applicationid", "throttledoutreason"}, []string{"throttledoutcount"}, only(typeThrottle, func(e made) ([]string, []int64) {
+			return []string{e.apiName(), e.apiVersion(), tenant, e.applicationID(), e.reason()}, one
+		})},
 	}
 }
 

@@ -32,7 +32,7 @@ func (b *builder) addAggregation(d *document, text aggregationText) {
 		def.Inputs = append(def.Inputs, aggregation.Input{Stream: s.schema.Name, Where: -1})
 	}
 	where, _, _ := across(r.within("where"), text.where.Node, streams, func(s *stream) (int, event.Kind, error) {
-		return s.filter(text.where)
+		return s.filter(text.where, s.resolve)
 	})
 	for i := range where {
 		def.Inputs[i].Where = where[i]

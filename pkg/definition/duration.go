@@ -13,8 +13,8 @@ import (
 
 const day = 24 * time.Hour
 
-// parseDuration reads counts of units, as in "90 days" or "1 hour 30 minutes".
-func parseDuration(text string) (time.Duration, error) {
+// ParseDuration reads counts of units, as in "90 days" or "1 hour 30 minutes".
+func ParseDuration(text string) (time.Duration, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 || len(words)%2 != 0 {
 		return 0, fmt.Errorf("%q is no duration: write it as \"5 minutes\"", text)
@@ -100,7 +100,7 @@ func retention(g aggregation.Granularity, text string) (time.Duration, error) {
 	if strings.EqualFold(text, "all") {
 		return aggregation.Forever, nil
 	}
-	d, err := parseDuration(text)
+	d, err := ParseDuration(text)
 	if err != nil {
 		return 0, fmt.Errorf("%w (\"all\" keeps for ever)", err)
 	}

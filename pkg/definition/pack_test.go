@@ -58,20 +58,21 @@ func TestDefaultPack_IsWhatTheGoldenListingSays(t *testing.T) {
 	t.Fatalf("got %d lines, want %d (-update rewrites %s)", len(g), len(w), golden)
 }
 
-func TestDefaultPack_HasAllTwelveAggregations(t *testing.T) {
+func TestDefaultPack_HasAllTwelveAggregationsAndThoseOfTheDashboard(t *testing.T) {
 	t.Parallel()
 	catalog := defaultPack(t)
 	for _, name := range []string{
 		"GeoLocationAgg", "ApiVersionPerAppAgg", "ApiResPathPerApp", "ApiPerDestinationAgg",
 		"ApiUserPerAppAgg", "ApiUserBrowserAgg", "ApiExeTime", "ApiFaultyInvocationAgg", "ApiThrottledOutAgg",
 		"APIM_ReqCountAgg", "ApiErrorAnalysisAgg", "MonetizationAgg",
+		"ApiLatencyAgg", "ApiFaultCodeAgg", "ApiThrottleReasonAgg",
 	} {
 		if catalog.Aggregation(name) == nil {
 			t.Errorf("%s is missing", name)
 		}
 	}
-	if got := len(catalog.Aggregations); got != 12 {
-		t.Errorf("got %d aggregations, want 12", got)
+	if got := len(catalog.Aggregations); got != 15 {
+		t.Errorf("got %d aggregations, want 15", got)
 	}
 }
 

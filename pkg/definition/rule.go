@@ -143,7 +143,7 @@ func printable(text string) bool {
 }
 
 func (r reader) duration(name string, s scalar) time.Duration {
-	d, err := parseDuration(s.Value)
+	d, err := ParseDuration(s.Value)
 	if err != nil {
 		r.bad(s.Node, "%s: %v", name, err)
 	}

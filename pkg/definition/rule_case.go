@@ -93,7 +93,7 @@ func (v *variant) caseWhere(rule *alert.Rule, c *alert.Case, from *evidence) {
 		var err error
 		switch {
 		case from.def == nil || from.def.Filter == "":
-			at, _, err = s.filter(where)
+			at, _, err = s.filter(where, s.resolveRule)
 		case !where.given():
 			at = from.def.Inputs[i].Where
 		default:
@@ -120,7 +120,7 @@ func (s *stream) filters(first, second string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	at, _, err := s.resolve("(" + first + "\n) && (" + second + "\n)") // a comment ends with its line
+	at, _, err := s.resolveRule("(" + first + "\n) && (" + second + "\n)") // a comment ends with its line
 	return at, err
 }
 
@@ -208,7 +208,7 @@ func (v *variant) textOf(from *evidence, name string) int {
 	if !s.given() { // reported
 		return -1
 	}
-	at, kind, err := from.streams[0].resolve(s.Value)
+	at, kind, err := from.streams[0].resolveRule(s.Value)
 	switch {
 	case err != nil:
 		v.within("%s", name).reportAt(s.Node, err)

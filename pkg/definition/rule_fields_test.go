@@ -264,7 +264,7 @@ func TestLoad_RulesOnAnAggregationTakeAllItsStreams(t *testing.T) {
 	for i, stream := range []string{"s", "t"} {
 		s, in := catalog.Stream(stream), c.Inputs[i]
 		got := fmt.Sprintf("%s %q %s %s", in.Stream, name(s, in.Where), name(s, in.Keys[0]), name(s, in.Details[0]))
-		if want := fmt.Sprintf("%s %q volume symbol", stream, "=(volume > 0\n) && (hot\n)"); got != want {
+		if want := fmt.Sprintf("%s %q volume symbol", stream, "==(volume > 0\n) && (hot\n)"); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -383,5 +383,28 @@ func TestLoad_TakesWhatFuzzingBeginsWith(t *testing.T) {
 	t.Parallel()
 	for _, text := range everyType() {
 		rule(t, text)
+	}
+}
+
+// Rules look at events, which are counted whatever rules make of them.
+func TestLoad_AnExpressionOfARuleRefusesNoEvent(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`type: event, stream: s, value: price / volume, above: 10, message: m`,
+		`type: event, stream: s, value: 9223372036854775807 + volume + 1, above: 10, message: m`,
+		`type: event, stream: s, value: price, above: 10, where: 1 / volume > 0 && 9223372036854775807 + volume + 1 < 0, message: m`,
+		`type: transition, stream: s, member: "name + symbol[0:volume]", state: name, below: 0.2, key: [symbol], message: m`,
+	} {
+		catalog, r := rule(t, text)
+		columns := event.NewColumns(catalog.Stream("s"), event.NewDictionary())
+		var d event.Decoder
+		body := event.Body{Data: []byte(`[{"at": 1795341599123, "name": "x", "price": 1.5, "volume": 0, "symbol": "é"}, {"at": 1795341599123, "name": "x", "price": 1.5, "volume": 1, "symbol": "é"}]`)}
+		_, rejects, err := d.Decode(body, event.Origin{Stored: 1795341599123000}, columns)
+		if err != nil || len(rejects) > 0 || columns.Len() != 2 {
+			t.Errorf("%s: %d events, %v, %+v", text, columns.Len(), err, rejects)
+		}
+		if alerts := alert.NewLocal([]*alert.Rule{r}, "shard").Evaluate([]*event.Columns{columns}); len(alerts) > 0 {
+			t.Errorf("%s: raised %+v", text, alerts)
+		}
 	}
 }

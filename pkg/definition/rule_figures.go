@@ -65,7 +65,7 @@ func (r reader) ruleScope(rule *alert.Rule, text ruleText, variants []variant) {
 
 // notLocal says why one worker cannot decide a case; "": it can.
 func (v *variant) notLocal(of alert.Type) string {
-	window, err := parseDuration(v.its.figure("window").text())
+	window, err := ParseDuration(v.its.figure("window").text())
 	switch {
 	case of != alert.PerEvent && of != alert.Counted:
 		return "only rules of type event and count can be decided on one worker's share of the traffic"
@@ -201,7 +201,7 @@ func (r reader) fit(rule *alert.Rule, text ruleText) {
 	}
 	for _, name := range []string{"window", "forget"} {
 		s := text.figure(name)
-		length, err := parseDuration(s.text())
+		length, err := ParseDuration(s.text())
 		switch {
 		case !s.given():
 		case err != nil: // reported

@@ -21,7 +21,7 @@ func (v *variant) eventValue(rule *alert.Rule, c *alert.Case, from *evidence) {
 	if !value.given() { // reported
 		return
 	}
-	at, kind, err := from.streams[0].resolve(value.Value)
+	at, kind, err := from.streams[0].resolveRule(value.Value)
 	switch {
 	case err != nil:
 		v.within("value").reportAt(value.Node, err)

@@ -203,7 +203,7 @@ func (s *stream) bound(name string, text scalar, d *document) time.Duration {
 	if text.Value == "all" {
 		return 0
 	}
-	length, err := parseDuration(text.Value)
+	length, err := ParseDuration(text.Value)
 	switch {
 	case err != nil:
 		s.bad(text.Node, "%s: %v", name, err)
@@ -338,51 +338,3 @@ func (s *stream) compile(text string, attributes []event.Attribute) (expression,
 }
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// resolve returns the attribute that holds the value of the expression: the
-// one it names, or a hidden one that all equal expressions share.
-func (s *stream) resolve(text string) (int, event.Kind, error) {
-	text = strings.TrimSpace(text)
-	if at := s.schema.Index(text); at >= 0 && identifier.MatchString(text) {
-		return at, s.schema.Attributes[at].Kind, nil
-	}
-	if s.broken[text] {
-		return -1, 0, errReported
-	}
-	if at := s.schema.Index(event.HiddenPrefix + text); at >= 0 {
-		return at, s.schema.Attributes[at].Kind, nil
-	}
-	e, err := s.compile(text, s.schema.Attributes)
-	if err != nil {
-		return -1, 0, err
-	}
-	s.schema.Attributes = append(s.schema.Attributes, event.Attribute{
-		Name: event.HiddenPrefix + text, Kind: e.kind, Derive: e.derive,
-	})
-	return len(s.schema.Attributes) - 1, e.kind, nil
-}
-
-// filter resolves an expression that must be true or false; -1 where none is
-// given.
-func (s *stream) filter(where scalar) (int, event.Kind, error) {
-	if !where.given() {
-		return -1, event.Bool, nil
-	}
-	at, kind, err := s.resolve(where.Value)
-	if err != nil {
-		return -1, 0, err
-	}
-	if kind != event.Bool {
-		return -1, 0, fmt.Errorf("must be true or false, %s is %s", where.Value, kind)
-	}
-	return at, kind, nil
-}
-
-// attribute finds one by name.
-func (s *stream) attribute(name string) (int, event.Kind, error) {
-	at := s.schema.Index(name)
-	if at < 0 || !identifier.MatchString(name) {
-		return -1, 0, s.unknown(name)
-	}
-	return at, s.schema.Attributes[at].Kind, nil
-}

@@ -13,6 +13,9 @@
 //   - where nothing comes, the clock goes on with the stream's own, by as much behind it as events
 //     were last. So an absence is noticed, and old logs that are replayed have their own time.
 //
+// What cannot be decided or written of one partition is tried again from what was saved of it, less and less often, and
+// the others go on.
+//
 // What was decided is written, with the outbox, in a transaction that proves that the
 // partition is still held. What is remembered is saved every few seconds, and only then is
 // evidence removed: who takes over reads what was saved, takes in the evidence since, and decides the same again,
@@ -43,6 +46,8 @@ type Config struct {
 	Grace time.Duration // how late events may be without anything being corrected; 0 = DefaultGrace
 	Every time.Duration // how often evidence is taken in; 0 = 500 ms
 	Save  time.Duration // how often what is remembered is saved; 0 = 20 s
+	// Metrics counts what the evaluator does; nil: nobody asks for it.
+	Metrics *Metrics
 }
 
 // Evaluator evaluates some of the partitions. It belongs to the goroutine of Run.
@@ -65,11 +70,14 @@ type Evaluator struct {
 	asked      time.Time // when that was read
 }
 
-// partition is what is remembered of one partition.
+// partition is one that is held.
 type partition struct {
-	global  *alert.Global
+	global  *alert.Global // what is remembered; nil: to be loaded, not before again
 	cursors store.Cursors
 	saved   time.Time
+
+	failed int       // how often, one time after another
+	again  time.Time // when it is tried again
 }
 
 // New returns an evaluator over open connections, which stay the caller's.
@@ -83,6 +91,10 @@ func New(cfg Config, rules []*alert.Rule, db *store.DB, conn *stream.Conn, log *
 	if cfg.Save == 0 {
 		cfg.Save = 20 * time.Second
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	cfg.Metrics.begin(rules)
 	e := &Evaluator{cfg: cfg, rules: rules, db: db, conn: conn, relay: relay.New(db, conn, log), learn: newLearner(rules, db, log), log: log}
 	e.forget()
 	return e
@@ -109,23 +121,37 @@ func (e *Evaluator) Run(ctx context.Context) error {
 	e.log.Info("evaluator decides alerts")
 	tick := time.NewTicker(e.cfg.Every)
 	defer tick.Stop()
-	for pause := 0; ; pause = max(0, pause-1) {
+	failed, again := 0, time.Time{}
+	for {
 		select {
 		case <-ctx.Done():
 			e.end(ctx)
 			return nil
 		case <-tick.C:
 		}
-		if pause > 0 {
+		if time.Now().Before(again) {
 			continue
 		}
-		if err := e.turn(ctx); err != nil && ctx.Err() == nil {
+		err := e.turn(ctx)
+		if err == nil {
+			failed = 0
+			e.cfg.Metrics.turns.Inc()
+			e.cfg.Metrics.turnedAt.SetToCurrentTime()
+			continue
+		}
+		if ctx.Err() == nil {
+			failed++
+			e.cfg.Metrics.failures.Inc()
+			again = time.Now().Add(e.backOff(failed))
 			e.log.Warn("alerts not decided, beginning again with what was saved", zap.Error(err))
 			e.forget()
-			pause = 4
 		}
 	}
 }
+
+// backOff is how long to wait after so many failures: 2 seconds, doubled with each up to 16, where evidence is taken in as often as
+// by default. Alerts come by as much late, so it is never long.
+func (e *Evaluator) backOff(failed int) time.Duration { return e.cfg.Every << min(failed+1, 5) }
 
 // end saves what is remembered, so that who comes next need not take in evidence again.
 func (e *Evaluator) end(ctx context.Context) {
@@ -145,6 +171,7 @@ func (e *Evaluator) turn(ctx context.Context) error {
 	if err := e.balance(ctx); err != nil {
 		return err
 	}
+	e.cfg.Metrics.partitions.Set(float64(len(e.held)))
 	if len(e.held) == 0 {
 		return nil // others have all
 	}
@@ -160,15 +187,41 @@ func (e *Evaluator) turn(ctx context.Context) error {
 		return err
 	}
 	through := e.clock.advance(state, batches).Add(-e.cfg.Grace)
+	e.cfg.Metrics.waiting.Set(float64(len(e.clock.waiting)))
+	if e.clock.known() {
+		e.cfg.Metrics.through.Set(float64(through.UnixMilli()) / 1000)
+	}
 	if e.held[0] != nil && e.clock.known() {
 		e.learn.at(through)
 	}
 	for part := range alert.Partitions {
-		if p := e.held[part]; p != nil {
-			if err := e.evaluate(ctx, part, p, through); err != nil {
+		if p := e.held[part]; p != nil && p.global != nil {
+			if err := e.failure(ctx, part, p, e.evaluate(ctx, part, p, through)); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// failure notes what a partition was tried with came to. What it returns concerns all of them: there is no connection, or somebody
+// else has the partition. With all else the partition begins again by itself.
+func (e *Evaluator) failure(ctx context.Context, part int, p *partition, err error) error {
+	switch {
+	case err == nil && p.failed == 0:
+		return nil
+	case err == nil:
+		e.log.Info("alerts of a partition are decided again", zap.Int("partition", part), zap.Int("tries", p.failed+1))
+		p.failed = 0
+		return nil
+	case ctx.Err() != nil, store.Unavailable(err), errors.Is(err, store.ErrFenced):
+		return err
+	}
+	p.failed++
+	p.global, p.again = nil, time.Now().Add(e.backOff(p.failed))
+	if p.failed == 1 { // once, however often it is tried
+		e.log.Warn("alerts of a partition are not decided: it begins again with what was saved, until that helps; the others go on",
+			zap.Int("partition", part), zap.Error(err))
 	}
 	return nil
 }
@@ -182,24 +235,18 @@ func (e *Evaluator) readThresholds(ctx context.Context) error {
 	if time.Since(e.asked) < thresholdsEvery {
 		return nil
 	}
-	version, err := e.db.ThresholdsVersion(ctx)
+	read, version, err := e.db.ThresholdsSince(ctx, e.version, e.rules)
 	if err != nil {
 		return err
 	}
-	if e.asked = time.Now(); version == e.version {
+	if e.asked = time.Now(); read == nil {
 		return nil
 	}
-	stored, version, err := e.db.Thresholds(ctx)
-	if err != nil {
-		return err
-	}
-	entries := make([]alert.Threshold, len(stored))
-	for i := range stored {
-		entries[i] = stored[i].Threshold
-	}
-	e.thresholds, e.version = alert.NewThresholds(e.rules, entries), version
+	e.thresholds, e.version = read, version
 	for _, p := range e.held {
-		p.global.SetThresholds(e.thresholds)
+		if p.global != nil {
+			p.global.SetThresholds(e.thresholds)
+		}
 	}
 	return nil
 }
@@ -217,11 +264,15 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 		if err != nil {
 			return err
 		}
-		if written > 0 {
+		for _, a := range written {
+			e.cfg.Metrics.alerts.WithLabelValues(a.Rule, string(a.State)).Inc()
+		}
+		if len(written) > 0 {
 			e.relay.Wake()
 		}
 	}
 	if late := p.global.Late(); late > 0 {
+		e.cfg.Metrics.late.Add(float64(late))
 		e.log.Info("events came too late to change alerts", zap.Int64("events", late), zap.Time("decided_through", through))
 	}
 	if crowded := p.global.Crowded(); crowded > 0 {
@@ -233,9 +284,12 @@ func (e *Evaluator) evaluate(ctx context.Context, part int, p *partition, throug
 	return e.save(ctx, part)
 }
 
-// save saves what has changed of what a partition remembers.
+// save saves what has changed of what a partition remembers, if it does.
 func (e *Evaluator) save(ctx context.Context, part int) error {
 	p := e.held[part]
+	if p.global == nil {
+		return nil
+	}
 	var changed []alert.Remembered
 	p.global.Save(func(r alert.Remembered) { changed = append(changed, r) })
 	clock, lag := e.clock.saved()
@@ -262,36 +316,53 @@ func (e *Evaluator) balance(ctx context.Context) (err error) {
 		case e.held[part] == nil && len(e.held) < share:
 			err = e.take(ctx, part)
 		case e.held[part] != nil && len(e.held) > share:
-			err = errors.Join(e.save(ctx, part), e.parts.Release(ctx, part))
+			err = e.failure(ctx, part, e.held[part], e.save(ctx, part))
+			err = errors.Join(err, e.parts.Release(ctx, part))
 			delete(e.held, part)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	for part, p := range e.held {
+		if p.global != nil || time.Now().Before(p.again) {
+			continue
+		}
+		if err := e.load(ctx, part, p); err != nil {
+			if err = e.failure(ctx, part, p, err); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
-// take takes a partition if nobody has it, with what was saved of it.
+// take takes a partition if nobody has it.
 func (e *Evaluator) take(ctx context.Context, part int) error {
 	ok, err := e.parts.Take(ctx, part)
-	if err != nil || !ok {
-		return err
+	if err == nil && ok {
+		e.held[part] = &partition{}
 	}
-	p := &partition{global: alert.NewGlobal(e.rules), saved: time.Now()}
-	p.global.SetThresholds(e.thresholds)
+	return err
+}
+
+// load begins with what was saved of a partition.
+func (e *Evaluator) load(ctx context.Context, part int, p *partition) error {
+	global := alert.NewGlobal(e.rules)
+	global.SetThresholds(e.thresholds)
 	foreign := 0
 	memory, err := e.db.LoadMemory(ctx, part, func(r alert.Remembered) {
-		if !p.global.Load(r) {
+		if !global.Load(r) {
 			foreign++
 		}
 	})
 	if err != nil {
 		return err
 	}
-	p.cursors = memory.Cursors
+	p.global, p.cursors, p.saved = global, memory.Cursors, time.Now()
 	e.clock.restore(memory.Clock, memory.Lag)
-	e.held[part] = p
-	e.log.Info("took a partition of the alerts", zap.Int("partition", part), zap.Int("keys", p.global.Keys()), zap.Int("of_other_rules", foreign))
+	if p.failed == 0 {
+		e.log.Info("took a partition of the alerts", zap.Int("partition", part), zap.Int("keys", global.Keys()), zap.Int("of_other_rules", foreign))
+	}
 	return nil
 }

@@ -3,7 +3,7 @@ package evaluator
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -17,33 +17,20 @@ import (
 
 	"weir/pkg/alert"
 	"weir/pkg/definition"
-	"weir/pkg/event"
 	"weir/streams"
 )
 
 // epoch is when every scenario begins.
 var epoch = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
-// scenario is a file of testdata: what happens, and which alerts must come of it.
-//
-//	# a comment
-//	definitions                 the built-in pack where it is left out
-//	  stream: call
-//	  …
-//	defaults request a=1        attributes of the events that follow
-//	load request                events; TIME is since the beginning, values that hold spaces are quoted
-//	  TIME [xN every STEP]: attribute=value …
-//	load request after TIME     events that are published only when all before TIME are: late ones
-//	threshold RULE[/CASE] VALUE dimension=value …
-//	through TIME                what is expected is all that is decided up to here
-//	expect                      the global alerts, each in a line, without order
-//	  RULE[/CASE] firing|resolved TIME [value=V] key=value …
-//	local with N: RULE COUNT    how many local alerts N workers raise
+// scenario is a file of testdata: what happens, and which alerts must come of it. testdata/README.md
+// says how it is written.
 type scenario struct {
 	name        string
 	definitions string
+	defaults    map[string]map[string]string // by stream, as they are at the end of the file
 	events      []happening
-	thresholds  []alert.Threshold
+	thresholds  []setting
 	through     time.Time
 	expect      []expected
 	local       map[int]map[string]int
@@ -52,10 +39,17 @@ type scenario struct {
 
 // happening is one event.
 type happening struct {
+	line   int
 	stream string
 	at     time.Time
 	after  time.Time // when it is published
 	values map[string]string
+}
+
+// setting is a threshold that is set before anything happens.
+type setting struct {
+	line int
+	alert.Threshold
 }
 
 type expected struct {
@@ -89,15 +83,14 @@ func readScenarios(t *testing.T) []*scenario {
 
 // section is what indented lines belong to.
 type section struct {
-	of       string
-	stream   string
-	after    time.Duration
-	defaults map[string]map[string]string
+	of     string
+	stream string
+	after  time.Duration
 }
 
 func parseScenario(name string, data []byte) (*scenario, error) {
-	s := &scenario{name: name, local: map[int]map[string]int{}}
-	in := section{defaults: map[string]map[string]string{}}
+	s := &scenario{name: name, defaults: map[string]map[string]string{}, local: map[int]map[string]int{}}
+	var in section
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Text()
@@ -108,11 +101,14 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 		if strings.HasPrefix(line, "  ") {
 			err = s.indented(&in, n, line[2:])
 		} else {
-			err = s.begin(&in, line)
+			err = s.begin(&in, n, line)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
+	}
+	if s.through.IsZero() {
+		return nil, errors.New("it has no end: write through TIME")
 	}
 	var files fs.FS = streams.Files
 	if s.definitions != "" {
@@ -122,50 +118,89 @@ func parseScenario(name string, data []byte) (*scenario, error) {
 	if s.catalog, err = definition.Load(files); err != nil {
 		return nil, err
 	}
-	s.catalog.Aggregations = nil // rules are decided by evidence alone, and 72 tables a shard take their time
-	return s, nil
+	s.catalog.Aggregations = nil // rules are decided by evidence alone, and 90 tables a shard take their time
+	return s, s.sound()
 }
 
-func (s *scenario) begin(in *section, line string) (err error) {
-	words := fields(line)
-	*in = section{of: words[0], defaults: in.defaults}
+// form is what a line should have been.
+func form(text string) error { return fmt.Errorf("it should be: %s", text) }
+
+func (s *scenario) begin(in *section, n int, line string) (err error) {
+	words, err := fields(line)
+	if err != nil {
+		return err
+	}
+	*in = section{of: words[0]}
 	switch words[0] {
 	case "definitions", "expect":
+		if len(words) > 1 {
+			return form(words[0] + ", and what belongs to it indented below")
+		}
 	case "defaults":
-		in.defaults[words[1]] = values(words[2:])
+		if len(words) < 2 {
+			return form("defaults STREAM attribute=value …")
+		}
+		s.defaults[words[1]], err = values(words[2:])
 	case "load":
-		in.stream = words[1]
-		if len(words) == 4 && words[2] == "after" {
+		if len(words) != 2 && (len(words) != 4 || words[2] != "after") {
+			return form("load STREAM, or load STREAM after TIME")
+		}
+		if in.stream = words[1]; len(words) == 4 {
 			in.after, err = time.ParseDuration(words[3])
 		}
 	case "threshold":
-		var t alert.Threshold
-		t.Rule, t.Case, _ = strings.Cut(words[1], "/")
-		of := values(words[3:])
-		t.Dimensions = alert.Dimensions{API: of["api"], Version: of["version"], Application: of["application"], Tenant: of["tenant"]}
-		t.Value, err = strconv.ParseFloat(words[2], 64)
-		s.thresholds = append(s.thresholds, t)
+		return s.threshold(n, words)
 	case "through":
+		if len(words) != 2 {
+			return form("through TIME")
+		}
 		var d time.Duration
 		d, err = time.ParseDuration(words[1])
 		s.through = epoch.Add(d)
 	case "local":
-		workers, err := strconv.Atoi(strings.TrimSuffix(words[2], ":"))
-		if err != nil {
-			return err
-		}
-		count, err := strconv.Atoi(words[4])
-		if err != nil {
-			return err
-		}
-		if s.local[workers] == nil {
-			s.local[workers] = map[string]int{}
-		}
-		s.local[workers][words[3]] = count
+		return s.localCount(line)
 	default:
-		return fmt.Errorf("there is no %q", words[0])
+		return fmt.Errorf("there is no %q; there are: definitions, defaults, load, threshold, through, expect, local", words[0])
 	}
 	return err
+}
+
+func (s *scenario) threshold(n int, words []string) (err error) {
+	if len(words) < 3 {
+		return form("threshold RULE[/CASE] VALUE dimension=value …")
+	}
+	set := setting{line: n}
+	set.Rule, set.Case, _ = strings.Cut(words[1], "/")
+	if set.Value, err = strconv.ParseFloat(words[2], 64); err != nil {
+		return fmt.Errorf("%q is no threshold", words[2])
+	}
+	of, err := values(words[3:])
+	if err != nil {
+		return err
+	}
+	for name := range of {
+		if !slices.Contains(alert.DimensionNames(), name) {
+			return fmt.Errorf("there is no dimension %q; there are: %s", name, strings.Join(alert.DimensionNames(), ", "))
+		}
+	}
+	set.Dimensions = alert.Dimensions{
+		API: of["api"], Version: of["version"], Resource: of["resource"], Method: of["method"], Application: of["application"], Tenant: of["tenant"],
+	}
+	s.thresholds = append(s.thresholds, set)
+	return nil
+}
+
+func (s *scenario) localCount(line string) error {
+	var workers, count int
+	var rule string
+	if _, err := fmt.Sscanf(line, "local with %d: %s %d", &workers, &rule, &count); err != nil || !slices.Contains(numbersOfWorkers(), workers) {
+		return form("local with 1, 2 or 8: RULE COUNT")
+	}
+	if s.local[workers] == nil {
+		s.local[workers] = map[string]int{}
+	}
+	s.local[workers][rule] = count
+	return nil
 }
 
 func (s *scenario) indented(in *section, n int, line string) error {
@@ -174,46 +209,61 @@ func (s *scenario) indented(in *section, n int, line string) error {
 		s.definitions += line + "\n"
 		return nil
 	case "load":
-		return s.load(in, line)
+		return s.load(in, n, line)
 	case "expect":
-		words := fields(line)
+		words, err := fields(line)
+		if err != nil {
+			return err
+		}
+		if len(words) < 3 || words[1] != string(alert.Firing) && words[1] != string(alert.Resolved) {
+			return form("RULE[/CASE] firing|resolved TIME name=value …")
+		}
+		e := expected{line: n, state: alert.State(words[1])}
+		e.rule, e.name, _ = strings.Cut(words[0], "/")
 		at, err := time.ParseDuration(words[2])
 		if err != nil {
 			return err
 		}
-		e := expected{line: n, state: alert.State(words[1]), at: epoch.Add(at), values: values(words[3:])}
-		e.rule, e.name, _ = strings.Cut(words[0], "/")
+		e.at = epoch.Add(at)
+		e.values, err = values(words[3:])
 		s.expect = append(s.expect, e)
-		return nil
+		return err
 	}
 	return fmt.Errorf("nothing may be indented below %q", in.of)
 }
 
-func (s *scenario) load(in *section, line string) error {
-	when, what, ok := strings.Cut(line, ": ")
-	if !ok {
-		return fmt.Errorf("no colon in %q", line)
-	}
+func (s *scenario) load(in *section, n int, line string) error {
+	const should = "TIME: attribute=value …, or TIME xN every STEP: attribute=value …"
+	when, what, ok := strings.Cut(line+" ", ": ")
 	words := strings.Fields(when)
+	if !ok || len(words) != 1 && (len(words) != 4 || words[2] != "every" || !strings.HasPrefix(words[1], "x")) {
+		return form(should)
+	}
 	at, err := time.ParseDuration(words[0])
 	if err != nil {
 		return err
 	}
 	count, every := 1, time.Duration(0)
 	if len(words) == 4 {
-		if count, err = strconv.Atoi(strings.TrimPrefix(words[1], "x")); err != nil {
-			return err
+		if count, err = strconv.Atoi(words[1][1:]); err != nil || count < 1 {
+			return form(should)
 		}
 		if every, err = time.ParseDuration(words[3]); err != nil {
 			return err
 		}
 	}
+	given, err := fields(what)
+	if err != nil {
+		return err
+	}
+	own, err := values(given)
+	if err != nil {
+		return err
+	}
 	for i := range count {
-		h := happening{stream: in.stream, at: epoch.Add(at + time.Duration(i)*every), values: maps.Clone(in.defaults[in.stream])}
-		if h.values == nil {
-			h.values = map[string]string{}
-		}
-		for name, value := range values(fields(what)) {
+		h := happening{line: n, stream: in.stream, at: epoch.Add(at + time.Duration(i)*every), values: map[string]string{}}
+		maps.Copy(h.values, s.defaults[in.stream])
+		for name, value := range own {
 			h.values[name] = strings.ReplaceAll(value, "%d", strconv.Itoa(i))
 		}
 		h.after = h.at
@@ -226,7 +276,10 @@ func (s *scenario) load(in *section, line string) error {
 }
 
 // fields are the words of a line, quotes kept together.
-func fields(line string) (words []string) {
+func fields(line string) (words []string, err error) {
+	if strings.Count(line, `"`)%2 != 0 {
+		return nil, errors.New("a quote is not closed")
+	}
 	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
 		end, quoted := 0, false
 		for ; end < len(line) && (quoted || line[end] != ' '); end++ {
@@ -237,100 +290,20 @@ func fields(line string) (words []string) {
 		words = append(words, line[:end])
 		line = line[end:]
 	}
-	return words
+	return words, nil
 }
 
-func values(words []string) map[string]string {
+func values(words []string) (map[string]string, error) {
 	all := map[string]string{}
 	for _, word := range words {
-		name, value, _ := strings.Cut(word, "=")
+		name, value, ok := strings.Cut(word, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%q is no name=value", word)
+		}
+		if _, twice := all[name]; twice {
+			return nil, fmt.Errorf("%s is given twice", name)
+		}
 		all[name] = strings.Trim(value, `"`)
 	}
-	return all
-}
-
-// body is the event as gateways send it.
-func (s *scenario) body(h happening) (json.RawMessage, error) {
-	at := slices.IndexFunc(s.catalog.Streams, func(of *event.Schema) bool { return of.Name == h.stream })
-	if at < 0 {
-		return nil, fmt.Errorf("there is no stream %q", h.stream)
-	}
-	schema := s.catalog.Streams[at]
-	object := map[string]any{}
-	for name, text := range h.values {
-		i := schema.Index(name)
-		switch {
-		case i < 0:
-			return nil, fmt.Errorf("stream %s has no attribute %q", h.stream, name)
-		case schema.Attributes[i].Kind == event.String:
-			object[name] = text
-		default:
-			object[name] = json.RawMessage(text)
-		}
-	}
-	if schema.EventTime < 0 {
-		return nil, fmt.Errorf("stream %s has no event time", h.stream)
-	}
-	object[schema.Attributes[schema.EventTime].Name] = h.at.UnixMilli()
-	return json.Marshal(object)
-}
-
-// check compares what was decided up to the end of the scenario with what is expected.
-func (s *scenario) check(t *testing.T, decided []alert.Alert) {
-	t.Helper()
-	left := slices.Clone(decided)
-	for _, e := range s.expect {
-		at := slices.IndexFunc(left, e.matches)
-		if at < 0 {
-			t.Errorf("testdata/%s.test:%d: no alert as expected", s.name, e.line)
-			continue
-		}
-		left = slices.Delete(left, at, at+1)
-	}
-	for _, a := range left {
-		t.Errorf("%s: not expected: %s", s.name, describe(a))
-	}
-	if t.Failed() {
-		for _, a := range decided {
-			t.Logf("%s: decided: %s", s.name, describe(a))
-		}
-	}
-}
-
-func (e expected) matches(a alert.Alert) bool {
-	at := a.FiredAt
-	if a.State == alert.Resolved {
-		at = a.ResolvedAt
-	}
-	if a.Rule != e.rule || a.Case != e.name || a.State != e.state || !at.Equal(e.at) {
-		return false
-	}
-	for name, want := range e.values {
-		got, ok := a.Key[name]
-		if !ok {
-			got = a.Details[name]
-		}
-		switch name {
-		case "value":
-			got = strconv.FormatFloat(a.Value, 'g', 6, 64)
-		case "threshold":
-			got = strconv.FormatFloat(a.Threshold, 'g', 6, 64)
-		case "reason":
-			got = a.Reason
-		case "message":
-			got = a.Message
-		}
-		if got != want {
-			return false
-		}
-	}
-	return true
-}
-
-func describe(a alert.Alert) string {
-	at := a.FiredAt
-	if a.State == alert.Resolved {
-		at = a.ResolvedAt
-	}
-	return fmt.Sprintf("%s/%s %s %s value=%g %v %v %s %q", a.Rule, a.Case, a.State, at.Sub(epoch), a.Value, a.Key, a.Details, a.Reason, a.Message)
+	return all, nil
 }

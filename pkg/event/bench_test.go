@@ -153,6 +153,7 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func benchmarkDecode(b *testing.B, d *event.Decoder, schema *event.Schema, bodies []event.Body, events int) {
+	b.ReportAllocs()
 	columns := event.NewColumns(schema, event.NewDictionary())
 	batch := func() {
 		columns.Reset()

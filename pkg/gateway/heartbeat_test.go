@@ -234,7 +234,7 @@ func TestIngest_SendsHeartbeatsOfItsOwnEpoch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := NewIngest(conn, "gw-1", catalog.Streams)
+	g, err := NewIngest(conn, PublisherConfig{Source: "gw-1"}, catalog.Streams)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,11 @@ type Ingest struct {
 	schemas map[string]*event.Schema
 	types   string // the names of the schemas, for people
 
-	heart *heart // numbers what comes without an Idempotency-Key
+	codec codec
+	slots chan struct{} // one per message that the stream has not acknowledged
+
+	heart   *heart // numbers what comes without an Idempotency-Key
+	metrics ingestMetrics
 
 	// decoders are as many as can work at once. Who needs one waits: a small
 	// body may be large once it is decompressed.
@@ -65,15 +69,24 @@ const (
 	maxReason = 300
 )
 
-// NewIngest publishes as the source, which must be a token, what the schemas
-// define; they must be sealed. The connection should try again for as long as
+// NewIngest publishes what the schemas define; they must be sealed. Of cfg it takes the
+// Source; MaxInFlight, beyond which requests wait; and the Compression of bodies that come plain. How events
+// are cut into messages is the client's to say. The connection should try again for as long as
 // it is asked to ([stream.Config] without RetryFor): an error before that is
 // taken as final.
-func NewIngest(conn *stream.Conn, source string, schemas []*event.Schema) (*Ingest, error) {
-	if !stream.ValidToken(source) {
-		return nil, fmt.Errorf("source %q is no token: 1 to 128 printable ASCII characters without space . * > /", source)
+func NewIngest(conn *stream.Conn, cfg PublisherConfig, schemas []*event.Schema) (*Ingest, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("new ingest: %w", err)
 	}
-	g := &Ingest{conn: conn, source: source, schemas: make(map[string]*event.Schema), heart: newHeart(conn, source, newEpoch(), heartbeatEvery, true)}
+	codec, err := newCodec(cfg.Compression)
+	if err != nil {
+		return nil, fmt.Errorf("new ingest: %w", err)
+	}
+	g := &Ingest{
+		conn: conn, source: cfg.Source, schemas: make(map[string]*event.Schema), codec: codec, slots: make(chan struct{}, cfg.MaxInFlight),
+		heart: newHeart(conn, cfg.Source, newEpoch(), heartbeatEvery, true), metrics: newIngestMetrics(cfg.Source),
+	}
 	var names []string
 	for _, schema := range schemas {
 		g.schemas[schema.Name] = schema
@@ -172,9 +185,19 @@ func bodyEncoding(r *http.Request) string {
 }
 
 // publish returns when the stream has the message, or an answer to why not.
-func (g *Ingest) publish(ctx context.Context, id stream.Identity, eventType string, body event.Body, verdict verdict) (*ingested, *problem) {
+func (g *Ingest) publish(ctx context.Context, id stream.Identity, eventType string, body event.Body, verdict verdict) (done *ingested, p *problem) {
+	defer func() { g.metrics.count(done, p) }()
 	ctx, cancel := context.WithTimeout(ctx, ingestTimeout)
 	defer cancel()
+	if body.Encoding == "" {
+		body.Data, body.Encoding = g.codec.encode(body.Data), g.codec.name
+	}
+	select {
+	case g.slots <- struct{}{}:
+		defer func() { <-g.slots }()
+	case <-ctx.Done():
+		return nil, tryAgain()
+	}
 	sequence, duplicate, err := g.conn.Publish(ctx, stream.Outgoing{
 		Subject: stream.EventSubject(eventType, g.source), MsgID: id.String(),
 		ContentType: body.ContentType, ContentEncoding: body.Encoding, Data: body.Data,
@@ -183,12 +206,16 @@ func (g *Ingest) publish(ctx context.Context, id stream.Identity, eventType stri
 	case err == nil:
 		return &ingested{sequence, duplicate, verdict}, nil
 	case ctx.Err() != nil, errors.Is(err, stream.ErrClosed):
-		p := refuse(http.StatusServiceUnavailable, "the stream did not store the message; send it again, with the same Idempotency-Key if it had one")
-		p.retry = true
-		return nil, p
+		return nil, tryAgain()
 	}
 	// Whatever may pass is tried again until ctx ends: this will not.
 	return nil, refuse(http.StatusBadRequest, fmt.Sprintf("NATS refuses the message, and would refuse it again: %v", err))
+}
+
+func tryAgain() *problem {
+	p := refuse(http.StatusServiceUnavailable, "the stream did not store the message; send it again, with the same Idempotency-Key if it had one")
+	p.retry = true
+	return p
 }
 
 // publishNumbered is publish as the next message of this process.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -28,15 +29,20 @@ const (
 
 func newIngest(t *testing.T, conn *stream.Conn) http.Handler {
 	t.Helper()
+	return ingestAs(t, conn, PublisherConfig{Source: "edge-1"}).Handler()
+}
+
+func ingestAs(t *testing.T, conn *stream.Conn, cfg PublisherConfig) *Ingest {
+	t.Helper()
 	catalog, err := definition.Load(streams.Files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ingest, err := NewIngest(conn, "edge-1", catalog.Streams)
+	ingest, err := NewIngest(conn, cfg, catalog.Streams)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ingest.Handler()
+	return ingest
 }
 
 // post sends a body until ctx ends; header is alternating names and values.
@@ -298,6 +304,48 @@ func TestIngest_SaysToSendAgainWhileNATSIsAway(t *testing.T) {
 	}
 }
 
+func TestIngest_CompressesWhatComesPlain(t *testing.T) {
+	t.Parallel()
+	conn := replayStream(t)
+	handler := ingestAs(t, conn, PublisherConfig{Source: "edge-1", Compression: "zstd"}).Handler()
+	lines := strings.Repeat(goodEvent+"\n", 50)
+	mustAccept(t, post(t.Context(), handler, eventsPath, lines, "Content-Type", "application/x-ndjson"))
+	packed := pack(t, lines)
+	mustAccept(t, post(t.Context(), handler, eventsPath, packed, "Content-Type", "application/x-ndjson", "Content-Encoding", "gzip"))
+
+	messages := storedMessages(t, conn)
+	if len(messages) != 2 {
+		t.Fatalf("the stream holds %d messages, want 2", len(messages))
+	}
+	plain, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	got, err := plain.DecodeAll(messages[0].Data, nil)
+	if err != nil || string(got) != lines || messages[0].ContentEncoding() != "zstd" || len(messages[0].Data) > len(lines)/5 {
+		t.Errorf("of a plain body the stream has %d bytes, encoded %q: %v", len(messages[0].Data), messages[0].ContentEncoding(), err)
+	}
+	if string(messages[1].Data) != packed || messages[1].ContentEncoding() != "gzip" {
+		t.Errorf("a body that came compressed was changed: it is encoded %q", messages[1].ContentEncoding())
+	}
+}
+
+func TestIngest_LetsRequestsWaitWhileSoManyAreUnderWay(t *testing.T) {
+	t.Parallel()
+	ingest := ingestAs(t, replayStream(t), PublisherConfig{Source: "edge-1", MaxInFlight: 2})
+	for range 2 { // two messages that the stream does not acknowledge
+		ingest.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	mustRefuse(t, post(ctx, ingest.Handler(), eventsPath, goodEvent), http.StatusServiceUnavailable, "send it again")
+	<-ingest.slots
+	for range 3 { // each frees what it took
+		mustAccept(t, post(t.Context(), ingest.Handler(), eventsPath, goodEvent))
+	}
+}
+
 func TestNewIngest_RefusesASourceThatIsNoToken(t *testing.T) {
 	t.Parallel()
 	conn, err := stream.Connect(t.Context(), stream.Config{URL: embeddedtest.NATS(t)})
@@ -305,7 +353,7 @@ func TestNewIngest_RefusesASourceThatIsNoToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	if _, err := NewIngest(conn, "edge.1", nil); err == nil {
+	if _, err := NewIngest(conn, PublisherConfig{Source: "edge.1"}, nil); err == nil {
 		t.Error("NewIngest took a source with a dot")
 	}
 }

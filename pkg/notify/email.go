@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"slices"
 	"strings"
+	"time"
 
 	"weir/pkg/alert"
 )
@@ -53,11 +54,15 @@ type EmailConfig struct {
 	Server       SMTPConfig
 	From         mail.Address
 	Stakeholders []Stakeholder
+	// PerHour is how many mails an address gets in an hour at most; what else there is it is told in one mail at its
+	// end. 0: DefaultMailsPerHour.
+	PerHour int
 }
 
 // Email sends mails in plain text, one per alert to all whom it concerns; no
 // receiver sees the others.
 type Email struct {
+	boxes        *mailboxes
 	server       SMTPConfig
 	from         mail.Address
 	stakeholders []Stakeholder
@@ -65,7 +70,7 @@ type Email struct {
 
 // NewEmail returns the notifier.
 func NewEmail(cfg EmailConfig) *Email {
-	return &Email{server: cfg.Server, from: cfg.From, stakeholders: cfg.Stakeholders}
+	return &Email{boxes: &mailboxes{most: cmp.Or(cfg.PerHour, DefaultMailsPerHour), all: map[string]*mailbox{}}, server: cfg.Server, from: cfg.From, stakeholders: cfg.Stakeholders}
 }
 
 // Wants is part of Notifier.
@@ -85,7 +90,7 @@ func (e *Email) Send(ctx context.Context, notices []Notice) (warning string, err
 		if len(to) == 0 {
 			return "", refusal{fmt.Errorf("no stakeholder with the role %s: nobody would get it", Admin)}
 		}
-		refused, err := e.server.send(ctx, e.from.Address, to, mailText(n, e.from, to))
+		refused, err := e.deliver(ctx, n, to)
 		if err != nil {
 			return "", err
 		}
@@ -94,6 +99,56 @@ func (e *Email) Send(ctx context.Context, notices []Notice) (warning string, err
 		}
 	}
 	return warning, nil
+}
+
+// deliver sends a notice to those who may get a mail now, and to those whose hour is over what was kept for them. Where
+// somebody has to wait its error is [later], and whoever has had the notice does not get it again then.
+func (e *Email) deliver(ctx context.Context, n *Notice, to []string) (refused []string, err error) {
+	if n.Test {
+		return e.server.send(ctx, e.from.Address, to, mailText(n, e.from, to, ""))
+	}
+	id := messageID(n.Alert.ID, n.Repeat, e.from)
+	var wait time.Time
+	turns := map[turn][]string{}
+	for _, address := range to {
+		what, until := e.boxes.take(address, id, n)
+		turns[what] = append(turns[what], address)
+		if until.After(wait) {
+			wait = until
+		}
+	}
+	send := func(what turn, to, ids []string, text []byte) {
+		if err != nil {
+			for _, address := range to {
+				e.boxes.sent(address, what, ids, true)
+			}
+			return
+		}
+		var bad []string
+		bad, err = e.server.send(ctx, e.from.Address, to, text)
+		refused = append(refused, bad...)
+		for _, address := range to {
+			e.boxes.sent(address, what, ids, err != nil)
+		}
+	}
+	note := fmt.Sprintf("\r\nThis is the last of %d mails of an hour to this address: what else there is comes in one mail at its end.\r\n", e.boxes.most)
+	if addresses := turns[one]; len(addresses) > 0 {
+		send(one, addresses, []string{id}, mailText(n, e.from, addresses, ""))
+	}
+	if addresses := turns[last]; len(addresses) > 0 {
+		send(last, addresses, []string{id}, mailText(n, e.from, addresses, note))
+	}
+	for _, address := range turns[all] {
+		ids, lines := e.boxes.summary(address)
+		send(all, []string{address}, ids, summaryText(lines, e.boxes.most, n.Now, e.from, address))
+	}
+	if err == nil && !wait.IsZero() {
+		return refused, later{wait}
+	}
+	if err == nil {
+		e.boxes.done(id)
+	}
+	return refused, err
 }
 
 // recipients are the addresses of those whom the alert concerns, each once.

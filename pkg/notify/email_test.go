@@ -149,7 +149,7 @@ func TestEmail_NoAlertCanAddAHeader(t *testing.T) {
 	}
 	for _, message := range []string{evil, strings.Repeat("ü", 5000), strings.Repeat("x\r\n ", 5000), "\xff\xfe", ""} {
 		a.Message = message
-		text := string(mailText(&Notice{Alert: a, Now: time.Now()}, mail.Address{Name: evil, Address: "weir@example.com"}, []string{"a@example.com"}))
+		text := string(mailText(&Notice{Alert: a, Now: time.Now()}, mail.Address{Name: evil, Address: "weir@example.com"}, []string{"a@example.com"}, ""))
 		header, subject, body := readMail(t, text)
 		for name := range header {
 			if !slices.Contains([]string{

@@ -81,6 +81,14 @@ func (l loader) email(key *yaml.Node, fields map[string]func(*yaml.Node)) func()
 	fields["password"] = func(n *yaml.Node) { cfg.Server.Password = l.secret("password", n) }
 	fields["ca_file"] = func(n *yaml.Node) { cfg.Server.Authorities = l.authorities(n) }
 	fields["from"] = func(n *yaml.Node) { cfg.From = l.address("from", n) }
+	fields["per_hour"] = func(n *yaml.Node) {
+		number, err := strconv.Atoi(l.Text("per_hour", n))
+		if err != nil || number < 1 || number > mostMailsPerHour {
+			l.Bad(n, "per_hour must be 1 to %d: how many mails an address gets in an hour", mostMailsPerHour)
+			return
+		}
+		cfg.PerHour = number
+	}
 	fields["stakeholders"] = func(n *yaml.Node) {
 		given = true
 		for _, item := range l.Items("stakeholders", n) {

@@ -22,8 +22,21 @@ const mostSubject = 200
 // mailText is the whole mail. Alerts hold names that strangers chose: whatever
 // goes into a header is one line of printable text, so that nothing can add
 // headers, recipients or parts.
-func mailText(n *Notice, from mail.Address, to []string) []byte {
+func mailText(n *Notice, from mail.Address, to []string, note string) []byte {
 	a := &n.Alert
+	var more [][2]string
+	if a.FiringID != "" {
+		first := messageID(a.FiringID, 0, from)
+		more = append(more, [2]string{"In-Reply-To", first}, [2]string{"References", first})
+	} else if n.Repeat > 0 {
+		more = append(more, [2]string{"References", messageID(a.ID, 0, from)})
+	}
+	more = append(more, [2]string{AlertHeader, wordOf(a.ID)})
+	return mailOf(from, to, subject(n), n.Now, messageID(a.ID, n.Repeat, from), more, mailBody(n)+note)
+}
+
+// mailOf puts a mail together.
+func mailOf(from mail.Address, to []string, subject string, now time.Time, id string, more [][2]string, text string) []byte {
 	var out bytes.Buffer
 	header := func(name, value string) {
 		out.WriteString(name + ": " + oneLine(value, 900) + "\r\n")
@@ -34,24 +47,20 @@ func mailText(n *Notice, from mail.Address, to []string) []byte {
 	} else {
 		header("To", "undisclosed-recipients:;")
 	}
-	header("Subject", mime.QEncoding.Encode("utf-8", subject(n)))
-	header("Date", n.Now.UTC().Format(time.RFC1123Z))
+	header("Subject", mime.QEncoding.Encode("utf-8", subject))
+	header("Date", now.UTC().Format(time.RFC1123Z))
 	// The same for the same telling of the same alert: mailboxes may drop what comes twice.
-	header("Message-ID", messageID(a.ID, n.Repeat, from))
-	if a.FiringID != "" {
-		header("In-Reply-To", messageID(a.FiringID, 0, from))
-		header("References", messageID(a.FiringID, 0, from))
-	} else if n.Repeat > 0 {
-		header("References", messageID(a.ID, 0, from))
+	header("Message-ID", id)
+	for _, h := range more {
+		header(h[0], h[1])
 	}
 	header("Auto-Submitted", "auto-generated")
-	header(AlertHeader, wordOf(a.ID))
 	header("MIME-Version", "1.0")
 	header("Content-Type", "text/plain; charset=utf-8")
 	header("Content-Transfer-Encoding", "quoted-printable")
 	out.WriteString("\r\n")
 	body := quotedprintable.NewWriter(&out)
-	_, _ = body.Write([]byte(mailBody(n))) // into memory
+	_, _ = body.Write([]byte(text)) // into memory
 	_ = body.Close()
 	return out.Bytes()
 }

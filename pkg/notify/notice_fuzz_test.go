@@ -27,7 +27,7 @@ func FuzzNotice(f *testing.F) {
 		if json.Unmarshal(payload, &n.Alert) != nil {
 			return
 		}
-		text := mailText(&n, mail.Address{Address: "weir@example.com"}, []string{"a@example.com"})
+		text := mailText(&n, mail.Address{Address: "weir@example.com"}, []string{"a@example.com"}, "")
 		m, err := mail.ReadMessage(bytes.NewReader(text))
 		if err != nil {
 			t.Fatalf("%v in %q", err, text)

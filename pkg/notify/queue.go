@@ -150,6 +150,7 @@ func (q *queue) sendAll(ctx, holding context.Context, all []store.Notification) 
 		}
 		q.failures = 0
 	}
+	q.cfg.Metrics.resting.WithLabelValues(q.target.Name).Set(float64(q.failures))
 	return err == nil
 }
 
@@ -165,6 +166,14 @@ func (q *queue) sendBatch(ctx, holding context.Context, batch []store.Notificati
 	sending, cancel := context.WithTimeout(holding, q.target.timeout())
 	warning, err := q.target.Notifier.Send(sending, notices)
 	cancel()
+	var kept later
+	if errors.As(err, &kept) {
+		for i := range batch {
+			q.record(ctx, &batch[i], store.After{State: batch[i].State, Again: max(kept.at.Sub(now), q.pace.poll)})
+		}
+		return nil
+	}
+	q.cfg.Metrics.send(q.target.Name, err)
 	if Refused(err) && len(batch) > 1 {
 		for i := range batch {
 			if err := q.sendBatch(ctx, holding, batch[i:i+1]); err != nil && !Refused(err) {

@@ -29,6 +29,8 @@ type Config struct {
 	// Silenced returns what tells whether an alert is silenced now; it is called
 	// each time before something is sent. nil: nothing is.
 	Silenced func(ctx context.Context) (func(alert.Alert) bool, error)
+	// Metrics counts what is sent; nil: nobody asks for it.
+	Metrics *Metrics
 }
 
 // Sender sends what the notifiers have to say.
@@ -42,6 +44,10 @@ type Sender struct {
 
 // New returns a Sender for the targets; nothing happens before Run.
 func New(db *store.DB, cfg Config, log *zap.Logger) *Sender {
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	cfg.Metrics.begin(cfg.Targets)
 	return &Sender{db: db, cfg: cfg, holder: rand.Text(), pace: defaultPace(), log: log}
 }
 

@@ -133,7 +133,7 @@ func (s *Server) alerts(w http.ResponseWriter, r *http.Request, values url.Value
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, map[string]any{"alerts": alerts})
+	return s.json(w, r, map[string]any{"alerts": append([]alert.Alert{}, alerts...)})
 }
 
 // Alert is how the API shows all that is known of one alert.

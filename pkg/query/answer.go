@@ -1,10 +1,7 @@
 package query
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"math"
 	"time"
@@ -66,69 +63,21 @@ func (q *Question) cell(value any) any {
 	return value
 }
 
-// encoder writes an answer as JSON row by row. After the first error it
-// writes nothing more, and end returns it.
-type encoder struct {
-	w    io.Writer
-	rows int
-	err  error
-}
-
-func (e *encoder) begin(columns []string) {
-	e.text(`{"columns":`)
-	e.value(columns)
-	e.text(`,"rows":[`)
-}
-
-func (e *encoder) row(cells []any) error {
-	if e.rows > 0 {
-		e.text(",")
-	}
-	e.rows++
-	e.text("\n")
-	e.value(cells)
-	return e.err
-}
-
-func (e *encoder) end(completeThrough time.Time) error {
-	e.text(`],"complete_through":`)
-	if completeThrough.IsZero() {
-		e.text("null")
-	} else {
-		e.value(completeThrough.UTC())
-	}
-	e.text("}\n")
-	return e.err
-}
-
-func (e *encoder) text(s string) {
-	if e.err == nil {
-		_, e.err = io.WriteString(e.w, s)
-	}
-}
-
-func (e *encoder) value(v any) {
-	if e.err != nil {
-		return
-	}
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		e.err = fmt.Errorf("encode an answer: %w", err)
-		return
-	}
-	_, e.err = e.w.Write(bytes.TrimSuffix(text.Bytes(), []byte("\n")))
-}
-
 // WriteJSON writes the answer as the HTTP API does.
-func (a *Answer) WriteJSON(w io.Writer) error {
-	e := &encoder{w: w}
-	e.begin(a.Columns)
+func (a *Answer) WriteJSON(w io.Writer) error { return a.write(&jsonWriter{w: w}) }
+
+// WriteCSV writes the answer as CSV, as the HTTP API does but for the ends of lines,
+// which are those of files here.
+func (a *Answer) WriteCSV(w io.Writer) error { return a.write(&csvWriter{w: w, end: "\n"}) }
+
+func (a *Answer) write(to writer) error {
+	if err := to.begin(a.Columns); err != nil {
+		return err
+	}
 	for _, cells := range a.Rows {
-		if err := e.row(cells); err != nil {
+		if err := to.row(cells); err != nil {
 			return err
 		}
 	}
-	return e.end(a.CompleteThrough)
+	return to.finish(a.CompleteThrough)
 }

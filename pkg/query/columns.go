@@ -197,6 +197,9 @@ func kindName(kind event.Kind) string {
 // nothing where none is near.
 func didYouMean(wrong string, names []string) string {
 	best, least := "", max(2, len(wrong)/3)+1
+	if len(wrong) == 1 { // one letter is near to any other
+		return ""
+	}
 	for _, name := range names {
 		if d := distance(strings.ToLower(wrong), strings.ToLower(name)); d < least {
 			best, least = name, d

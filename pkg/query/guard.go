@@ -10,14 +10,41 @@ import (
 
 // guard refuses a write that some page may have made a browser send: the API
 // knows nobody, so whoever reaches it from the machine it listens on could
-// otherwise have the pages that are read there write. A program that is no
-// browser has only to say that what it sends is JSON.
-//
-// A page of another site is told by Sec-Fetch-Site and Origin; a form, by its
-// Content-Type, which no page may choose for another site without asking. And a page
-// whose site has given its name the address of this machine is told by that name, where
-// the API listens for this machine alone.
+// otherwise have the pages that are read there write. A program that is no browser
+// has only to say that what it sends is JSON, which no form can.
 func guard(r *http.Request) error {
+	if err := refuseOthersPages(r); err != nil {
+		return err
+	}
+	if r.Method == http.MethodDelete && r.ContentLength == 0 {
+		return nil // nothing is sent, and no form can
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return &Error{http.StatusUnsupportedMediaType, "what is sent here must be JSON, and say so: Content-Type: application/json"}
+	}
+	return nil
+}
+
+// GuardForm refuses a form that is not sent from a page of this server itself. Any
+// page can send a form to any site, so the browser must say from where it is.
+func GuardForm(r *http.Request) error {
+	if r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
+		return &Error{http.StatusForbidden, "this is for the forms of Weir's own pages; programs use /api/v1"}
+	}
+	if err := refuseOthersPages(r); err != nil {
+		return err
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+		return &Error{http.StatusUnsupportedMediaType, "this takes what a form sends"}
+	}
+	return nil
+}
+
+// refuseOthersPages refuses a request that a page of another site has made. It is
+// told by Sec-Fetch-Site and Origin. And a page whose site has given its name the
+// address of this machine is told by that name, where the API listens for this machine
+// alone.
+func refuseOthersPages(r *http.Request) error {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return &Error{http.StatusForbidden, "a page of another site may not write here; ask from the API's own address, or with a program that is no browser"}
 	}
@@ -25,12 +52,6 @@ func guard(r *http.Request) error {
 	if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); browser && local != nil && loopback(local.String()) && !loopback(r.Host) {
 		return &Error{http.StatusForbidden, "the API is asked for under the name " + clip(r.Host) +
 			", but listens for this machine alone, so a page may write only as localhost; a proxy on this machine must send the Host that it asks"}
-	}
-	if r.Method == http.MethodDelete && r.ContentLength == 0 {
-		return nil // nothing is sent, and no form can
-	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &Error{http.StatusUnsupportedMediaType, "what is sent here must be JSON, and say so: Content-Type: application/json"}
 	}
 	return nil
 }

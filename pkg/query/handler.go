@@ -1,13 +1,11 @@
 package query
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -16,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"weir/pkg/audit"
 	"weir/pkg/definition"
 	"weir/pkg/store"
 )
@@ -26,8 +25,14 @@ type Server struct {
 	DB      *store.DB
 	// State returns the time up to which everything stored in the stream is
 	// folded. nil, or an error, leaves complete_through null: the answer is right
-	// as of the last flush, but how far that reaches is not known.
+	// as of the last flush, but how far that reaches is not known. It is asked for
+	// every answer: see [Recently].
 	State func(context.Context) (time.Time, error)
+	// Audit returns how things stood after the last pass of an auditor; nil: it is not
+	// known here. It may take long: see [Recently].
+	Audit func(context.Context) (*audit.Report, error)
+	// Limits bound what a question may ask for.
+	Limits Limits
 	// Timeout bounds the work for one request; 0 is 30 s.
 	Timeout time.Duration
 	// Done is closed when the server is asked to stop, so that streams end, which
@@ -42,11 +47,13 @@ type Server struct {
 	OnError func(request string, err error)
 
 	followers *followers
+	document  []byte // GET /openapi.json
 }
 
 func (s Server) withDefaults() *Server {
 	s.Timeout = cmp.Or(s.Timeout, 30*time.Second)
 	s.Follow = s.Follow.withDefaults()
+	s.Limits = s.Limits.withDefaults()
 	if s.Now == nil {
 		s.Now = time.Now
 	}
@@ -59,15 +66,20 @@ func (s Server) withDefaults() *Server {
 
 // NewHandler returns the HTTP API:
 //
+//	GET /api/v1/                      a page of links
+//	GET /openapi.json                 all of this, as OpenAPI 3.1 says it
+//	GET /api/v1/catalogue             streams, aggregations and rules
 //	GET /api/v1/aggregations          what can be asked for
 //	GET /api/v1/aggregations/{name}   a question (see the package comment), or,
 //	                                  without parameters, what can be asked for
+//	POST /api/v1/questions            a question, as in [Server.Message]
 //	GET /api/v1/alerts                ?rule= &scope= &state= &severity= &since= &until= &key=NAME=VALUE &limit=, newest first
 //	GET /api/v1/alerts/{id}           all that is known of one, by its id or the beginning of it
 //	POST /api/v1/alerts/{id}/ack      {"by", "comment"}: it is looked after
 //	GET /api/v1/alerts/stream         ?rule= &scope= &severity= &key= &after=: as they come, as server-sent events
+//	GET /api/v1/audit                 how the proof stands that every event is counted once
 //	GET /api/v1/silences              ?state=, the one that ends first first
-//	POST /api/v1/silences             {"rule", "match", "starts_at", "ends_at", "by", "comment"}
+//	POST /api/v1/silences             {"rule", "match", "starts_at", "ends_at", "for", "by", "comment"}
 //	DELETE /api/v1/silences/{id}      ends it
 //	GET /api/v1/availability          ?tenant= &state=, the APIs that had calls within a day, and how they do
 //	GET /api/v1/deadletters           ?state= &reason= &source= &limit=, newest first
@@ -77,8 +89,11 @@ func (s Server) withDefaults() *Server {
 //	GET /api/v1/thresholds            ?rule=, all that are set or learned
 //	PUT /api/v1/thresholds            sets one: a JSON object, see [Client.SetThreshold]
 //	DELETE /api/v1/thresholds         ?rule= &case= &api= …, unsets one
-//	GET /                             a page of links, also to /readyz, which
-//	                                  the process around the handler answers
+//	GET /                             leads to the page of links, until the process
+//	                                  around the handler has something there itself
+//
+// Answers to questions are JSON, CSV or NDJSON, by the parameter format or the header
+// Accept. What is read from the database has [HeaderCompleteThrough].
 //
 // Errors are problem details (RFC 9457): 400 where the request is wrong, in a
 // sentence that says what would be right, 404, 405, 503 while Postgres is away, 504
@@ -87,53 +102,73 @@ func (s Server) withDefaults() *Server {
 // say that it is JSON (415).
 func NewHandler(server Server) http.Handler {
 	s := server.withDefaults()
+	s.document = OpenAPI()
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/aggregations", s.get(s.aggregations))
-	mux.Handle("/api/v1/aggregations/{name}", s.get(s.aggregation))
-	mux.Handle("/api/v1/alerts", s.get(s.alerts))
-	mux.Handle("/api/v1/alerts/{id}", s.get(s.alert))
-	mux.Handle("/api/v1/alerts/{id}/ack", s.methods(map[string]answering{http.MethodPost: s.ack}))
-	mux.Handle("/api/v1/alerts/stream", s.endless(s.follow))
-	mux.Handle("/api/v1/silences", s.methods(map[string]answering{http.MethodGet: s.silences, http.MethodPost: s.addSilence}))
-	mux.Handle("/api/v1/silences/{id}", s.methods(map[string]answering{http.MethodDelete: s.endSilence}))
-	mux.Handle("/api/v1/availability", s.get(s.availability))
-	mux.Handle("/api/v1/deadletters", s.get(s.deadLetters))
-	mux.Handle("/api/v1/deadletters/{id}", s.get(s.deadLetter))
-	mux.Handle("/api/v1/shards", s.get(s.shards))
-	mux.Handle("/api/v1/sources", s.get(s.sources))
-	mux.Handle("/api/v1/thresholds", s.methods(map[string]answering{
-		http.MethodGet: s.thresholds, http.MethodPut: s.setThreshold, http.MethodDelete: s.unsetThreshold,
-	}))
-	mux.Handle("/{$}", s.get(s.index))
-	mux.Handle("/", s.get(func(http.ResponseWriter, *http.Request, url.Values) error {
-		return &Error{http.StatusNotFound, "there is nothing here; GET / has a list of what there is"}
-	}))
+	for _, r := range s.routes() {
+		mux.Handle(r.pattern, s.serve(r))
+	}
 	return mux
+}
+
+// route is what there is at a path, by method.
+type route struct {
+	pattern string
+	methods map[string]answering
+	endless bool // it ends only with its client or with the server
+}
+
+// routes are all of them: what is not in the list is not served.
+func (s *Server) routes() []route {
+	get := func(pattern string, f answering) route {
+		return route{pattern: pattern, methods: map[string]answering{http.MethodGet: f}}
+	}
+	return []route{
+		get("/{$}", func(w http.ResponseWriter, r *http.Request, _ url.Values) error {
+			http.Redirect(w, r, "/api/v1/", http.StatusSeeOther)
+			return nil
+		}),
+		get("/", func(http.ResponseWriter, *http.Request, url.Values) error {
+			return &Error{http.StatusNotFound, "there is nothing here; GET /api/v1/ has a list of what there is"}
+		}),
+		get("/api/v1/{$}", s.index),
+		get("/openapi.json", s.openAPI),
+		get("/api/v1/catalogue", s.catalogue),
+		get("/api/v1/aggregations", s.aggregations),
+		get("/api/v1/aggregations/{name}", s.aggregation),
+		{pattern: "/api/v1/questions", methods: map[string]answering{http.MethodPost: s.question}},
+		get("/api/v1/alerts", s.stamped(s.alerts)),
+		get("/api/v1/alerts/{id}", s.stamped(s.alert)),
+		{pattern: "/api/v1/alerts/{id}/ack", methods: map[string]answering{http.MethodPost: s.ack}},
+		{pattern: "/api/v1/alerts/stream", methods: map[string]answering{http.MethodGet: s.follow}, endless: true},
+		{pattern: "/api/v1/silences", methods: map[string]answering{http.MethodGet: s.stamped(s.silences), http.MethodPost: s.addSilence}},
+		{pattern: "/api/v1/silences/{id}", methods: map[string]answering{http.MethodDelete: s.endSilence}},
+		get("/api/v1/audit", s.stamped(s.audit)),
+		get("/api/v1/availability", s.stamped(s.availability)),
+		get("/api/v1/deadletters", s.stamped(s.deadLetters)),
+		get("/api/v1/deadletters/{id}", s.stamped(s.deadLetter)),
+		get("/api/v1/shards", s.stamped(s.shards)),
+		get("/api/v1/sources", s.stamped(s.sources)),
+		{pattern: "/api/v1/thresholds", methods: map[string]answering{
+			http.MethodGet: s.stamped(s.thresholds), http.MethodPut: s.setThreshold, http.MethodDelete: s.unsetThreshold,
+		}},
+	}
 }
 
 // answering answers a request whose parameters are read, or returns why not.
 type answering func(w http.ResponseWriter, r *http.Request, values url.Values) error
 
-// get is methods for what can only be read.
-func (s *Server) get(f answering) http.Handler {
-	return s.methods(map[string]answering{http.MethodGet: f})
-}
-
-// methods runs what there is for the request's method, with its time bounded and
-// its parameters read, and answers with a problem where that returns an error. HEAD
-// is as GET; what writes is guarded.
-func (s *Server) methods(all map[string]answering) http.Handler {
+// serve runs what there is for the request's method, with its time bounded unless it
+// is endless and its parameters read, and answers with a problem where that returns an
+// error. HEAD is as GET; what writes is guarded.
+func (s *Server) serve(to route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
-		defer cancel()
-		s.respond(all, w, r.WithContext(ctx))
-	})
-}
-
-// endless is get for what ends only with its client or with the server.
-func (s *Server) endless(f answering) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.respond(map[string]answering{http.MethodGet: f}, w, r)
+		ctx := r.Context()
+		if !to.endless {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.Timeout)
+			defer cancel()
+		}
+		s.respond(to.methods, w, r.WithContext(ctx))
 	})
 }
 
@@ -182,6 +217,10 @@ func notAllowed(all map[string]answering, w http.ResponseWriter, r *http.Request
 // problem answers with an error.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	f := s.explain(r.Context(), r.URL.Path, err)
+	for _, name := range []string{HeaderCompleteThrough, "Content-Disposition", "ETag", "Vary"} { // they are the answer's
+		w.Header().Del(name)
+	}
+	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(f.Status)
 	s.write(w, r, f.problem())
@@ -193,9 +232,14 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) explain(ctx context.Context, request string, err error) *Error {
 	gone := errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) && store.TimedOut(err)
 	f := &Error{http.StatusInternalServerError, "something went wrong here; the log of the server says what"}
+	var many *store.TooManyRows
 	switch {
 	case errors.As(err, &f):
+	case errors.As(err, &many):
+		f = tooMany(many)
 	case gone: // nobody waits for an answer
+	case errors.Is(err, store.ErrCrowded):
+		f = &Error{http.StatusServiceUnavailable, store.ErrCrowded.Error() + "; ask again later"}
 	case store.TimedOut(err):
 		f = &Error{http.StatusGatewayTimeout, "the answer takes too long; a shorter interval (within), a coarser granularity (per) or fewer columns take less"}
 	case store.NotApplied(err):
@@ -224,71 +268,6 @@ func (s *Server) json(w http.ResponseWriter, r *http.Request, value any) error {
 	w.Header().Set("Content-Type", "application/json")
 	s.write(w, r, value)
 	return nil
-}
-
-// aggregation answers a question.
-func (s *Server) aggregation(w http.ResponseWriter, r *http.Request, values url.Values) error {
-	name := r.PathValue("name")
-	if len(values) == 0 {
-		def, err := find(s.Catalog, name)
-		if err != nil {
-			return wrong(err)
-		}
-		return s.json(w, r, describe(def))
-	}
-	question, err := Parse(s.Catalog, name, values)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	out := &reply{w: w}
-	buffer := bufio.NewWriterSize(out, 64<<10)
-	if err = s.answer(r.Context(), r.URL.Path, question, buffer); err == nil {
-		err = buffer.Flush()
-	}
-	if err == nil || !out.started {
-		return err
-	}
-	// Part of the answer is sent: only breaking it off tells that it is not whole.
-	if r.Context().Err() == nil || store.TimedOut(err) {
-		s.OnError(r.URL.Path, err)
-	}
-	panic(http.ErrAbortHandler)
-}
-
-// answer writes the answer to a question as JSON.
-func (s *Server) answer(ctx context.Context, request string, question *Question, w io.Writer) error {
-	// Asked before the snapshot is taken: what was complete then is in it.
-	through := s.completeThrough(ctx, request)
-	e := &encoder{w: w}
-	e.begin(question.Columns)
-	if err := question.Each(ctx, s.DB, e.row); err != nil {
-		return err
-	}
-	return e.end(through)
-}
-
-func (s *Server) completeThrough(ctx context.Context, request string) time.Time {
-	if s.State == nil {
-		return time.Time{}
-	}
-	through, err := s.State(ctx)
-	if err != nil {
-		s.OnError(request, fmt.Errorf("ask how far the stream is folded: %w", err))
-		return time.Time{}
-	}
-	return through
-}
-
-// reply remembers whether anything was sent.
-type reply struct {
-	w       http.ResponseWriter
-	started bool
-}
-
-func (r *reply) Write(p []byte) (int, error) {
-	r.started = true
-	return r.w.Write(p)
 }
 
 // count reads a parameter that is a number of things to list.

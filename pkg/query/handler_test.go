@@ -243,7 +243,7 @@ func TestHandler_DescribesWhatThereIs(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", letter, err, letters[1])
 	}
 	for path, want := range map[string]string{
-		"/":                           "Calls by API, &lt;status&gt; &amp; cache",
+		"/api/v1/":                    "Calls by API, &lt;status&gt; &amp; cache",
 		"/api/v1/aggregations/calls":  `"name":"Calls"`,
 		"/api/v1/alerts?rule=&limit=": `"alerts":[{"id":"id3"`,
 	} {

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+
+	strict "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Where questions are asked over NATS. The requests and answers are those of
@@ -31,10 +34,13 @@ func (s Server) Message(ctx context.Context, request []byte, most int) (answer [
 	server := s.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, server.Timeout)
 	defer cancel()
-	out := &limited{most: most}
-	question, err := s.parseMessage(request)
+	out := &atMost{most: most}
+	question, err := server.parseMessage(request)
 	if err == nil {
-		err = server.answer(ctx, QuestionSubject, question, out)
+		question, err = server.limited(ctx, question)
+	}
+	if err == nil {
+		err = server.answer(ctx, question, server.completeThrough(ctx, QuestionSubject), formatJSON.to(out))
 	}
 	if err == nil {
 		return out.taken, nil, nil
@@ -44,7 +50,9 @@ func (s Server) Message(ctx context.Context, request []byte, most int) (answer [
 }
 
 // Catalogue lists what can be asked for, as GET /api/v1/aggregations does.
-func (s Server) Catalogue() []byte { return encode(s.catalogue()) }
+func (s Server) Catalogue() []byte {
+	return encode(map[string]any{"aggregations": NewCatalogue(s.Catalog).Aggregations})
+}
 
 // encode writes what is known to be JSON.
 func encode(value any) []byte {
@@ -57,24 +65,26 @@ func encode(value any) []byte {
 	return out.Bytes()
 }
 
-func (s Server) parseMessage(request []byte) (*Question, error) {
-	var members map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(request))
-	decoder.UseNumber()
-	err := decoder.Decode(&members)
-	if err != nil || members == nil || decoder.More() {
-		return nil, wrong(errors.New("the request is no JSON object; a question is " + questionInMessage))
+// parseMessage reads a question that is a JSON object.
+func (s *Server) parseMessage(request []byte) (*Question, error) {
+	var members map[string]jsontext.Value // no name is there twice
+	if err := strict.Unmarshal(request, &members); err != nil || members == nil {
+		return nil, wrong(errors.New("the request is no JSON object in which every name is there once; a question is " + questionInMessage))
 	}
 	values := url.Values{}
 	for name, member := range members {
-		switch v := member.(type) {
-		case string:
-			values.Set(name, v)
-		case json.Number:
-			values.Set(name, v.String())
+		var text string
+		switch member.Kind() {
+		case '0':
+			text = member.String()
+		case '"':
+			if err := strict.Unmarshal(member, &text); err != nil {
+				return nil, wrong(fmt.Errorf("%s: it is no text", clip(name)))
+			}
 		default:
-			return nil, wrong(fmt.Errorf("%s: write it as a text, as in %s", name, questionInMessage))
+			return nil, wrong(fmt.Errorf("%s: write it as a text, as in %s", clip(name), questionInMessage))
 		}
+		values.Set(name, text)
 	}
 	name := values.Get("aggregation")
 	if name == "" {
@@ -94,13 +104,13 @@ func NewMessage(aggregation string, values url.Values) []byte {
 	return encode(members)
 }
 
-// limited takes no more than so many bytes.
-type limited struct {
+// atMost takes no more than so many bytes.
+type atMost struct {
 	taken []byte
 	most  int
 }
 
-func (l *limited) Write(p []byte) (int, error) {
+func (l *atMost) Write(p []byte) (int, error) {
 	if len(l.taken)+len(p) > l.most {
 		return 0, &Error{http.StatusRequestEntityTooLarge, fmt.Sprintf(
 			"the answer is larger than the %d bytes that this NATS server lets through: ask for less of it with limit and offset, or over HTTP", l.most)}

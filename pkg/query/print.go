@@ -1,7 +1,6 @@
 package query
 
 import (
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
 )
 
 // WriteTable writes the answer in aligned columns for people: a line of
@@ -35,7 +36,7 @@ func WriteAligned(w io.Writer, lines [][]string, right []bool) error {
 	for _, line := range lines {
 		for i := range line {
 			line[i] = printable(line[i])
-			widths[i] = max(widths[i], utf8.RuneCountInString(line[i]))
+			widths[i] = max(widths[i], runewidth.StringWidth(line[i]))
 		}
 	}
 	var out strings.Builder
@@ -45,7 +46,7 @@ func WriteAligned(w io.Writer, lines [][]string, right []bool) error {
 			if i > 0 {
 				out.WriteString("  ")
 			}
-			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			padding := strings.Repeat(" ", widths[i]-runewidth.StringWidth(cell))
 			if right[i] {
 				out.WriteString(padding + cell)
 			} else {
@@ -57,49 +58,6 @@ func WriteAligned(w io.Writer, lines [][]string, right []bool) error {
 		}
 	}
 	return nil
-}
-
-// WriteCSV writes the answer as CSV (RFC 4180) with a line of names. A text
-// that a spreadsheet would run as a formula gets an apostrophe before it, and
-// control characters other than tabs and line ends are replaced: CSV is also
-// shown in terminals.
-func (a *Answer) WriteCSV(w io.Writer) error {
-	out := csv.NewWriter(w)
-	if err := out.Write(safe(a.Columns, nil)); err != nil {
-		return err
-	}
-	for _, cells := range a.Rows {
-		line := make([]string, len(cells))
-		for i, cell := range cells {
-			line[i] = text(cell)
-		}
-		if err := out.Write(safe(line, cells)); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
-}
-
-// formulas are the characters with which one begins; the last four are full-width.
-const formulas = "=+-@\t\r\n＝＋－＠"
-
-// safe defuses what would be a formula; a number is none, though it may begin
-// with a minus.
-func safe(line []string, cells []any) []string {
-	safe := make([]string, len(line))
-	for i, cell := range line {
-		if first, _ := utf8.DecodeRuneInString(cell); cell != "" && strings.ContainsRune(formulas, first) && (cells == nil || !isNumber(cells[i])) {
-			cell = "'" + cell
-		}
-		safe[i] = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) {
-				return '\uFFFD'
-			}
-			return r
-		}, cell)
-	}
-	return safe
 }
 
 func isNumber(cell any) bool {

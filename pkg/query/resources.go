@@ -14,69 +14,6 @@ import (
 	"weir/pkg/store"
 )
 
-// Aggregation is how the API describes what can be asked for.
-type Aggregation struct {
-	Name          string            `json:"name"`
-	Description   string            `json:"description"`
-	Keys          []Key             `json:"keys"`
-	Measures      []Measure         `json:"measures"`
-	Granularities []string          `json:"granularities"`
-	Retention     map[string]string `json:"retention"` // by granularity; "forever", or as 72h0m0s
-	Zone          string            `json:"zone"`
-	PartitionByID bool              `json:"partition_by_id"` // shard_id is a column
-}
-
-// Key is one group key.
-type Key struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
-}
-
-// Measure is one measure: its function (sum, distinct_count, p99.9, …), argument
-// and the type of its values.
-type Measure struct {
-	Name string `json:"name"`
-	Op   string `json:"op"`
-	Arg  string `json:"arg,omitempty"`
-	Type string `json:"type"`
-}
-
-func describe(def *aggregation.Definition) Aggregation {
-	a := Aggregation{
-		Name: def.Name, Description: def.Doc, Zone: def.Zone.String(), PartitionByID: def.PartitionByID,
-		Keys: []Key{}, Measures: []Measure{}, Retention: map[string]string{},
-	}
-	for _, k := range def.Keys {
-		a.Keys = append(a.Keys, Key{k.Name, k.Kind.String()})
-	}
-	for _, m := range def.Measures {
-		a.Measures = append(a.Measures, Measure{m.Name, m.Function(), m.Arg, m.Kind().String()})
-	}
-	for _, g := range def.Granularities {
-		a.Granularities = append(a.Granularities, g.String())
-		a.Retention[g.String()] = "forever"
-		if kept := def.Retention[g]; kept != aggregation.Forever {
-			a.Retention[g.String()] = kept.String()
-		}
-	}
-	return a
-}
-
-func (s *Server) aggregations(w http.ResponseWriter, r *http.Request, values url.Values) error {
-	if err := only(values); err != nil {
-		return err
-	}
-	return s.json(w, r, s.catalogue())
-}
-
-func (s *Server) catalogue() map[string]any {
-	list := []Aggregation{}
-	for _, def := range s.Catalog.Aggregations {
-		list = append(list, describe(def))
-	}
-	return map[string]any{"aggregations": list}
-}
-
 // only refuses parameters other than those named.
 func only(values url.Values, names ...string) error {
 	for name := range values {
@@ -142,6 +79,15 @@ func Shards(ctx context.Context, db *store.DB, defs []*aggregation.Definition) (
 	return shards, err
 }
 
+// Shards describes all shards, by id.
+func (c *Client) Shards(ctx context.Context) ([]Shard, error) {
+	var answer struct {
+		Shards []Shard `json:"shards"`
+	}
+	err := c.get(ctx, "shards", nil, &answer)
+	return answer.Shards, err
+}
+
 func (s *Server) shards(w http.ResponseWriter, r *http.Request, values url.Values) error {
 	if err := only(values); err != nil {
 		return err
@@ -154,12 +100,17 @@ func (s *Server) shards(w http.ResponseWriter, r *http.Request, values url.Value
 }
 
 // index is a page of links for who opens the address in a browser.
-func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) error {
+func (s *Server) index(w http.ResponseWriter, _ *http.Request, values url.Values) error {
+	if err := only(values); err != nil {
+		return err
+	}
 	page, err := template.New("index").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Weir</title>
 <h1>Weir</h1>
 <ul>
-<li><a href="/api/v1/aggregations">Aggregations</a>, as JSON
+<li><a href="/openapi.json">OpenAPI</a></li>
+<li><a href="/api/v1/catalogue">Catalogue</a>: streams, aggregations and rules, as JSON</li>
+<li><a href="/api/v1/aggregations">Aggregations</a>
 <ul>{{range .}}<li><a href="/api/v1/aggregations/{{.Name}}">{{.Name}}</a>: {{.Doc}}</li>
 {{end}}</ul></li>
 <li><a href="/api/v1/alerts">Alerts</a>, <a href="/api/v1/alerts?state=firing">what fires now</a>, <a href="/api/v1/alerts/stream">as they come</a></li>
@@ -169,9 +120,10 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ url.Values) err
 <li><a href="/api/v1/deadletters">Dead letters</a></li>
 <li><a href="/api/v1/shards">Shards</a></li>
 <li><a href="/api/v1/sources">Sources</a></li>
+<li><a href="/api/v1/audit">Audit</a></li>
 <li><a href="/readyz">Ready?</a></li>
 </ul>
-<p>A question: <code>GET /api/v1/aggregations/NAME?within=START,END&amp;per=hours&amp;select=…&amp;where=…&amp;group_by=…&amp;order_by=…&amp;limit=…</code></p>
+<p>A question: <code>GET /api/v1/aggregations/NAME?within=START,END&amp;per=hours&amp;select=…&amp;where=…&amp;group_by=…&amp;order_by=…&amp;limit=…</code>, and <code>format=csv</code> or <code>ndjson</code></p>
 </html>
 `)
 	if err != nil {

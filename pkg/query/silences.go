@@ -69,7 +69,7 @@ func (s *Server) silences(w http.ResponseWriter, r *http.Request, values url.Val
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, map[string]any{"silences": silences})
+	return s.json(w, r, map[string]any{"silences": append([]alert.Silence{}, silences...)})
 }
 
 func (s *Server) addSilence(w http.ResponseWriter, r *http.Request, values url.Values) error {
@@ -86,6 +86,22 @@ func (s *Server) addSilence(w http.ResponseWriter, r *http.Request, values url.V
 	w.WriteHeader(http.StatusCreated)
 	s.write(w, r, added)
 	return nil
+}
+
+// ParseLong reads how long something is to last: 2h, 30m, 3d, or as definitions say it, 3 days.
+func ParseLong(text string) (time.Duration, error) {
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		words := text
+		if number, ok := strings.CutSuffix(text, "d"); ok {
+			words = number + " days"
+		}
+		long, err = definition.ParseDuration(words)
+	}
+	if err != nil || long <= 0 {
+		return 0, fmt.Errorf("%.100q is no time that something can last; write it as 2h, 30m, 3d or \"3 days\"", text)
+	}
+	return long, nil
 }
 
 // readSilence reads a silence as people write it: it may say for how long in
@@ -113,9 +129,9 @@ func readSilence(w http.ResponseWriter, r *http.Request, now time.Time) (alert.S
 	case body.For != "" && !silence.EndsAt.IsZero():
 		return silence, wrong(errors.New("give for or ends_at, not both"))
 	case body.For != "":
-		long, err := time.ParseDuration(body.For)
-		if err != nil || long <= 0 {
-			return silence, wrong(fmt.Errorf("for: %.100q is no time that something can last; write it as 2h or 30m", body.For))
+		long, err := ParseLong(body.For)
+		if err != nil {
+			return silence, wrong(fmt.Errorf("for: %w", err))
 		}
 		silence.EndsAt = silence.StartsAt.Add(long)
 	case silence.EndsAt.IsZero():

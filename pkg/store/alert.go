@@ -93,7 +93,7 @@ func rowOf(a *alert.Alert) alertRow {
 		return texts
 	}
 	row := alertRow{
-		a.ID, a.FiringID, a.Rule, a.Case, a.Scope, a.State, some(a.Key), a.Severity, a.Message, a.Value, a.Threshold,
+		a.ID, a.FiringID, a.Rule, a.Case, a.Scope, a.State, some(a.Key), a.Severity, a.Message, alert.Finite(a.Value), alert.Finite(a.Threshold),
 		some(a.Details), some(a.Labels), a.Stakeholder, a.FiredAt.UTC(), nil, a.Reason, a.ShardID,
 	}
 	if !a.ResolvedAt.IsZero() {

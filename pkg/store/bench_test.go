@@ -24,7 +24,7 @@ func benchDB(b *testing.B) *DB {
 	return db
 }
 
-// BenchmarkWriteDelta compares packed rows (many groups share a bucket) with
+// BenchmarkWriteDelta is what COPY takes, and compares packed rows (many groups share a bucket) with
 // what they would be without packing (each group has a bucket of its own):
 // 10,000 groups, a whole transaction each time.
 func BenchmarkWriteDelta(b *testing.B) {
@@ -47,6 +47,7 @@ func BenchmarkWriteDelta(b *testing.B) {
 			}
 			b.Cleanup(func() { _ = lease.Close() })
 			delta := benchDelta(def, groups, buckets)
+			b.ReportAllocs()
 			for b.Loop() {
 				err := db.InTx(b.Context(), func(tx *Tx) error {
 					batch, err := tx.NextBatch(b.Context(), lease, Totals{})

@@ -11,16 +11,16 @@ import (
 )
 
 // WriteDecisions records what was decided of a partition, and puts it into the outbox, and returns
-// how many alerts were new. What was decided before changes nothing. An alert that
+// the alerts that were new. What was decided before changes nothing. An alert that
 // fires less than its Suppress from the last one of the same key is left out: whoever decided that
 // one may have known less, or more. One that fires again ends the one before without a word. What is
 // resolved was firing, or is left out.
-func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []alert.Alert) (written int, err error) {
+func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []alert.Alert) (written []alert.Alert, err error) {
 	if len(alerts) == 0 {
-		return 0, nil
+		return nil, nil
 	}
 	err = p.db.InTx(ctx, func(tx *Tx) error {
-		written = 0
+		written = nil
 		if err := tx.fence(ctx, p, part); err != nil {
 			return err
 		}
@@ -30,12 +30,12 @@ func (p *Partitions) WriteDecisions(ctx context.Context, part int, alerts []aler
 			if err != nil {
 				return err
 			}
-			written, rest = written+some, rest[n:]
+			written, rest = append(written, some...), rest[n:]
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("write what was decided of partition %d: %w", part, err)
+		return nil, fmt.Errorf("write what was decided of partition %d: %w", part, err)
 	}
 	return written, nil
 }
@@ -54,7 +54,7 @@ func together(alerts []alert.Alert) int {
 	return len(alerts)
 }
 
-func (tx *Tx) writeDecisions(ctx context.Context, alerts []alert.Alert) (int, error) {
+func (tx *Tx) writeDecisions(ctx context.Context, alerts []alert.Alert) ([]alert.Alert, error) {
 	var firing, resolved []alert.Alert
 	for _, a := range alerts {
 		if a.State == alert.Firing {
@@ -65,15 +65,15 @@ func (tx *Tx) writeDecisions(ctx context.Context, alerts []alert.Alert) (int, er
 	}
 	firing, err := tx.unsuppressed(ctx, firing)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := tx.WriteAlerts(ctx, firing); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if resolved, err = tx.wereFiring(ctx, resolved); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return len(firing) + len(resolved), tx.WriteAlerts(ctx, resolved)
+	return append(firing, resolved...), tx.WriteAlerts(ctx, resolved)
 }
 
 // unsuppressed are those alerts that none of the same key keeps quiet, and that are new.
@@ -127,7 +127,8 @@ func (tx *Tx) unsuppressed(ctx context.Context, alerts []alert.Alert) ([]alert.A
 	return left, rows.Err()
 }
 
-// wereFiring are those that are resolved and were told of, with the time of that.
+// wereFiring are those that are resolved and were told of, with what was told: when it fired, and why. What a window
+// holds when nothing is wrong any more says nothing about what was.
 func (tx *Tx) wereFiring(ctx context.Context, alerts []alert.Alert) (left []alert.Alert, err error) {
 	if len(alerts) == 0 {
 		return nil, nil
@@ -136,23 +137,24 @@ func (tx *Tx) wereFiring(ctx context.Context, alerts []alert.Alert) (left []aler
 	for i := range alerts {
 		ids = append(ids, alerts[i].FiringID)
 	}
-	rows, err := tx.tx.QueryContext(ctx, `SELECT id, fired_at FROM weir.alert WHERE id = ANY ($1) AND resolved_at IS NULL`, pq.Array(ids))
+	rows, err := tx.tx.QueryContext(ctx, `
+		SELECT id, fired_at, message, value, threshold FROM weir.alert WHERE id = ANY ($1) AND resolved_at IS NULL`, pq.Array(ids))
 	if err != nil {
 		return nil, fmt.Errorf("look what fires: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
-	firing := map[string]time.Time{}
+	firing := map[string]alert.Alert{}
 	for rows.Next() {
 		var id string
-		var at time.Time
-		if err := rows.Scan(&id, &at); err != nil {
+		var a alert.Alert
+		if err := rows.Scan(&id, &a.FiredAt, &a.Message, &a.Value, &a.Threshold); err != nil {
 			return nil, err
 		}
-		firing[id] = at.UTC()
+		firing[id] = a
 	}
 	for _, a := range alerts {
-		if at, ok := firing[a.FiringID]; ok {
-			a.FiredAt = at
+		if of, ok := firing[a.FiringID]; ok {
+			a.FiredAt, a.Message, a.Value, a.Threshold = of.FiredAt.UTC(), of.Message, of.Value, of.Threshold
 			left = append(left, a)
 		}
 	}

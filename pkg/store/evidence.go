@@ -23,20 +23,23 @@ func (tx *Tx) WriteEvidence(ctx context.Context, lease *Lease, batch int64, of E
 	if of.Incarnation == "" {
 		return nil // a batch without events
 	}
-	var parts []int64
-	var some [][]byte
-	for part, body := range bodies {
+	arguments := []any{lease.number, batch, of.Incarnation, int64(of.LastSequence), of.Stored, of.Newest} //nolint:gosec // JetStream counts far below 2^63
+	for _, body := range bodies {
 		if len(body) > 0 {
-			parts, some = append(parts, int64(part)), append(some, body)
+			arguments = append(arguments, body)
+		} else {
+			arguments = append(arguments, nil)
 		}
 	}
+	// Each body is a parameter of its own: of an array, Postgres looks at every letter.
 	_, err := tx.tx.ExecContext(ctx, `
 		WITH batch AS (
 			INSERT INTO weir.alert_batch (shard, batch, incarnation, last_sequence, stored, newest) VALUES ($1, $2, $3, $4, $5, $6)
 		)
-		INSERT INTO weir.alert_evidence (shard, batch, part, body) SELECT $1, $2, * FROM unnest($7::smallint[], $8::bytea[])`,
-		lease.number, batch, of.Incarnation, int64(of.LastSequence), of.Stored, of.Newest, //nolint:gosec // JetStream counts far below 2^63
-		pq.Array(parts), pq.ByteaArray(some))
+		INSERT INTO weir.alert_evidence (shard, batch, part, body)
+		SELECT $1, $2, part, body FROM (VALUES
+			(0, $7::bytea), (1, $8), (2, $9), (3, $10), (4, $11), (5, $12), (6, $13), (7, $14)
+		) AS x (part, body) WHERE body IS NOT NULL`, arguments...)
 	if err != nil {
 		return fmt.Errorf("write evidence: %w", err)
 	}

@@ -42,9 +42,6 @@ func (db *DB) Partitions(ctx context.Context, owner string) (*Partitions, error)
 	return &Partitions{db: db, owner: owner, conn: conn, held: map[int]int64{}}, nil
 }
 
-// Held is how many partitions it has.
-func (p *Partitions) Held() int { return len(p.held) }
-
 // Share is how many partitions each of those who evaluate now may have. An error means that
 // all are lost.
 func (p *Partitions) Share(ctx context.Context) (int, error) {

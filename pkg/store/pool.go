@@ -14,3 +14,6 @@ func OpenPool(ctx context.Context, cfg Config) (*sql.DB, error) {
 	}
 	return db.sql, nil
 }
+
+// Pool is the pool itself, for the auditor of a process that has one.
+func (db *DB) Pool() *sql.DB { return db.sql }

@@ -45,6 +45,9 @@ type Question struct {
 	Order  []Order
 	Limit  int // most rows; negative for no limit
 	Offset int
+	// Most is how many rows may come of it where SQL has no limit to keep to: what has
+	// more is refused as [TooManyRows] before the first one. 0 is any number.
+	Most int
 	// Patient lets it take as long as its context does, for what nobody waits for.
 	Patient bool
 }

@@ -25,37 +25,70 @@ import (
 // The values of a row are, by the kind of its column, a string, an int64 or,
 // where that is too small, a *big.Int, a float64, a bool, a time.Time in UTC,
 // or nil where there is none (a division by zero). They may be kept.
+//
+// A question may have to wait for its turn: see [turns].
 func (db *DB) Ask(ctx context.Context, q *Question, row func(values []any) error) error {
+	if err := db.askInTurn(ctx, q, row); err != nil {
+		return fmt.Errorf("ask %s: %w", q.Aggregation.Name, err)
+	}
+	return nil
+}
+
+func (db *DB) askInTurn(ctx context.Context, q *Question, row func(values []any) error) error {
+	if q.Patient { // seldom, and for long: it waits for no turn
+		return db.askNow(ctx, q, row)
+	}
+	s, want, shaped := q.shape()
+	if !shaped {
+		return db.turns.ask(ctx, q.identity(), "", row, func(_ []string, begun func(), each func(string, []any) error) error {
+			return db.askNow(ctx, q, func(values []any) error {
+				begun()
+				return each("", values)
+			})
+		})
+	}
+	key := fmt.Sprintf("%s key %v", s.question.identity(), s.key)
+	return db.turns.ask(ctx, key, want, s.within(row), func(wanted []string, begun func(), each func(string, []any) error) error {
+		last := len(q.Select)
+		return db.askNow(ctx, s.of(wanted), func(values []any) error {
+			begun()
+			text, _ := values[last].(string) // a group key is never NULL
+			return each(text, values[:last:last])
+		})
+	})
+}
+
+// askNow asks one question of one snapshot.
+func (db *DB) askNow(ctx context.Context, q *Question, row func(values []any) error) error {
 	defs := []*aggregation.Definition{q.Aggregation}
 	if q.Join != nil {
 		defs = append(defs, q.Join.With)
 	}
-	err := db.inSnapshot(ctx, defs, func(tx *sql.Tx) error {
-		s, err := q.span(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if q.Patient {
-			if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
-				return err
-			}
-		}
-		f := q.finishing()
-		text, args := f.sql.statement(s)
-		rows, err := tx.QueryContext(ctx, text, args...)
-		if err != nil {
-			return fmt.Errorf("select: %w", err)
-		}
-		defer func() { _ = rows.Close() }() // rows.Err tells
-		if err := f.each(rows, row); err != nil {
-			return err
-		}
-		return rows.Err()
-	})
+	return db.inSnapshot(ctx, defs, func(tx *sql.Tx) error { return askIn(ctx, tx, q, row) })
+}
+
+// askIn is Ask in a snapshot.
+func askIn(ctx context.Context, tx *sql.Tx, q *Question, row func(values []any) error) error {
+	s, err := q.span(ctx, tx)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", q.Aggregation.Name, err)
+		return err
 	}
-	return nil
+	if q.Patient {
+		if _, err := tx.ExecContext(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+			return err
+		}
+	}
+	f := q.finishing()
+	text, args := f.sql.statement(s)
+	rows, err := tx.QueryContext(ctx, text, args...)
+	if err != nil {
+		return fmt.Errorf("select: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	if err := f.each(rows, row); err != nil {
+		return err
+	}
+	return rows.Err()
 }
 
 // inSnapshot runs f in one read-only transaction that sees one state of the
@@ -77,6 +110,16 @@ func (db *DB) inSnapshot(ctx context.Context, defs []*aggregation.Definition, f 
 	return f(tx)
 }
 
+// TooManyRows says that an answer has more rows than may come of its question.
+type TooManyRows struct{ Rows, Most int64 }
+
+func (e *TooManyRows) Error() string {
+	return fmt.Sprintf("there are %d rows, more than %d", e.Rows, e.Most)
+}
+
+// counted reports whether SQL has to say how many rows there are.
+func (q *Question) counted() bool { return q.Most > 0 && q.Limit < 0 }
+
 // eachRow calls row for each row that was selected for the question, with its
 // values as Ask promises them.
 func eachRow(rows *sql.Rows, q *Question, row func([]any) error) error {
@@ -86,9 +129,16 @@ func eachRow(rows *sql.Rows, q *Question, row func([]any) error) error {
 	for i := range raw {
 		targets[i] = &raw[i]
 	}
+	var total int64
+	if q.counted() {
+		targets = append(targets, &total)
+	}
 	for rows.Next() {
 		if err := rows.Scan(targets...); err != nil {
 			return fmt.Errorf("read a row: %w", err)
+		}
+		if total -= int64(q.Offset); q.counted() && total > int64(q.Most) {
+			return &TooManyRows{total, int64(q.Most)}
 		}
 		values := make([]any, len(columns))
 		for i := range raw {

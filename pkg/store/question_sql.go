@@ -66,6 +66,9 @@ func (q *Question) statement(s span) (text string, args []any) {
 		st.comma(i)
 		st.printf("%s AS c%d", st.group(&q.Select[i]), i)
 	}
+	if q.counted() {
+		st.printf(", count(*) OVER () AS total")
+	}
 	st.printf("\nFROM (")
 	if q.direct() {
 		st.stored(s)

@@ -38,6 +38,7 @@ type Config struct {
 	URL              string        // postgres://user:password@host:port/database?…
 	Name             string        // application_name, as pg_stat_activity shows it
 	MaxOpen          int           // most connections open; 0 = 10
+	Questions        int           // most questions under way at a time, the others wait; 0 = 4
 	MaxIdle          int           // most connections kept idle; 0 = 5
 	IdleTime         time.Duration // an idle connection is closed after this; 0 = 5m
 	Lifetime         time.Duration // a connection is renewed after this; 0 = 1h
@@ -64,6 +65,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	setInt(&c.MaxOpen, 10)
+	setInt(&c.Questions, defaultQuestions)
 	setInt(&c.MaxIdle, 5)
 	set(&c.IdleTime, 5*time.Minute)
 	set(&c.Lifetime, time.Hour)
@@ -85,6 +87,7 @@ type DB struct {
 	idleInTx   time.Duration // Config.IdleInTx
 	failpoints *failpoint.Set
 	encoders   sync.Pool // of *encoder
+	turns      *turns    // of questions
 	// The constants of these names, but in tests.
 	levelGroups, someBatches, mostGroups, mergeRoom int
 }
@@ -111,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("connect to Postgres: %w", err), pool.Close())
 	}
 	return &DB{
-		sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints,
+		sql: pool, protocol: cfg.Protocol, lockWait: cfg.IdleInTx + time.Second, idleInTx: cfg.IdleInTx, failpoints: cfg.Failpoints, turns: newTurns(cfg.Questions, cfg.MaxOpen/2),
 		levelGroups: levelGroups, someBatches: someBatches, mostGroups: mostGroups, mergeRoom: mergeRoom,
 	}, nil
 }

@@ -67,6 +67,24 @@ func (db *DB) readThresholds(ctx context.Context) (thresholds []Threshold, versi
 	return thresholds, version, rows.Err()
 }
 
+// ThresholdsSince returns the thresholds of the rules and their version, or nil where that is the one that is
+// known: which is all that is read then.
+func (db *DB) ThresholdsSince(ctx context.Context, known string, rules []*alert.Rule) (*alert.Thresholds, string, error) {
+	version, err := db.ThresholdsVersion(ctx)
+	if err != nil || version == known {
+		return nil, version, err
+	}
+	stored, version, err := db.Thresholds(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	entries := make([]alert.Threshold, len(stored))
+	for i := range stored {
+		entries[i] = stored[i].Threshold
+	}
+	return alert.NewThresholds(rules, entries), version, nil
+}
+
 // ThresholdsVersion returns the version that the thresholds have now.
 func (db *DB) ThresholdsVersion(ctx context.Context) (version string, err error) {
 	if err = db.sql.QueryRowContext(ctx, `SELECT version FROM weir.threshold_version`).Scan(&version); err != nil {

@@ -313,13 +313,17 @@ func TestViews_OfTheWholePackCanBeSelectedFrom(t *testing.T) {
 				t.Errorf("%s: %d rows of nothing", viewOf(def, level), n)
 			}
 			columns = ask[int](t, db, `SELECT count(*) FROM pg_attribute WHERE attrelid = $1::regclass AND col_description(attrelid, attnum) IS NOT NULL`, viewOf(def, level))
-			if want := 2 + len(def.Keys) + len(def.Measures); columns != want {
+			want := 2 + len(def.Keys) + len(def.Measures)
+			if def.Name == "ApiLatencyAgg" {
+				want++ // the sketch of which its percentiles are read
+			}
+			if columns != want {
 				t.Errorf("%s: %d columns are described, want %d", viewOf(def, level), columns, want)
 			}
 		}
 	}
-	if views != 72 {
-		t.Errorf("%d views, want 72", views)
+	if views != 90 {
+		t.Errorf("%d views, want 90", views)
 	}
 }
 

@@ -59,6 +59,7 @@ func BenchmarkFlush(b *testing.B) {
 	for _, events := range []int{1000, 50_000} {
 		b.Run(fmt.Sprintf("finest/%d", events), func(b *testing.B) {
 			f := newFlushBench(b)
+			b.ReportAllocs()
 			for b.Loop() {
 				f.flush(events)
 			}
@@ -69,6 +70,7 @@ func BenchmarkFlush(b *testing.B) {
 	b.Run("levels", func(b *testing.B) {
 		f := newFlushBench(b)
 		rows, events, batch := 0, 0, int64(0)
+		b.ReportAllocs()
 		for b.Loop() {
 			for range 4 {
 				delta := aggregation.NewFolder(nil).Fold(f.load.catalog.Aggregations, f.load.batch(b, 50_000))
@@ -165,6 +167,7 @@ func BenchmarkClaim(b *testing.B) {
 func benchClaim(b *testing.B, n int, add func(*Claims, uint64) bool) {
 	m, next := newMeter(b), uint64(0)
 	var adding time.Duration
+	b.ReportAllocs()
 	for b.Loop() {
 		m.measure(func() error {
 			begun := time.Now()

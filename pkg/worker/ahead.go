@@ -60,6 +60,7 @@ func (w *Worker) readAhead(messages []stream.Message, readers <-chan *reader) (p
 
 // persistParcel is persist, and gives the parcel's memory back to be used again.
 func (w *Worker) persistParcel(ctx, work context.Context, p parcel, readers chan<- *reader) error {
+	w.tally.fetch(p.messages)
 	w.ahead = p
 	err := w.persist(ctx, work, p.messages)
 	w.ahead = parcel{}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"weir/pkg/alert"
+	"weir/pkg/relay/relaytest"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 )
@@ -32,7 +33,7 @@ func (h *harness) published(rule string) (alerts []alert.Alert) {
 		}
 		a, err := alert.Decode(m.Data)
 		if err == nil {
-			err = byTheSchema(m.Data)
+			err = relaytest.BySchema(m.Data)
 		}
 		if err != nil || a.ID != m.MsgID || m.Scope != string(a.Scope) || m.Rule != a.Rule {
 			h.t.Errorf("alert %s on scope %s: %s, %v", m.MsgID, m.Scope, m.Data, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"weir/pkg/aggregation"
 	"weir/pkg/event"
 	"weir/pkg/store"
 	"weir/pkg/stream"
@@ -163,7 +164,9 @@ func (w *Worker) refuse(ctx context.Context, b *batch) error {
 	if err := w.db.Refuse(ctx, b.claims); err != nil {
 		return err
 	}
+	before := b.totals().Events
 	if b.dropRefused() {
+		w.tally.duplicates.Add(float64(before - b.totals().Events))
 		w.expectFolded = expectedAfter
 	} else if w.expectFolded > 0 {
 		w.expectFolded--
@@ -199,6 +202,13 @@ func (b *batch) dropRefused() (some bool) {
 
 // empty reports whether nothing is left to be folded or claimed.
 func (b *batch) empty() bool { return b.claims.Empty() }
+
+// totalsWith is totals and what levels that go with the batch count among others.
+func (b *batch) totalsWith(levels aggregation.Delta) store.Totals {
+	t := b.totals()
+	t.OtherEvents = store.OtherEvents(levels)
+	return t
+}
 
 // totals counts what is left.
 func (b *batch) totals() store.Totals {

@@ -83,6 +83,9 @@ func (w *Worker) evaluateInto(o *outcome, b *batch) (err error) {
 	return w.cfg.Failpoints.Hit(failpoint.Folded)
 }
 
+// raised are the alerts, once wait has returned.
+func (o *outcome) raised() []alert.Alert { return o.alerts }
+
 // wait returns when the batch is evaluated.
 func (o *outcome) wait() error {
 	<-o.evaluated

@@ -143,7 +143,18 @@ func (w *Worker) settle(err error, number int64, levels *aggregation.Flush, out 
 			w.flushed[l] = time.Now()
 		}
 	}
+	w.tally.behind.Set(float64(w.overdue()))
 	return nil
+}
+
+// overdue is how many coarser levels are due.
+func (w *Worker) overdue() (n int) {
+	for _, l := range w.coarser() {
+		if w.due(l) {
+			n++
+		}
+	}
+	return n
 }
 
 // rollUp gives coarser levels what they lack while no batch comes: also what a

@@ -35,6 +35,7 @@ func (w *Worker) persist(ctx, work context.Context, messages []stream.Message) e
 		case ofInput(err):
 			return w.isolate(ctx, work, messages, err)
 		}
+		w.tally.retries.Inc()
 		w.log.Warn("batch failed, trying again", zap.Int("messages", len(messages)), zap.Duration("after", pause), zap.Error(err))
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"weir/pkg/store"
 	"weir/pkg/stream"
@@ -45,6 +46,7 @@ func (w *Worker) process(ctx context.Context, messages []stream.Message) (int, e
 // flush makes what is left of the batch durable, all of it or nothing, and
 // with it what coarser levels are due.
 func (w *Worker) flush(ctx context.Context, b *batch) error {
+	began := time.Now()
 	if err := w.loadCascade(ctx); err != nil {
 		return err
 	}
@@ -54,8 +56,7 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 	}
 	out := w.evaluate(b, levels) // goes on beside the transaction, which begins with what is done
 	defer out.finish()
-	shard, totals, number := w.cfg.ShardID, b.totals(), int64(0)
-	totals.OtherEvents = store.OtherEvents(levels.Delta)
+	shard, totals, number := w.cfg.ShardID, b.totalsWith(levels.Delta), int64(0)
 	err = w.db.InTx(ctx, func(tx *store.Tx) error {
 		if number, err = w.nextBatch(ctx, tx, totals); err != nil { // fenced
 			return err
@@ -74,5 +75,6 @@ func (w *Worker) flush(ctx context.Context, b *batch) error {
 			func() error { return tx.Claim(ctx, b.claims) }, // last: it locks what other workers want too
 		)
 	})
+	w.tally.flush(err, time.Since(began), b.taken, totals, out.raised)
 	return w.settle(err, number, levels, out)
 }

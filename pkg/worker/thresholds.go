@@ -49,19 +49,10 @@ func (w *Worker) followThresholds(ctx context.Context) error {
 // readThresholds reads the thresholds, unless they are those that were read
 // before.
 func (w *Worker) readThresholds(ctx context.Context) error {
-	version, err := w.db.ThresholdsVersion(ctx)
-	if err != nil || version == w.thresholds.version {
-		return err
+	read, version, err := w.db.ThresholdsSince(ctx, w.thresholds.version, w.catalog.Rules)
+	if read != nil {
+		w.thresholds.now.Store(read)
+		w.thresholds.version = version
 	}
-	stored, version, err := w.db.Thresholds(ctx)
-	if err != nil {
-		return err
-	}
-	entries := make([]alert.Threshold, len(stored))
-	for i := range stored {
-		entries[i] = stored[i].Threshold
-	}
-	w.thresholds.now.Store(alert.NewThresholds(w.catalog.Rules, entries))
-	w.thresholds.version = version
-	return nil
+	return err
 }

@@ -19,7 +19,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
@@ -56,6 +55,8 @@ type Config struct {
 	Memory int
 	// AlertRetention is how long alerts are kept once they are recorded; 0 is for ever.
 	AlertRetention time.Duration
+	// Metrics counts what this worker does, beside others of the process; nil: nobody asks for it.
+	Metrics *Metrics
 	// Failpoints are where this worker is to fail, for tests.
 	Failpoints *failpoint.Set
 }
@@ -108,6 +109,7 @@ type Worker struct {
 	expectFolded int
 	relay        *relay.Relay
 	thresholds   thresholds
+	tally        *tally // of the shard; nil before there is one
 }
 
 // New returns a worker over open connections, which stay the caller's.
@@ -117,6 +119,9 @@ func New(cfg Config, catalog *definition.Catalog, db *store.DB, conn *stream.Con
 	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
 	}
 	w := &Worker{
 		cfg: cfg, catalog: catalog, db: db, conn: conn, log: log,
@@ -141,6 +146,7 @@ func (w *Worker) setShard(shardID string) {
 	w.cfg.ShardID = shardID
 	w.log = w.log.With(zap.String("shard_id", shardID))
 	w.local = alert.NewLocal(w.catalog.Rules, shardID)
+	w.tally = w.cfg.Metrics.of(shardID, w.catalog.Rules)
 }
 
 const (
@@ -246,37 +252,6 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 }
 
-// leaseShard leases the shard, or for the first time one of the pool, with
-// partitions also for what is only rolled up; after an error the former lease
-// stays, so that there is always one to check.
-func (w *Worker) leaseShard(ctx context.Context) (err error) {
-	var lease *store.Lease
-	defer func() {
-		if lease != nil && w.lease != lease {
-			_ = lease.Close() // the error that matters, or the panic, came before
-		}
-	}()
-	if w.cfg.ShardID == "" && len(w.cfg.Pool) > 0 {
-		lease, err = w.db.LeaseFromPool(ctx, w.cfg.Pool, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
-	} else {
-		lease, err = w.db.LeaseShard(ctx, w.cfg.ShardID, w.cfg.Owner, leaseWait, w.catalog.Aggregations)
-	}
-	if err != nil {
-		return err
-	}
-	if err := lease.AddPartitions(ctx, w.catalog.Earlier); err != nil {
-		return err
-	}
-	if err := w.cfg.Failpoints.Hit(failpoint.LeaseTaken); err != nil {
-		return err
-	}
-	w.lease = lease
-	if w.cfg.ShardID == "" {
-		w.setShard(lease.ShardID)
-	}
-	return nil
-}
-
 // fold processes batch after batch. Once ctx has ended the batch in hand gets
 // stopWait; what is not done by then is given back to the other workers. A
 // failure ends fetching, and the batches that were fetched go back too.
@@ -325,54 +300,6 @@ func (w *Worker) end(ctx, work context.Context, failed error) error {
 		return nil
 	}
 	return failed
-}
-
-// final reports whether the error of a flush ends the worker: what another try
-// with the lease that it has cannot mend. Fenced without a lease is not: a Postgres
-// that came back without its last commits has a former epoch, and whether
-// somebody else has the shard is for [Worker.keepLease] to find out.
-func (w *Worker) final(ctx context.Context, err error) bool {
-	if errors.Is(err, store.ErrFenced) {
-		return ctx.Err() != nil || w.lease.Check(ctx) == nil
-	}
-	return store.TablesChanged(err)
-}
-
-// keepLease leases the shard again if the connection that held it is gone.
-// Meanwhile a worker with newer definitions may have written the shard: what the
-// levels lack is read again, and where there are newer definitions this worker
-// ends, for it would leave out what it does not know. While Postgres is away it
-// waits, as long as ctx lives.
-func (w *Worker) keepLease(ctx context.Context) error {
-	if w.lease.Check(ctx) == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	_ = w.lease.Close() // its connection is broken
-	for {
-		err := w.caught(func() error { return w.leaseShard(ctx) })
-		var taken store.ErrShardTaken
-		var closed store.ErrShardClosed
-		switch {
-		case errors.As(err, &taken) || errors.As(err, &closed):
-			return fmt.Errorf("%w: %w", store.ErrFenced, err)
-		case errors.Is(err, store.ErrFenced) || store.TablesChanged(err):
-			return err
-		case err == nil:
-			w.cascade = nil
-			return w.current(ctx)
-		}
-		// Not to be flushed with the former lease: half of this may have been done,
-		// and that is no longer valid then.
-		w.log.Warn("shard not leased again, trying again", zap.Error(err))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(backoffBase + rand.N(backoffBase)):
-		}
-	}
 }
 
 // tend keeps the ledger and the tables small, and shards without a worker

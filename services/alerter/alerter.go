@@ -4,18 +4,17 @@ package alerter
 
 import (
 	"fmt"
-	"net"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/evaluator"
 	"weir/pkg/notify"
 	"weir/services/config"
 	"weir/services/health"
-	"weir/services/httpserver"
+	"weir/services/metrics"
 	"weir/services/wire"
 )
 
@@ -35,7 +34,7 @@ Events that are published later than --grace after they happened are late: they 
 
 With --notify it also tells Alertmanager, webhooks and mailboxes, as the file says (docs/notifications.md); "weir alerts test" tries them out.
 
-With --health it answers /healthz and /readyz at that address. It may be started before Postgres and NATS are: it waits for them.`,
+With --health it answers /healthz, /readyz and /metrics (Prometheus) at that address. It may be started before Postgres and NATS are: it waits for them.`,
 		Example: `  weir alerter --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir
   weir alerter --grace 30s --health 0.0.0.0:8082`,
 		Args: cobra.NoArgs,
@@ -46,6 +45,10 @@ With --health it answers /healthz and /readyz at that address. It may be started
 	config.Flags(cmd, config.NATS, config.Postgres, config.Health, config.Definitions)
 	return cmd
 }
+
+// gcPercent lets an alerter's memory grow to five times what it remembers before it is cleared up: that is little, and what comes
+// in every moment is soon garbage.
+const gcPercent = 400
 
 func run(cmd *cobra.Command, grace time.Duration, notifiers string) error {
 	cfg, err := config.Load(cmd)
@@ -63,16 +66,16 @@ func run(cmd *cobra.Command, grace time.Duration, notifiers string) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(gcPercent)
 	log := config.Logger(cfg)
-	var probes net.Listener
-	if cfg.HTTP.Health != "" {
-		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
-			return err
-		}
-		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	probes, err := health.Listen(cmd.Context(), cfg, "alerter", log)
+	if err != nil {
+		return err
 	}
+	defer probes.Close()
 	var links wire.Links
 	defer links.Close()
+	evaluated, sent := evaluator.NewMetrics(), notify.NewMetrics()
 	roles, ctx := errgroup.WithContext(cmd.Context())
 	roles.Go(func() error {
 		db, conn, err := links.Open(ctx, cfg, "alerter", log)
@@ -80,13 +83,13 @@ func run(cmd *cobra.Command, grace time.Duration, notifiers string) error {
 			return wire.UnlessStopped(ctx, err)
 		}
 		roles.Go(func() error {
-			return notify.New(db, notify.Config{Targets: targets, Silenced: db.Silenced}, log).Run(ctx)
+			return notify.New(db, notify.Config{Targets: targets, Silenced: db.Silenced, Metrics: sent}, log).Run(ctx)
 		})
-		return evaluator.New(evaluator.Config{Owner: wire.Owner(), Grace: grace}, catalog.Rules, db, conn, log).Run(ctx)
+		return evaluator.New(evaluator.Config{Owner: wire.Owner(), Grace: grace, Metrics: evaluated}, catalog.Rules, db, conn, log).Run(ctx)
 	})
-	if probes != nil {
-		log.Info("answering for the alerter's health", zap.String("url", httpserver.URL(probes)))
-		roles.Go(func() error { return httpserver.Serve(ctx, probes, health.Handler(links.Ready(catalog))) })
-	}
+	registry := metrics.New("alerter")
+	registry.MustRegister(evaluated, sent)
+	registry.Links(&links)
+	roles.Go(func() error { return probes.Serve(ctx, registry.Probes(links.Ready(catalog))) })
 	return roles.Wait()
 }

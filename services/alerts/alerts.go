@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"weir/pkg/definition"
 	"weir/pkg/query"
 	"weir/pkg/store"
+	"weir/services/complete"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -78,7 +78,10 @@ say that something is over. --since and --until are times, in UTC without offset
 	commonFlags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("follow", "postgres")
 	config.Flags(cmd, config.API, config.NATS, config.Definitions)
-	cmd.AddCommand(testCommand())
+	complete.Rule(cmd, "rule")
+	complete.Words(cmd, "scope", string(alert.ScopeLocal), string(alert.ScopeGlobal))
+	complete.Words(cmd, "state", string(alert.Firing), string(alert.Resolved), store.StateAll)
+	complete.Words(cmd, "severity", "1", "2", "3")
 	return cmd
 }
 
@@ -152,11 +155,7 @@ func commonFlags(cmd *cobra.Command) {
 
 // byFlag is who does something.
 func byFlag(cmd *cobra.Command, by *string) {
-	who := ""
-	if u, err := user.Current(); err == nil {
-		who = u.Username
-	}
-	cmd.Flags().StringVar(by, "by", who, "who says so, a `name`")
+	cmd.Flags().StringVar(by, "by", wire.Person(), "who says so, a `name`")
 }
 
 // ask asks the API, or the database if --postgres is given.

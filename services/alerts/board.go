@@ -11,6 +11,7 @@ import (
 	"weir/pkg/definition"
 	"weir/pkg/query"
 	"weir/pkg/store"
+	"weir/services/complete"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -50,6 +51,7 @@ func boardCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only APIs of this `tenant`'s publishers")
 	cmd.Flags().StringVar(&state, "state", "", "only APIs in this `state`: "+strings.Join(query.APIStates(), ", "))
+	complete.Words(cmd, "state", query.APIStates()...)
 	commonFlags(cmd)
 	config.Flags(cmd, config.API, config.Definitions)
 	return cmd

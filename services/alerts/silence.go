@@ -12,13 +12,14 @@ import (
 	"weir/pkg/definition"
 	"weir/pkg/query"
 	"weir/pkg/store"
+	"weir/services/complete"
 	"weir/services/config"
 )
 
 func silenceCommand() *cobra.Command {
 	var s alert.Silence
 	var match []string
-	var long time.Duration
+	var how string
 	cmd := &cobra.Command{
 		Use:   "silence --for TIME --comment TEXT [--rule RULE] [--match NAME=VALUE]…",
 		Short: "Keep notifiers quiet about some alerts for some time",
@@ -26,14 +27,15 @@ func silenceCommand() *cobra.Command {
 published as ever. Those are meant that are of the rule, and whose key has every part that is given with --match; at least
 one of both is needed. It prints the silence's number.`,
 		Example: `  weir alerts silence --rule tier-crossing --match apiName=Shop --for 2h --comment "load test until noon"
-  weir alerts silence --match applicationId=17 --for 30m --comment "known, being fixed" --by anna`,
+  weir alerts silence --match applicationId=17 --for 3d --comment "known, being fixed" --by anna`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if s.Match, err = query.ParseMatch("--match", match); err != nil {
 				return config.Problems{err.Error()}
 			}
-			if long <= 0 {
-				return config.Problems{fmt.Sprintf("--for: a silence must last some time; %s is not possible", long)}
+			long, err := query.ParseLong(how)
+			if err != nil {
+				return config.Problems{"--for: " + err.Error()}
 			}
 			now := time.Now()
 			s.StartsAt, s.EndsAt = now, now.Add(long)
@@ -55,8 +57,9 @@ one of both is needed. It prints the silence's number.`,
 		},
 	}
 	cmd.Flags().StringVar(&s.Rule, "rule", "", "alerts of this `rule`; by default of any")
+	complete.Rule(cmd, "rule")
 	cmd.Flags().StringArrayVar(&match, "match", nil, "alerts with this `part` in their key, as apiName=Shop; several must all be there")
-	cmd.Flags().DurationVar(&long, "for", 0, "how `long`, as 2h or 30m; at most 366 days")
+	cmd.Flags().StringVar(&how, "for", "", "how `long`, as 2h, 30m or 3d; at most 366 days")
 	cmd.Flags().StringVar(&s.Comment, "comment", "", "why, a `text`")
 	for _, name := range []string{"for", "comment"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -71,8 +74,10 @@ one of both is needed. It prints the silence's number.`,
 
 func unsilenceCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "unsilence NUMBER",
-		Short:   "End a silence now",
+		Use:   "unsilence NUMBER",
+		Short: "End a silence now",
+		Long: `End a silence now, by the number that "weir alerts silence" has printed and "weir alerts silences" lists. It stays
+listed with --all for 30 days.`,
 		Example: `  weir alerts unsilence 12`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

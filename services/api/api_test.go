@@ -17,6 +17,7 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
+	"weir/services/metrics"
 	"weir/services/wire"
 )
 
@@ -62,7 +63,7 @@ func provision(t *testing.T, cfg config.Config, catalog *definition.Catalog, db 
 func TestHandler_IsReadyOnceAllIsApplied(t *testing.T) {
 	t.Parallel()
 	cfg, catalog, db, conn := connected(t)
-	server := httptest.NewServer(handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, nil))
+	server := httptest.NewServer(handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, metrics.New("api")))
 	t.Cleanup(server.Close)
 	status := func(path string) (int, string) { return read(t, server.URL+path) }
 	if code, body := status("/readyz"); code != http.StatusServiceUnavailable {
@@ -87,7 +88,7 @@ func TestHandler_StaysReadyWithFormerDefinitions(t *testing.T) {
 	t.Parallel()
 	cfg, catalog, db, conn := connected(t)
 	provision(t, cfg, catalog, db, conn)
-	running := handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, nil)
+	running := handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, metrics.New("api"))
 	status := func(h http.Handler, path string) string {
 		answer := httptest.NewRecorder()
 		h.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
@@ -105,7 +106,7 @@ func TestHandler_StaysReadyWithFormerDefinitions(t *testing.T) {
 	if err := db.Apply(t.Context(), newer, store.PlanOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for what, h := range map[string]http.Handler{"running": running, "started after it": handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, nil)} {
+	for what, h := range map[string]http.Handler{"running": running, "started after it": handler(newBinding(t.Context(), catalog, db, conn, zap.NewNop()), conn, metrics.New("api"))} {
 		if got := status(h, "/readyz"); !strings.HasPrefix(got, "200 ") {
 			t.Errorf("%s: readyz answers %s, want 200", what, got)
 		}

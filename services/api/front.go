@@ -6,17 +6,19 @@ import (
 	"sync/atomic"
 
 	"weir/services/health"
+	"weir/services/metrics"
 )
 
 // front answers while the role waits for Postgres and NATS: with its health, and
 // that all else is to be asked again later. Then it is the handler that was put.
 type front struct{ now atomic.Pointer[http.Handler] }
 
-func newFront(checks []health.Check) *front {
+func newFront(checks []health.Check, registry *metrics.Registry) *front {
 	probes := health.Handler(checks)
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", probes)
 	mux.Handle("/readyz", probes)
+	mux.Handle("GET /metrics", registry.Handler())
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.Header().Set("Retry-After", "5")

@@ -16,6 +16,7 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/httpserver"
+	"weir/services/metrics"
 )
 
 // Whatever is asked over NATS is answered as over HTTP: answers, refusals, and
@@ -29,7 +30,7 @@ func TestServe_AnswersOverNATSAsOverHTTP(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, listener, catalog, db, conn, nil, zap.NewNop()) }()
+	go func() { ended <- Serve(ctx, listener, catalog, db, conn, metrics.New("api"), zap.NewNop()) }()
 	base := httpserver.URL(listener) + "/api/v1/aggregations"
 
 	overHTTP := func(message string) (int, string) {

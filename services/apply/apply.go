@@ -14,12 +14,13 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/services/config"
+	"weir/services/progress"
 	"weir/services/wire"
 )
 
 // Command is `weir apply`.
 func Command() *cobra.Command {
-	var planOnly bool
+	var planOnly, noProgress bool
 	var options store.PlanOptions
 	cmd := &cobra.Command{
 		Use:   "apply",
@@ -47,17 +48,18 @@ purge all that was there when they were started. The stream keeps what comes mea
   weir apply --plan --destroy
   weir apply --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly, options) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, planOnly, noProgress, options) },
 	}
 	config.Flags(cmd, config.NATS, config.Postgres, config.Definitions)
 	cmd.Flags().BoolVar(&planOnly, "plan", false, "only print what would be done")
 	cmd.Flags().BoolVar(&options.Backfill, "backfill", false, "give the aggregations that are created what the stream still holds of the time before")
 	cmd.Flags().StringSliceVar(&options.Destroy, "destroy", nil, "drop what is not defined any more with its rows; of the named aggregations only, if any are named")
+	progress.Flag(cmd, &noProgress)
 	cmd.Flags().Lookup("destroy").NoOptDefVal = store.Everything
 	return cmd
 }
 
-func run(cmd *cobra.Command, planOnly bool, options store.PlanOptions) error {
+func run(cmd *cobra.Command, planOnly, noProgress bool, options store.PlanOptions) error {
 	cfg, err := config.Load(cmd)
 	if err != nil {
 		return err
@@ -78,6 +80,9 @@ func run(cmd *cobra.Command, planOnly bool, options store.PlanOptions) error {
 	}
 	defer conn.Close()
 	past := backfills{out: cmd.OutOrStdout(), catalog: catalog, db: db, conn: conn, log: config.Logger(cfg)}
+	if !noProgress {
+		past.stderr = cmd.ErrOrStderr()
+	}
 	if planOnly {
 		if _, err := plan(ctx, cmd.OutOrStdout(), cfg, catalog, options, db, conn); err != nil {
 			return err

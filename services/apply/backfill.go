@@ -14,6 +14,7 @@ import (
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/pkg/worker"
+	"weir/services/progress"
 	"weir/services/wire"
 )
 
@@ -25,6 +26,7 @@ const nothingToDo = "nothing to do: no aggregation is added to others, and no ba
 // backfills give aggregations their past.
 type backfills struct {
 	out     io.Writer
+	stderr  io.Writer // shows a bar, where it is a terminal; nil: nothing does
 	catalog *definition.Catalog
 	db      *store.DB
 	conn    *stream.Conn
@@ -148,17 +150,21 @@ func (b backfills) one(ctx context.Context, name string, bound *definition.Catal
 	b.say("%s from %s", name, held)
 	var last worker.BackfillProgress
 	said := time.Now()
+	bar := progress.New(b.stderr, b.stderr == nil, 0)
+	bar.Start()
 	err = worker.Backfill{
 		Aggregation: name,
 		Owner:       wire.Owner(),
 		Report: func(p worker.BackfillProgress) {
 			last = p
-			if time.Since(said) >= progressEvery {
+			bar.Set(int64(min(p.Through, p.Last)), int64(p.Last)) //nolint:gosec // sequences stay far below 2^63
+			if (!bar.Shown() || len(p.WaitingFor) > 0) && time.Since(said) >= progressEvery {
 				said = time.Now()
-				b.say("%s: %s", name, progress(p))
+				b.line(bar, "%s: %s", name, position(p))
 			}
 		},
 	}.Run(ctx, bound, b.db, b.conn, b.log)
+	bar.Finish()
 	if err != nil {
 		return fmt.Errorf("%w\nNothing is lost or doubled: `weir apply --backfill` goes on with it", err)
 	}
@@ -166,7 +172,7 @@ func (b backfills) one(ctx context.Context, name string, bound *definition.Catal
 	return nil
 }
 
-func progress(p worker.BackfillProgress) string {
+func position(p worker.BackfillProgress) string {
 	text := fmt.Sprintf("at message %s of %s, %s", grouped(int64(p.Through)), grouped(int64(p.Last)), counts(p)) //nolint:gosec // sequences stay far below 2^63
 	if p.Through > p.Last {
 		text = counts(p)
@@ -189,6 +195,14 @@ func grouped(n int64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+// line is say while there is a bar.
+func (b backfills) line(bar *progress.Bar, format string, args ...any) {
+	if bar.Shown() {
+		b.out = bar
+	}
+	b.say(format, args...)
 }
 
 func (b backfills) say(format string, args ...any) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"weir/pkg/audit"
+	"weir/pkg/query"
 	"weir/services/config"
 	"weir/services/version"
 	"weir/services/wire"
@@ -89,12 +90,10 @@ func run(cmd *cobra.Command, o options) error {
 	}
 	if o.asJSON {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
-			*audit.Report
+			query.AuditReport
 
-			Sentence string `json:"sentence"`
-			Green    bool   `json:"green"`
-			GaveUp   bool   `json:"gave_up"` // --wait was not long enough
-		}{report, report.Sentence(), report.Green(), errors.As(late, &errResidue{})})
+			GaveUp bool `json:"gave_up"` // --wait was not long enough
+		}{query.NewAuditReport(report), errors.As(late, &errResidue{})})
 	} else {
 		err = show(cmd.OutOrStdout(), report)
 	}

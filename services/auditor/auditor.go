@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,7 +15,7 @@ import (
 	"weir/pkg/audit"
 	"weir/services/config"
 	"weir/services/health"
-	"weir/services/httpserver"
+	"weir/services/metrics"
 	"weir/services/version"
 	"weir/services/wire"
 )
@@ -57,13 +55,11 @@ func run(cmd *cobra.Command, every time.Duration) error {
 		return err
 	}
 	log := config.Logger(cfg)
-	var probes net.Listener
-	if cfg.HTTP.Health != "" {
-		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
-			return err
-		}
-		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	probes, err := health.Listen(cmd.Context(), cfg, "auditor", log)
+	if err != nil {
+		return err
 	}
+	defer probes.Close()
 	var links wire.Links
 	defer links.Close()
 	status := NewStatus()
@@ -83,13 +79,10 @@ func run(cmd *cobra.Command, every time.Duration) error {
 		defer func() { _ = pool.Close() }()
 		return Run(ctx, audit.New(pool, conn, audit.Config{Version: version.String(), Budget: every / 5}), every, status, log)
 	})
-	if probes != nil {
-		log.Info("answering for the auditor's health", zap.String("url", httpserver.URL(probes)))
-		mux := http.NewServeMux()
-		mux.Handle("/", health.Handler(links.Ready(catalog)))
-		mux.Handle("GET /metrics", status.Metrics())
-		roles.Go(func() error { return httpserver.Serve(ctx, probes, mux) })
-	}
+	registry := metrics.New("auditor")
+	registry.MustRegister(status)
+	registry.Links(&links)
+	roles.Go(func() error { return probes.Serve(ctx, registry.Probes(links.Ready(catalog))) })
 	return roles.Wait()
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"weir/pkg/audit"
+	"weir/services/metrics"
 )
 
 func TestTell_LogsEachFindingOnceUntilItIsMoreOrLess(t *testing.T) {
@@ -56,8 +57,10 @@ func TestMetrics_CountWhatNobodyHasAccepted(t *testing.T) {
 		Accepted: 1, Unaccounted: math.MaxInt64,
 		Findings: []audit.Finding{{Kind: "certificate"}, {Kind: "aggregate", Accepted: true}, {Kind: "purged too early"}},
 	}, nil)
+	registry := metrics.New("auditor")
+	registry.MustRegister(s)
 	answer := httptest.NewRecorder()
-	s.Metrics().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	registry.Handler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	for _, want := range []string{"\nweir_audit_open_findings 2\n", "\nweir_audit_findings 3\n", "\nweir_audit_unaccounted_events 9.2"} {
 		if !strings.Contains(answer.Body.String(), want) {
 			t.Errorf("no %q in %s", want, answer.Body)

@@ -1,37 +1,24 @@
 package auditor
 
 import (
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"weir/pkg/audit"
 )
 
-// Status is the newest report of an auditor, and the metrics that follow from it.
+// Status is the newest report of an auditor, and a collector of the metrics that follow from it.
 type Status struct {
 	mu     sync.Mutex
 	report *audit.Report
 	failed error // of the last pass; nil: it succeeded
 	passes float64
-
-	metrics http.Handler
 }
 
 // NewStatus returns one without a report.
-func NewStatus() *Status {
-	s := &Status{}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(s)
-	s.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	return s
-}
-
-// Metrics serves the metrics in Prometheus's text format.
-func (s *Status) Metrics() http.Handler { return s.metrics }
+func NewStatus() *Status { return &Status{} }
 
 // Report is the newest report, nil before the first, and with what the last
 // pass failed, if it did.

@@ -4,6 +4,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -11,13 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"weir/pkg/bench"
+	"weir/services/complete"
 	"weir/services/config"
+	"weir/services/progress"
 	"weir/services/wire"
 )
 
 type options struct {
 	bench.Config
-	jsonFile string
+	jsonFile   string
+	noProgress bool
 }
 
 // Command is `weir bench`.
@@ -30,9 +34,11 @@ func Command() *cobra.Command {
 events, and measure on it, in turn and --runs times:
 
   bare             a consumer that acknowledges each message and does nothing else
-  full-pack        workers with the built-in definitions: twelve aggregations of six granularities, and the evidence for
+  full-pack        workers with the definitions of WSO2: twelve aggregations of six granularities, and the evidence for
                    alerts, which nobody takes in
   alerts           workers and an evaluator with the built-in definitions, and workers without rules: what alerts add; only if it is named
+  questions        workers with the built-in definitions while --questions questions are under way at the HTTP API, and while
+                   none are: how long answers take, and by how much they slow folding; only if it is named
   one-aggregation  workers with one aggregation of four granularities, 200 groups, 2 % of the events late; on a stream of its own
   live             workers with the built-in definitions while events are published, at half the rate of full-pack: how long
                    an event takes from the call of Publish until an answer has it
@@ -46,7 +52,8 @@ settings of the roles, from --config and the environment (WEIR_WORKER_BATCH_MESS
 		Example: `  weir bench
   weir bench --batch 1 --events 300000 --runs 5 --json bench.json
   weir bench --workers 4 --cardinality 10 --measure bare,full-pack
-  weir bench --history 50000000 --measure bare,full-pack`,
+  weir bench --history 50000000 --measure bare,full-pack
+  weir bench --measure questions --events 3000000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -68,10 +75,13 @@ func (o *options) flags(cmd *cobra.Command) {
 	f.Float64Var(&o.Late, "late", o.Late, "`share` of events that are up to 10 minutes late; by default 0, and 0.02 for one-aggregation")
 	f.IntVar(&o.History, "history", o.History, "`number` of events that are folded before the first run")
 	f.StringSliceVar(&o.Measure, "measure", o.Measure, "what to measure, `names` separated by commas")
+	complete.Words(cmd, "measure", bench.Measurements()...)
 	f.DurationVar(&o.LiveFor, "live", o.LiveFor, "`time` of a live run; 3 s to warm up come on top")
 	f.Float64Var(&o.LiveRate, "live-rate", o.LiveRate, "`events` a second of live runs; by default half of what full-pack has reached")
+	f.IntVar(&o.Questions, "questions", o.Questions, "`number` of questions under way at a time")
 	f.BoolVar(&o.SyncAlways, "sync-always", o.SyncAlways, "let NATS write each message to its disk before it acknowledges it, as weir up does")
-	f.StringVar(&o.jsonFile, "json", "", "write the report to this `file`, as one JSON object")
+	progress.Flag(cmd, &o.noProgress)
+	f.StringVar(&o.jsonFile, "json", "", "write the report to this `file`, as one JSON object; docs/performance.md has its keys and units")
 }
 
 func (o *options) run(cmd *cobra.Command) (err error) {
@@ -97,8 +107,16 @@ func (o *options) run(cmd *cobra.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
 	began := time.Now()
-	o.Out = progress{cmd, began}
+	bar := progress.New(cmd.ErrOrStderr(), o.noProgress, 0)
+	o.Out = lines{bar, began}
+	done := int64(0)
+	o.Step = func(steps int) {
+		done++
+		bar.Set(done, int64(steps))
+	}
+	bar.Start()
 	report, err := bench.Run(cmd.Context(), o.Config)
+	bar.Finish()
 	if err != nil {
 		if cmd.Context().Err() != nil {
 			return interrupted{}
@@ -129,14 +147,14 @@ func workerSettings(c config.Config) []string {
 	}
 }
 
-// progress prints lines to standard error, with the time since the start.
-type progress struct {
-	cmd   *cobra.Command
+// lines prints lines to standard error, with the time since the start.
+type lines struct {
+	out   io.Writer
 	began time.Time
 }
 
-func (p progress) Write(line []byte) (int, error) {
-	_, _ = fmt.Fprintf(p.cmd.ErrOrStderr(), "%6.1f s  %s\n", time.Since(p.began).Seconds(), strings.TrimSpace(string(line)))
+func (p lines) Write(line []byte) (int, error) {
+	_, _ = fmt.Fprintf(p.out, "%6.1f s  %s\n", time.Since(p.began).Seconds(), strings.TrimSpace(string(line)))
 	return len(line), nil
 }
 

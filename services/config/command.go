@@ -11,7 +11,14 @@ import (
 
 // Command is `weir config`: what the settings are, and whether they are right.
 func Command() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Show or check the settings"}
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Show or check the settings",
+		Long: `Settings come from flags, then WEIR_* variables of the environment, then a YAML file (--config, or WEIR_CONFIG), then the instance
+that runs on this machine, then the defaults. These commands show what comes of that, and connect to nothing.`,
+		Example: `  weir config print
+  weir config check --config weir.yaml`,
+	}
 	cmd.AddCommand(printCommand(), checkCommand())
 	return cmd
 }
@@ -20,7 +27,11 @@ func printCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Print the settings as YAML, each with its origin, secrets hidden",
-		Args:  cobra.NoArgs,
+		Long: `Print all settings as a YAML file that weir can read, with where each is from: a flag, a variable, a line of a file, the instance
+that runs on this machine, or the default. Passwords are not shown.`,
+		Example: `  weir config print
+  WEIR_WORKER_MEMORY=512MiB weir config print --config weir.yaml`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := sourcesOf(cmd).load()
 			if err != nil {
@@ -37,7 +48,11 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the settings, without connecting to anything",
-		Args:  cobra.NoArgs,
+		Long: `Check all settings, and report every problem with what would be right. The exit code is 2 if there is any. Nothing is
+connected to.`,
+		Example: `  weir config check --config weir.yaml
+  weir config check --nats nats://nats.example:4222`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := sourcesOf(cmd).load(); err != nil {
 				return err
@@ -52,7 +67,7 @@ func checkCommand() *cobra.Command {
 
 // allFlags gives the settings of the servers; those of the clients are in the file and the environment.
 func allFlags(cmd *cobra.Command) {
-	Flags(cmd, NATS, Postgres, Listen, Health, Shard, Definitions, Alerts)
+	Flags(cmd, NATS, Postgres, Listen, Health, Shard, Definitions, Alerts, Publisher)
 }
 
 // print writes the settings as a file that weir can read, with an aligned comment on where each is from.

@@ -27,15 +27,19 @@ import (
 // Config holds the settings of all roles; each role reads the sections it needs.
 // The koanf tags are the names of the settings.
 type Config struct {
-	NATS     NATSConfig     `koanf:"nats"`
-	Postgres PostgresConfig `koanf:"postgres"`
-	HTTP     HTTPConfig     `koanf:"http"`
-	Worker   WorkerConfig   `koanf:"worker"`
-	Stream   StreamConfig   `koanf:"stream"`
-	Alerts   AlertsConfig   `koanf:"alerts"`
+	NATS      NATSConfig      `koanf:"nats"`
+	Postgres  PostgresConfig  `koanf:"postgres"`
+	HTTP      HTTPConfig      `koanf:"http"`
+	Worker    WorkerConfig    `koanf:"worker"`
+	Publisher PublisherConfig `koanf:"publisher"`
+	Stream    StreamConfig    `koanf:"stream"`
+	Alerts    AlertsConfig    `koanf:"alerts"`
 	// Streams is a directory of definitions (*.yaml) that replaces the built-in pack.
 	// Empty: the built-in pack.
 	Streams string `koanf:"streams"`
+	// GeoIP is a MaxMind database (.mmdb) of countries and cities, by which events are placed as they are folded.
+	// Empty: country and city are Unknown.
+	GeoIP string `koanf:"geoip"`
 	// PartitionByID makes shard_id a column of answers, for every aggregation whose definition does not say.
 	PartitionByID bool      `koanf:"partition_by_id"`
 	Log           LogConfig `koanf:"log"`
@@ -103,6 +107,22 @@ type WorkerConfig struct {
 	Linger time.Duration `koanf:"linger"`
 }
 
+// PublisherConfig says how `weir gateway` makes messages of events. What comes over HTTP is cut by whoever sends it: a body is a
+// message; of that, MaxInFlight and Compression are used.
+type PublisherConfig struct {
+	// BatchEvents is the most events of a message, 1 to 10,000.
+	BatchEvents int `koanf:"batch_events"`
+	// BatchBytes is the most bytes of a message before compression, save a single larger event; no more than NATS takes
+	// in any case.
+	BatchBytes Bytes `koanf:"batch_bytes"`
+	// Linger is how long the first event of a message waits for others.
+	Linger time.Duration `koanf:"linger"`
+	// MaxInFlight is how many messages may be without the acknowledgement of the stream; what comes then waits.
+	MaxInFlight int `koanf:"max_in_flight"`
+	// Compression is none, gzip or zstd. What comes compressed over HTTP stays as it is.
+	Compression string `koanf:"compression"`
+}
+
 // StreamConfig is what `weir apply` gives the JetStream streams and their consumer.
 type StreamConfig struct {
 	// MaxAge removes older messages, folded or not: it is the time to repair an outage, and how
@@ -157,6 +177,13 @@ func Default() Config {
 			BatchBytes:    24 * MiB,
 			Memory:        384 * MiB,
 			Linger:        250 * time.Millisecond,
+		},
+		Publisher: PublisherConfig{
+			BatchEvents: 100,
+			BatchBytes:  256 * KiB,
+			Linger:      20 * time.Millisecond,
+			MaxInFlight: 256,
+			Compression: "none",
 		},
 		Stream: StreamConfig{
 			MaxAge:        7 * 24 * time.Hour,

@@ -308,12 +308,14 @@ func TestValidate_ReportsAllProblems(t *testing.T) {
 	c.Postgres = PostgresConfig{URL: "postgres://u:hid%zzden@h/d", MaxOpen: 1, MaxIdle: 2, IdleTime: -1, ConnectTimeout: 1500 * time.Millisecond}
 	c.HTTP = HTTPConfig{Listen: "8080", URL: "localhost:8080"}
 	c.Worker = WorkerConfig{ShardID: "a b"}
+	c.Publisher = PublisherConfig{BatchEvents: 10_001, BatchBytes: 9 * MiB, Linger: 2 * time.Minute, MaxInFlight: 5000, Compression: "lz4"}
 	c.Stream = StreamConfig{MaxBytes: -1, Replicas: 2}
 	c.Log = LogConfig{Level: "loud", Format: "xml"}
 	err := c.Validate()
 	for _, name := range []string{
 		"nats.url", "postgres.url", "postgres.max_open", "postgres.max_idle", "postgres.idle_time", "postgres.connect_timeout",
 		"http.listen", "http.url", "worker.shard_id", "worker.batch_messages", "worker.batch_bytes", "worker.memory", "worker.linger",
+		"publisher.batch_events", "publisher.batch_bytes", "publisher.linger", "publisher.max_in_flight", "publisher.compression",
 		"stream.max_bytes", "stream.replicas", "stream.ack_wait", "stream.max_ack_pending", "log.level", "log.format",
 	} {
 		if err == nil || !strings.Contains(err.Error(), "\n  "+name+" must ") {

@@ -21,6 +21,7 @@ const (
 	Shard       Group = "shard"       // --shard-id, --shard-pool
 	Definitions Group = "definitions" // --streams, --partition-by-id
 	Alerts      Group = "alerts"      // --alert-retention
+	Publisher   Group = "publisher"   // --batch-events, --batch-bytes, --linger, --max-in-flight, --compression
 	// Embedded is for a role that starts its own servers (up, demo): --postgres becomes an alternative to
 	// the private server, --http is a free port unless given, and the running instance is not looked at.
 	Embedded Group = "embedded" // --http ADDR, --postgres
@@ -44,6 +45,8 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 	}
 	add("log-level", "log.level", "log from this `level` on: debug, info, warn or error")
 	add("log-format", "log.format", "`format` of the log: console, json, or auto for console on a terminal")
+	words(cmd, "log-level", "debug", "info", "warn", "error")
+	words(cmd, "log-format", "console", "json", "auto")
 	names := make([]string, len(groups))
 	for i, group := range groups {
 		names[i] = string(group)
@@ -65,10 +68,17 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 			add("shard-pool", "worker.shard_pool", "in place of --shard-id: take the first free of this `number` of shards, pool-1, pool-2, …")
 		case Definitions:
 			add("streams", "streams", "`directory` of definitions to use in place of the built-in ones")
+			add("geoip", "geoip", "`file` of countries and cities (.mmdb) by which workers place client addresses; by default they are Unknown")
 			add("partition-by-id", "partition_by_id", "`true` or false: shard_id is a column of answers, where a definition does not say; by default true")
 			cmd.Flags().Lookup("partition-by-id").NoOptDefVal = "true"
 		case Alerts:
 			add("alert-retention", "alerts.retention", "keep alerts for this `long` once they are recorded, as 9600h; 0 is for ever")
+		case Publisher:
+			add("batch-events", "publisher.batch_events", "`number` of events in a message, at most; by default 100")
+			add("batch-bytes", "publisher.batch_bytes", "`bytes` of a message before compression, at most, as 64KiB; by default 256KiB")
+			add("linger", "publisher.linger", "`time` for which the first event of a message waits for others; by default 20ms")
+			add("max-in-flight", "publisher.max_in_flight", "`number` of messages that may wait for the stream to acknowledge them; by default 256")
+			add("compression", "publisher.compression", "compress messages by this `method`: none, gzip or zstd; by default none")
 		case Embedded:
 			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
 			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")
@@ -89,6 +99,13 @@ func Flags(cmd *cobra.Command, groups ...Group) {
 		cmd.Annotations = make(map[string]string)
 	}
 	cmd.Annotations[groupsAnnotation] = strings.Join(names, ",")
+}
+
+// words lets the shell complete a flag that Flags has given.
+func words(cmd *cobra.Command, flag string, list ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
 }
 
 // hasGroup reports whether Flags gave cmd the group.

@@ -23,6 +23,7 @@ func (c Config) Validate() error {
 	p = append(p, c.urlProblems()...)
 	p = append(p, c.Postgres.problems()...)
 	p = append(p, c.Worker.problems()...)
+	p = append(p, c.Publisher.problems()...)
 	p = append(p, c.Stream.problems()...)
 	p.notNegative("alerts.retention", c.Alerts.Retention)
 	if !IsListen(c.HTTP.Listen) {
@@ -167,6 +168,35 @@ func (c WorkerConfig) Pool() []string {
 }
 
 func (c WorkerConfig) poolShard(n int) string { return c.ShardPoolName + "-" + strconv.Itoa(n) }
+
+// The bounds of a publisher: a message of 10,000 events is beyond what pays, a connection has room for 4,096 messages under way.
+const (
+	mostBatchEvents = 10_000
+	leastBatchBytes = KiB
+	mostBatchBytes  = 8 * MiB
+	mostLinger      = time.Minute
+	mostInFlight    = 4096
+)
+
+func (c PublisherConfig) problems() Problems {
+	var p Problems
+	if c.BatchEvents < 1 || c.BatchEvents > mostBatchEvents {
+		p.add("publisher.batch_events must be 1 to %d; it is %d", mostBatchEvents, c.BatchEvents)
+	}
+	if c.BatchBytes < leastBatchBytes || c.BatchBytes > mostBatchBytes {
+		p.add("publisher.batch_bytes must be %s to %s; it is %s", leastBatchBytes, mostBatchBytes, c.BatchBytes)
+	}
+	if c.Linger <= 0 || c.Linger > mostLinger {
+		p.add("publisher.linger must be above 0, and %s at most: an event waits no longer for others; it is %s", format(mostLinger), format(c.Linger))
+	}
+	if c.MaxInFlight < 1 || c.MaxInFlight > mostInFlight {
+		p.add("publisher.max_in_flight must be 1 to %d; it is %d", mostInFlight, c.MaxInFlight)
+	}
+	if !slices.Contains([]string{"none", "gzip", "zstd"}, c.Compression) {
+		p.add("publisher.compression must be none, gzip or zstd; it is %q", c.Compression)
+	}
+	return p
+}
 
 func (c StreamConfig) problems() Problems {
 	var p Problems

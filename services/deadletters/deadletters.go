@@ -12,6 +12,7 @@ import (
 
 	"weir/pkg/query"
 	"weir/pkg/store"
+	"weir/services/complete"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -24,6 +25,9 @@ func Command() *cobra.Command {
 		Long: `An event that cannot be folded, or a message that cannot be read, becomes a dead letter, with the reason and what was
 sent; its neighbours are folded. It is open until somebody has it replayed, once the definitions are mended, or drops it. A
 replayed one is folded exactly once, as what it was: with its identity, its place in the stream and its time.`,
+		Example: `  weir deadletters list
+  weir deadletters show 17
+  weir deadletters replay --all`,
 	}
 	cmd.AddCommand(listCommand(), showCommand(), replayCommand(), dropCommand())
 	return cmd
@@ -38,6 +42,8 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the newest dead letters, the newest last",
+		Long: `List the newest dead letters, the newest last, with the reason of each: those that are open, unless --state says otherwise. The
+HTTP API is asked or, with --postgres, the database.`,
 		Example: `  weir deadletters list
   weir deadletters list --reason responseTime --source gw-1
   weir deadletters list --state all --json`,
@@ -71,6 +77,7 @@ func listCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&state, "state", string(store.DeadLetterOpen), "list those in this `state`: "+strings.Join(store.DeadLetterStates(), ", ")+", or "+anyState)
+	complete.Words(cmd, "state", append(store.DeadLetterStates(), anyState)...)
 	cmd.Flags().StringVar(&reason, "reason", "", "list those with this `text` in their reason")
 	cmd.Flags().StringVar(&source, "source", "", "list those that this `source` has published")
 	cmd.Flags().IntVar(&limit, "limit", 100, "list at most this `number`")

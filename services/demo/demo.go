@@ -32,6 +32,7 @@ type options struct {
 	seed   uint64
 
 	natsListen, postgresListen string
+	notifiers                  string
 }
 
 // Command is `weir demo`.
@@ -58,6 +59,7 @@ demo's own gateways have published is checked. A second Ctrl-C ends it without t
 	f.StringVar(&o.natsListen, "nats-listen", "", "`address` NATS listens at, host:port; by default a free port of this machine")
 	f.StringVar(&o.postgresListen, "postgres-listen", "", "`address` Postgres listens at, host:port; by default a free port of this machine")
 	f.Uint64Var(&o.seed, "seed", 1, "seed of the made up traffic")
+	f.StringVar(&o.notifiers, "notify", "", "tell the notifiers of this YAML `file` of alerts, which are of made up events")
 	return cmd
 }
 
@@ -73,6 +75,10 @@ func run(cmd *cobra.Command, o options) (err error) {
 		cfg.Log.Level = "warn" // the live figures are what there is to see
 	}
 	catalog, err := wire.Catalog(cfg)
+	if err != nil {
+		return err
+	}
+	notifiers, err := wire.Notifiers(catalog, o.notifiers) // which may name a rule that is left out below
 	if err != nil {
 		return err
 	}
@@ -92,8 +98,8 @@ func run(cmd *cobra.Command, o options) (err error) {
 	_, _ = fmt.Fprintln(out, "Starting NATS, Postgres, 3 workers and the HTTP API …")
 	plan := &counter{}
 	settings := local.Options{
-		Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen,
-		Catalog: catalog, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
+		Role: "demo", Dir: dir, Workers: workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen,
+		Catalog: catalog, Notifiers: notifiers, Settings: cfg, Plan: plan, Log: config.Logger(cfg),
 	}
 	if cfg.Postgres.URL != "" {
 		settings.ShardPrefix = "demo-" + run + "-" // the database may be that of another demo, or of `weir up`
@@ -160,6 +166,7 @@ func (d *demo) traffic(ctx, hurry context.Context) error {
 		})
 		d.simulators, d.publishers = append(d.simulators, simulator), append(d.publishers, publisher)
 	}
+	d.instance.Metrics.MustRegister(gateway.Publishers(d.publishers))
 	for n := range gateways {
 		go func() {
 			err := d.simulators[n].Run(ctx, d.publishers[n])

@@ -100,7 +100,7 @@ func TestBench_EndsEverythingWhenItIsStopped(t *testing.T) {
 func TestBench_RefusesNonsense(t *testing.T) {
 	t.Parallel()
 	fails(t, 2, []string{"--workers must be from 1 to 64, it is 0", "--late must be from 0 to 1"}, "bench", "--workers", "0", "--late", "-0.5")
-	fails(t, 2, []string{"--measure takes bare, full-pack, alerts, one-aggregation, live"}, "bench", "--measure", "all")
+	fails(t, 2, []string{"--measure takes bare, full-pack, alerts, questions, one-aggregation, live"}, "bench", "--measure", "all")
 }
 
 // nothingLeft looks for files in the directory, and for processes that were told of it.
@@ -116,4 +116,36 @@ func nothingLeft(t *testing.T, dir string) {
 			t.Errorf("still runs: %s", strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
+}
+
+func TestBench_AsksQuestionsWhileWorkersFold(t *testing.T) {
+	t.Parallel()
+	tmp, file := embeddedtest.Dir(t), filepath.Join(t.TempDir(), "bench.json")
+	p := start(t, "TMPDIR="+tmp, "bench", "--events", "6000", "--batch", "20", "--runs", "1", "--measure", "questions", "--questions", "20", "--json", file)
+	if code := p.within(5 * patience); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r struct {
+		Questions struct {
+			Concurrent, Asked, Errors int
+			Texts                     []string `json:"error_texts"`
+			P50                       float64  `json:"p50_ms"`
+			P99                       float64  `json:"p99_ms"`
+			Exact                     bool
+		}
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	if q := r.Questions; q.Concurrent != 20 || q.Asked < 20 || q.Errors != 0 || q.P50 <= 0 || q.P99 < q.P50 || !q.Exact {
+		t.Errorf("got %+v", q)
+	}
+	if table := p.stdout.String(); !strings.Contains(table, "they slow folding by") {
+		t.Errorf("got\n%s", table)
+	}
+	nothingLeft(t, tmp)
 }

@@ -19,6 +19,7 @@ import (
 	"weir/services/config"
 	"weir/services/health"
 	"weir/services/httpserver"
+	"weir/services/metrics"
 	"weir/services/wire"
 )
 
@@ -40,14 +41,20 @@ event is acknowledged (202) only when the stream has stored it. The answer lists
 their stream and will be dead letters; of a body without any valid event nothing is published (422). With --simulate,
 traffic is made up as well; every such event is labelled as generated.
 
-At the same address, /healthz answers while the process serves, and /readyz when NATS answers and has the stream.
+A body of HTTP is one message, so whoever sends it decides how many events a message has: many, if they can. Of events that are made up
+--batch-events, --batch-bytes and --linger decide, whichever is reached first. --max-in-flight and --compression hold for both; beyond
+that many messages that the stream has not acknowledged a request waits, and is answered with 503 after 10 seconds.
+
+At the same address, /healthz answers while the process serves, /readyz when NATS answers and has the stream, and
+/metrics is for Prometheus.
 For that the gateway's credential must be allowed to ask for the state of stream and consumer.`,
 		Example: `  weir gateway --source edge-1 --listen :8081
-  weir gateway --source gw-1 --simulate 500`,
+  weir gateway --source edge-2 --compression zstd --max-in-flight 64
+  weir gateway --source gw-1 --simulate 500 --batch-events 20 --linger 100ms`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o) },
 	}
-	config.Flags(cmd, config.NATS, config.Definitions, config.Unused)
+	config.Flags(cmd, config.NATS, config.Definitions, config.Publisher, config.Unused)
 	cmd.Flags().StringVar(&o.source, "source", "gateway", "`name` of this gateway, a token of its subjects")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8081", "`address` to take events at, host:port")
 	cmd.Flags().Float64Var(&o.simulate, "simulate", 0, "also make up `n` events a second")
@@ -73,7 +80,7 @@ func run(cmd *cobra.Command, o options) error {
 		return err
 	}
 	defer conn.Close()
-	ingest, err := gateway.NewIngest(conn, o.source, catalog.Streams)
+	ingest, err := gateway.NewIngest(conn, publisherConfig(cfg, o.source), catalog.Streams)
 	if err != nil {
 		return err
 	}
@@ -89,9 +96,17 @@ func run(cmd *cobra.Command, o options) error {
 	log.Info("gateway listens", zap.String("address", listener.Addr().String()))
 	group, ctx := errgroup.WithContext(cmd.Context())
 	defer ingest.Close(context.WithoutCancel(cmd.Context()))
-	group.Go(func() error { return httpserver.Serve(ctx, listener, handler(ingest, conn)) })
+	registry := metrics.New("gateway")
+	registry.MustRegister(ingest)
+	registry.Stream(conn)
+	group.Go(func() error { return httpserver.Serve(ctx, listener, handler(ingest, conn, registry)) })
 	if o.simulate > 0 {
-		group.Go(func() error { return simulate(ctx, conn, o) })
+		publisher, err := gateway.NewPublisher(conn, publisherConfig(cfg, o.source))
+		if err != nil {
+			return err
+		}
+		registry.MustRegister(gateway.Publishers{publisher})
+		group.Go(func() error { return simulate(ctx, publisher, o) })
 	}
 	return group.Wait()
 }
@@ -112,7 +127,7 @@ func (o options) check() error {
 }
 
 // handler takes events and answers for the health of the role.
-func handler(ingest *gateway.Ingest, conn *stream.Conn) http.Handler {
+func handler(ingest *gateway.Ingest, conn *stream.Conn, registry *metrics.Registry) http.Handler {
 	checks := health.Handler([]health.Check{{Name: "nats", Check: func(ctx context.Context) error {
 		_, err := conn.State(ctx)
 		return err
@@ -120,16 +135,22 @@ func handler(ingest *gateway.Ingest, conn *stream.Conn) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", checks)
 	mux.Handle("/readyz", checks)
+	mux.Handle("GET /metrics", registry.Handler())
 	mux.Handle("/", ingest.Handler())
-	return mux
+	return registry.Count(mux)
 }
 
-func simulate(ctx context.Context, conn *stream.Conn, o options) error {
-	publisher, err := gateway.NewPublisher(conn, gateway.PublisherConfig{Source: o.source})
-	if err != nil {
-		return err
+// publisherConfig is how events of the source become messages.
+func publisherConfig(cfg config.Config, source string) gateway.PublisherConfig {
+	p := cfg.Publisher
+	return gateway.PublisherConfig{
+		Source: source, BatchEvents: p.BatchEvents, BatchBytes: int(p.BatchBytes), Linger: p.Linger,
+		MaxInFlight: p.MaxInFlight, Compression: p.Compression,
 	}
-	err = gateway.NewSimulator(gateway.SimulatorConfig{Source: o.source, Rate: o.simulate, Seed: o.seed}).Run(ctx, publisher)
+}
+
+func simulate(ctx context.Context, publisher *gateway.Publisher, o options) error {
+	err := gateway.NewSimulator(gateway.SimulatorConfig{Source: o.source, Rate: o.simulate, Seed: o.seed}).Run(ctx, publisher)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if closed := publisher.Close(last); err == nil {

@@ -17,8 +17,10 @@ import (
 func Command() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:     "healthcheck URL",
-		Short:   "Ask a URL for its health; succeeds on status 200",
+		Use:   "healthcheck URL",
+		Short: "Ask a URL for its health; succeeds on status 200",
+		Long: `Ask a URL for its health, as the health check of a container does: the exit code is 0 if it answers with status 200 within a few
+seconds, else 1, and the answer is on standard error.`,
 		Example: "  weir healthcheck http://127.0.0.1:8080/readyz",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -23,6 +23,7 @@ import (
 	"weir/pkg/definition"
 	"weir/pkg/embedded"
 	"weir/pkg/evaluator"
+	"weir/pkg/notify"
 	"weir/pkg/store"
 	"weir/pkg/stream"
 	"weir/pkg/worker"
@@ -32,6 +33,7 @@ import (
 	"weir/services/config"
 	"weir/services/durability"
 	"weir/services/httpserver"
+	"weir/services/metrics"
 	"weir/services/version"
 	"weir/services/wire"
 	workerrole "weir/services/worker"
@@ -39,6 +41,7 @@ import (
 
 // Options say what to run.
 type Options struct {
+	Role           string // of the process, for Prometheus: up or demo
 	Dir            string // holds everything that lasts; one process at a time
 	Workers        int    // number of workers, each with a shard of its own; 0 for none
 	ShardPrefix    string // the shards are this and 1, 2, …; "" is w
@@ -47,6 +50,7 @@ type Options struct {
 	Backfill       bool   // aggregations that are added get what the stream still holds of before
 	Durable        bool   // both servers keep what they confirmed over a power cut
 	Catalog        *definition.Catalog
+	Notifiers      []*notify.Target // that are told of alerts
 	// Settings hold the rest: an external Postgres's URL ("" for a private
 	// one), the address of the HTTP API, the sizes of batches.
 	Settings config.Config
@@ -63,6 +67,7 @@ type Instance struct {
 	Audit                         *sql.DB // for auditors
 	Conn                          *stream.Conn
 	Catalog                       *definition.Catalog // of the options, bound to the tables
+	Metrics                       *metrics.Registry   // for what the caller counts beside
 
 	options  Options
 	lock     *embedded.DirLock
@@ -192,6 +197,10 @@ func (i *Instance) connect(ctx context.Context) (err error) {
 func (i *Instance) startRoles(ctx context.Context) error {
 	o := i.options
 	workers := make([]*worker.Worker, o.Workers)
+	counted, status, evaluated, sent := worker.NewMetrics(), auditor.NewStatus(), evaluator.NewMetrics(), notify.NewMetrics()
+	i.Metrics = metrics.New(o.Role)
+	i.Metrics.MustRegister(counted, status, evaluated, sent)
+	i.Metrics.Links(wire.NewLinks(i.DB, i.Conn))
 	for n := range workers {
 		conn, err := wire.Stream(ctx, o.Settings, "worker", o.Log)
 		if err != nil {
@@ -200,6 +209,7 @@ func (i *Instance) startRoles(ctx context.Context) error {
 		i.conns = append(i.conns, conn)
 		cfg := workerrole.Config(o.Settings)
 		cfg.ShardID = cmp.Or(o.ShardPrefix, "w") + strconv.Itoa(n+1)
+		cfg.Metrics = counted
 		i.Shards = append(i.Shards, cfg.ShardID)
 		workers[n] = worker.New(cfg, i.Catalog, i.DB, conn, o.Log)
 	}
@@ -210,13 +220,15 @@ func (i *Instance) startRoles(ctx context.Context) error {
 	for _, w := range workers {
 		i.roles.Go(func() error { return w.Run(life) })
 	}
-	status := auditor.NewStatus()
 	i.roles.Go(func() error {
 		return auditor.Run(life, audit.New(i.Audit, i.Conn, audit.Config{Version: version.String()}), auditEvery, status, o.Log)
 	})
-	evaluation := evaluator.New(evaluator.Config{Owner: wire.Owner()}, i.Catalog.Rules, i.DB, i.Conn, o.Log)
+	evaluation := evaluator.New(evaluator.Config{Owner: wire.Owner(), Metrics: evaluated}, i.Catalog.Rules, i.DB, i.Conn, o.Log)
 	i.roles.Go(func() error { return evaluation.Run(life) })
-	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, status.Metrics(), o.Log) })
+	i.roles.Go(func() error {
+		return notify.New(i.DB, notify.Config{Targets: o.Notifiers, Silenced: i.DB.Silenced, Metrics: sent}, o.Log).Run(life)
+	})
+	i.roles.Go(func() error { return api.Serve(life, i.http, i.Catalog, i.DB, i.Conn, i.Metrics, o.Log) })
 	i.roles.Go(func() error { i.backfill(life); return nil })
 	if i.postgres != nil {
 		i.roles.Go(func() error {

@@ -3,9 +3,6 @@
 package query
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -14,14 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.uber.org/zap"
 
 	"weir/pkg/aggregation"
-	"weir/pkg/definition"
 	"weir/pkg/query"
-	"weir/pkg/stream"
+	"weir/services/ask"
+	"weir/services/complete"
 	"weir/services/config"
-	"weir/services/wire"
 )
 
 // Command is `weir query`.
@@ -34,7 +29,10 @@ by default that of the instance that runs on this machine; with --nats the servi
 --postgres the database, without an API.
 
 --last reaches back to the start of the bucket in which it begins, by the time zone of the aggregation, so that no
-bucket is cut: --last 1h --per days is today or, in the first hour of a day, yesterday and today.`,
+bucket is cut: --last 1h --per days is today or, in the first hour of a day, yesterday and today.
+
+On a terminal the measures of an answer with buckets are also drawn below its table, a line for each group; not where --limit, --offset
+or --having leave rows out.`,
 		Example: `  weir query ApiVersionPerAppAgg --within '2026-11-22 00:00:00,2026-11-23 00:00:00' --per hours
   weir query ApiErrorAnalysisAgg --last 1h --per minutes --group-by bucket \
       --select 'bucket, responseCount as calls, _5xx * 100 / responseCount as pct'
@@ -61,12 +59,17 @@ bucket is cut: --last 1h --per days is today or, in the first hour of a day, yes
 	flags.String("time", "", "how times are written: rfc3339 or ms")
 	flags.Bool("json", false, "print the answer as JSON, as the HTTP API gives it")
 	flags.Bool("csv", false, "print the answer as CSV")
-	flags.String("nats", "", "ask over NATS at this `URL`, not the HTTP API")
-	flags.String("postgres", "", "ask the database at this `URL`, not the HTTP API")
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	cmd.MarkFlagsMutuallyExclusive("within", "last")
-	config.Flags(cmd, config.API, config.Definitions)
-	cmd.MarkFlagsMutuallyExclusive("nats", "postgres")
+	ask.Flags(cmd)
+	complete.Aggregations(cmd)
+	complete.Aggregation(cmd, "join")
+	complete.Words(cmd, "join-type", "full", "inner", "left", "right")
+	complete.Granularity(cmd, "per")
+	for _, flag := range []string{"select", "group-by", "order-by", "where"} {
+		complete.Columns(cmd, flag)
+	}
+	complete.Words(cmd, "time", "rfc3339", "ms")
 	return cmd
 }
 
@@ -107,13 +110,13 @@ func run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	a, err := newAsker(cmd, cfg, args[0])
+	asker, err := ask.New(cmd, cfg)
 	if err != nil {
 		return err
 	}
 	values := parameters(cmd.Flags())
 	if f := cmd.Flags().Lookup("last"); f.Changed {
-		zone, err := a.zone(cmd.Context())
+		zone, err := asker.Zone(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
@@ -121,7 +124,7 @@ func run(cmd *cobra.Command, args []string) error {
 			return config.Problems{"--last: " + err.Error()}
 		}
 	}
-	answer, err := a.ask(cmd.Context(), values)
+	answer, err := asker.Ask(cmd.Context(), args[0], values)
 	if err != nil {
 		return err
 	}
@@ -132,117 +135,8 @@ func run(cmd *cobra.Command, args []string) error {
 	if set, _ := cmd.Flags().GetBool("csv"); set {
 		return answer.WriteCSV(out)
 	}
-	return answer.WriteTable(out)
-}
-
-// asker puts a question to the API, over HTTP or NATS, or, where it has a
-// catalogue, to the database.
-type asker struct {
-	aggregation string
-	cfg         config.Config
-	client      query.Client
-	overNATS    bool
-	catalog     *definition.Catalog
-}
-
-func newAsker(cmd *cobra.Command, cfg config.Config, aggregation string) (a asker, err error) {
-	a = asker{aggregation: aggregation, cfg: cfg, client: query.Client{URL: string(cfg.HTTP.URL)}}
-	if f := cmd.Flags().Lookup("nats"); f.Changed {
-		a.cfg.NATS.URL, a.overNATS = config.URL(f.Value.String()), true
+	if err := answer.WriteTable(out); err != nil {
+		return err
 	}
-	if f := cmd.Flags().Lookup("postgres"); f.Changed {
-		a.cfg.Postgres.URL = config.URL(f.Value.String())
-		a.catalog, err = wire.Catalog(cfg)
-	}
-	return a, err
-}
-
-// zone is where the aggregation cuts its buckets; UTC where there is no such
-// aggregation, which ask tells better.
-func (a asker) zone(ctx context.Context) (*time.Location, error) {
-	if a.catalog != nil {
-		if def := a.catalog.Aggregation(a.aggregation); def != nil {
-			return def.Zone, nil
-		}
-		return time.UTC, nil
-	}
-	all, err := a.aggregations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].Name == a.aggregation {
-			return time.LoadLocation(all[i].Zone)
-		}
-	}
-	return time.UTC, nil
-}
-
-func (a asker) aggregations(ctx context.Context) ([]query.Aggregation, error) {
-	if !a.overNATS {
-		return a.client.Aggregations(ctx)
-	}
-	body, err := a.request(ctx, query.CatalogueSubject, nil)
-	if err != nil {
-		return nil, err
-	}
-	var catalogue struct {
-		Aggregations []query.Aggregation `json:"aggregations"`
-	}
-	if err := json.Unmarshal(body, &catalogue); err != nil {
-		return nil, fmt.Errorf("read the aggregations: %w", err)
-	}
-	return catalogue.Aggregations, nil
-}
-
-func (a asker) ask(ctx context.Context, values url.Values) (*query.Answer, error) {
-	if a.overNATS {
-		body, err := a.request(ctx, query.QuestionSubject, query.NewMessage(a.aggregation, values))
-		if err != nil {
-			return nil, err
-		}
-		return query.ReadAnswer(body)
-	}
-	if a.catalog == nil {
-		return a.client.Ask(ctx, a.aggregation, values)
-	}
-	db, err := wire.Store(ctx, a.cfg, "query")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = db.Close() }()
-	catalog, err := wire.Bind(ctx, a.catalog, db)
-	if err != nil {
-		return nil, err
-	}
-	question, err := query.Parse(catalog, a.aggregation, values)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := question.Ask(ctx, db)
-	return answer, wire.Explain(err)
-}
-
-// answerTimeout is how long an answer over NATS is waited for; who answers
-// gives up before.
-const answerTimeout = time.Minute
-
-// request asks the service weir-query.
-func (a asker) request(ctx context.Context, subject string, request []byte) ([]byte, error) {
-	conn, err := wire.Stream(ctx, a.cfg, "query", zap.NewNop())
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	answer, err := conn.Request(ctx, subject, request)
-	var refusal *stream.Refusal
-	switch {
-	case errors.As(err, &refusal):
-		return nil, &query.Error{Status: refusal.Code, Detail: refusal.Detail}
-	case errors.Is(err, stream.ErrNobodyAnswers):
-		return nil, fmt.Errorf("%w; questions are answered by `weir api`, `up` and `demo`", err)
-	}
-	return answer, err
+	return sparklines(cmd.Context(), out, asker, args[0], values, answer)
 }

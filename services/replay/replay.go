@@ -8,17 +8,16 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"time"
 
-	"github.com/cheggaaa/pb/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"weir/pkg/gateway"
 	"weir/pkg/stream"
+	"weir/services/complete"
 	"weir/services/config"
+	"weir/services/progress"
 )
 
 const (
@@ -78,7 +77,8 @@ older is published again, and recognised when it is folded.`,
 	f.IntVar(&o.batch, "batch", 100, "put at most `n` events into a message")
 	f.Float64Var(&o.rate, "rate", 0, "publish at most `n` events a second; 0: as fast as the stream takes them")
 	f.StringVar(&o.shift, "shift-days", "0", "move all events by `n` days; auto: each file so that its newest event is of the last 24 hours")
-	f.BoolVar(&o.noProgress, "no-progress", false, "show no progress bar")
+	progress.Flag(cmd, &o.noProgress)
+	complete.Words(cmd, "format", "combined", "nasa", "jsonl")
 	f.BoolVar(&o.allMalformed, "all-malformed", false,
 		fmt.Sprintf("list every malformed line, at once and without a progress bar, not only the first %d", listedLines))
 	return cmd
@@ -174,29 +174,23 @@ func closeLogs(logs []*gateway.Log) {
 type job struct {
 	stdout, stderr io.Writer
 	options        options
-	bar            *pb.ProgressBar // nil without
-	waiting        []string        // malformed lines that are listed when the bar is gone
+	bar            *progress.Bar
+	waiting        []string // malformed lines that are listed when the bar is gone
 	malformed      int64
 }
 
 func newJob(stdout, stderr io.Writer, o options, logs []*gateway.Log) *job {
-	j := &job{stdout: stdout, stderr: stderr, options: o}
-	if file, ok := stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) && !o.noProgress && !o.allMalformed {
-		var events int64
-		for _, log := range logs {
-			events += log.Events
-		}
-		j.bar = pb.Full.New(0).SetTotal(events).SetWriter(stderr)
+	var events int64
+	for _, log := range logs {
+		events += log.Events
 	}
-	return j
+	return &job{stdout: stdout, stderr: stderr, options: o, bar: progress.New(stderr, o.noProgress || o.allMalformed, events)}
 }
 
 // run replays the logs one after another, up to the first error, and prints the summary in any case.
 func (j *job) run(ctx context.Context, conn *stream.Conn, logs []*gateway.Log, shift *int) error {
 	shifts := j.announce(logs, shift)
-	if j.bar != nil {
-		j.bar.Start()
-	}
+	j.bar.Start()
 	var rows []row
 	var err error
 	for i := 0; i < len(logs) && err == nil; i++ {
@@ -204,9 +198,7 @@ func (j *job) run(ctx context.Context, conn *stream.Conn, logs []*gateway.Log, s
 		result, err = gateway.Replay(ctx, conn, logs[i], j.config(logs[i], shifts[i]))
 		rows = append(rows, row{file: logs[i].Name, lines: logs[i].Lines, ReplayResult: result})
 	}
-	if j.bar != nil {
-		j.bar.Finish()
-	}
+	j.bar.Finish()
 	j.listMalformed()
 	for _, r := range rows {
 		if r.Replaced > 0 {
@@ -284,11 +276,7 @@ func (j *job) config(log *gateway.Log, shift int) gateway.ReplayConfig {
 				j.waiting = append(j.waiting, text)
 			}
 		},
-		OnAck: func(events int) {
-			if j.bar != nil {
-				j.bar.Add(events)
-			}
-		},
+		OnAck: j.bar.Add,
 	}
 }
 

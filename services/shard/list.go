@@ -23,6 +23,8 @@ a moved one are in another shard, and only its empty tables are left. The counts
 and the shards that were merged into it. Other events are those that count in the group __other__, at some
 level at least, because their bucket had max_groups groups: for each aggregation anew. The levels that are behind do not have the last batch yet: a live worker completes
 them as it goes, any live worker completes those of the others, and answers are complete all the same.`,
+		Example: `  weir shard list
+  weir shard list --json | jq .events`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, func(ctx context.Context, db *store.DB, u store.Upkeep) error {

@@ -24,6 +24,8 @@ func Command() *cobra.Command {
 leaves behind counts in every answer as long as it is kept. These commands keep the shards few and their names right.
 They may run while other workers fold and questions are asked, and leave every answer as it is; each may be run again after a
 crash. They need the rights of "weir apply", and the definitions that the workers use.`,
+		Example: `  weir shard list
+  weir shard merge w3 --into w1`,
 	}
 	cmd.AddCommand(listCommand(), retireCommand(), unretireCommand(), mergeCommand(), renameCommand())
 	return cmd
@@ -58,9 +60,11 @@ as long as their retention says, and count in every answer. A shard that a live 
 
 func unretireCommand() *cobra.Command {
 	return prepared(&cobra.Command{
-		Use:   "unretire ID",
-		Short: "Let a retired shard be written again",
-		Args:  cobra.ExactArgs(1),
+		Use:     "unretire ID",
+		Short:   "Let a retired shard be written again",
+		Long:    `Undo "weir shard retire": a worker may take the shard again.`,
+		Example: `  weir shard unretire w3`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, func(ctx context.Context, db *store.DB, _ store.Upkeep) error {
 				if err := db.UnretireShard(ctx, args[0]); err != nil {

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +17,7 @@ import (
 	"weir/pkg/alert"
 	"weir/pkg/query"
 	"weir/pkg/store"
+	"weir/services/complete"
 	"weir/services/config"
 	"weir/services/wire"
 )
@@ -31,6 +31,8 @@ func Command() *cobra.Command {
 application and tenant; those that are not given may be any. Of several that hold for a key the one with the most of these decides,
 then the one that has what comes first in this order, then one of the case before one for all cases. One that is set goes before
 those that are learned. Workers go by it within two seconds.`,
+		Example: `  weir thresholds set abnormal-response-time 2000 --api pizza
+  weir thresholds list`,
 	}
 	cmd.AddCommand(setCommand(), listCommand(), unsetCommand())
 	return cmd
@@ -64,7 +66,7 @@ rule's key says. A rule with cases of which one has an upper bound and another a
 			if t.Value, err = strconv.ParseFloat(args[1], 64); err != nil || math.IsNaN(t.Value) || math.IsInf(t.Value, 0) {
 				return config.Problems{fmt.Sprintf("%q is no threshold: it is a number, as in 2000 or 0.95", args[1])}
 			}
-			by = cmp.Or(by, who())
+			by = cmp.Or(by, wire.Person())
 			err = ask(cmd, func(client *query.Client) error {
 				_, err := client.SetThreshold(cmd.Context(), t, by)
 				return err
@@ -82,7 +84,17 @@ rule's key says. A rule with cases of which one has an upper bound and another a
 			return err
 		},
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if at := strings.LastIndex(err.Error(), " in -"); at >= 0 {
+			value := err.Error()[at+len(" in "):]
+			if _, no := strconv.ParseFloat(value, 64); no == nil {
+				return fmt.Errorf("%s looks like a flag: put a negative threshold last, behind --, as in `weir thresholds set RULE -- %s`", value, value)
+			}
+		}
+		return err
+	})
 	dimensionFlags(cmd, &t)
+	complete.Rules(cmd)
 	cmd.Flags().StringVar(&by, "by", "", "say that this `person` set it; by default the user of this machine")
 	flags(cmd)
 	return cmd
@@ -113,6 +125,7 @@ func unsetCommand() *cobra.Command {
 	}
 	dimensionFlags(cmd, &t)
 	flags(cmd)
+	complete.Rules(cmd)
 	return cmd
 }
 
@@ -122,6 +135,8 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the thresholds that are set or learned",
+		Long: `List the thresholds that people have set and those that were learned of the last days, by rule: for which keys each is, and
+who has set it, when.`,
 		Example: `  weir thresholds list
   weir thresholds list --rule abnormal-response-time --json`,
 		Args: cobra.NoArgs,
@@ -144,6 +159,7 @@ func listCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&rule, "rule", "", "only of this `rule`")
+	complete.Rule(cmd, "rule")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one threshold a line")
 	flags(cmd)
 	return cmd
@@ -176,18 +192,6 @@ func ask(cmd *cobra.Command, api func(*query.Client) error, database func(*store
 	}
 	defer func() { _ = db.Close() }()
 	return wire.Explain(database(db, catalog.Rules))
-}
-
-// who is the user that runs the command, and where.
-func who() string {
-	name := os.Getenv("USER")
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if host, err := os.Hostname(); err == nil {
-		name += "@" + host
-	}
-	return name
 }
 
 func name(t alert.Threshold) string {

@@ -56,3 +56,15 @@ slow  c     api=pizza        0.25  learned  2026-11-23T11:00:00Z
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }
+
+func TestSet_SaysHowANegativeThresholdIsWritten(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{"-5": "RULE -- -5", "-0.5": "RULE -- -0.5", "-x": "unknown shorthand flag"} {
+		cmd := Command()
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs([]string{"set", "slow", value})
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want something with %q", value, err, want)
+		}
+	}
+}

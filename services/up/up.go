@@ -21,6 +21,7 @@ type options struct {
 	postgresListen string
 	retention      string
 	backfill       bool
+	notifiers      string
 }
 
 // Command is `weir up`.
@@ -31,7 +32,10 @@ func Command() *cobra.Command {
 		Short: "Run all of Weir in one process, with data that last",
 		Long: `Start NATS with JetStream, a private Postgres, the workers and the HTTP API in one process, with everything that
 lasts in one directory, which one process uses at a time. Print their URLs, one a line, once all is up. Gateways publish
-to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C or SIGTERM ends it cleanly.`,
+to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C or SIGTERM ends it cleanly.
+
+With --notify it also tells Alertmanager, webhooks and mailboxes of alerts, as the file says (docs/notifications.md); "weir alerts test" tries
+them out.`,
 		Example: `  weir up
   weir up --dir /var/lib/weir --workers 4 --http 127.0.0.1:8080 --nats-listen 127.0.0.1:4222
   weir up --retention all        # to load old logs`,
@@ -47,6 +51,7 @@ to the nats:// URL; other workers and commands may join at the same URLs. Ctrl-C
 	f.StringVar(&o.postgresListen, "postgres-listen", "", "`address` Postgres listens at, host:port; by default a free port of this machine")
 	f.StringVar(&o.retention, "retention", "definitions", "how long rows are kept: as the `definitions` say, or all for ever")
 	f.BoolVar(&o.backfill, "backfill", false, "give aggregations that the definitions add what the stream still holds of the time before")
+	f.StringVar(&o.notifiers, "notify", "", "tell the notifiers of this YAML `file` of alerts")
 	return cmd
 }
 
@@ -78,14 +83,18 @@ func run(cmd *cobra.Command, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	notifiers, err := wire.Notifiers(catalog, o.notifiers)
+	if err != nil {
+		return err
+	}
 	if o.dir == "" {
 		if o.dir, err = embedded.DefaultDir(); err != nil {
 			return fmt.Errorf("find the data directory: %w; give one with --dir", err)
 		}
 	}
 	instance, err := local.Start(cmd.Context(), local.Options{
-		Dir: o.dir, Workers: o.workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Durable: true, Backfill: o.backfill,
-		Catalog: catalog, Settings: cfg, Plan: cmd.ErrOrStderr(), Log: config.Logger(cfg),
+		Role: "up", Dir: o.dir, Workers: o.workers, NATSListen: o.natsListen, PostgresListen: o.postgresListen, Durable: true, Backfill: o.backfill,
+		Catalog: catalog, Notifiers: notifiers, Settings: cfg, Plan: cmd.ErrOrStderr(), Log: config.Logger(cfg),
 	})
 	if err != nil && cmd.Context().Err() != nil {
 		return nil // asked to end before all was up; Start has left nothing running

@@ -20,9 +20,11 @@ var release string //nolint:gochecknoglobals // see above; never written by the 
 // Command is `weir version`.
 func Command() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version",
+		Long:    `Print the version of this program, the Go release that it was built with, and the platform that it is for, on one line.`,
+		Example: `  weir version`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "weir %s %s %s/%s\n",
 				String(), runtime.Version(), runtime.GOOS, runtime.GOARCH)

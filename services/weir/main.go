@@ -38,10 +38,12 @@ import (
 	"weir/services/purge"
 	"weir/services/query"
 	"weir/services/replay"
+	"weir/services/report"
 	"weir/services/shard"
 	"weir/services/signals"
 	"weir/services/sources"
 	"weir/services/thresholds"
+	"weir/services/top"
 	"weir/services/up"
 	"weir/services/version"
 	"weir/services/worker"
@@ -68,6 +70,8 @@ func commands() []*cobra.Command {
 		query.Command(),
 		alerts.Command(),
 		thresholds.Command(),
+		top.Command(),
+		report.Command(),
 		audit.Command(),
 		deadletters.Command(),
 		shard.Command(),
@@ -88,16 +92,50 @@ func main() {
 	os.Exit(run(signals.First(context.Background()), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run executes the command that args name and returns the exit code. Its error is printed here, once.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// newRoot is weir with all its commands.
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "weir",
-		Short:         "Count every API call exactly once, and alert on what you count",
+		Use:   "weir",
+		Short: "Count every API call exactly once, and alert on what you count",
+		Long: `Weir measures API traffic: gateways publish events into NATS JetStream, workers fold them into time-bucketed aggregates in
+Postgres, and alerts are raised. Each role is a command; "weir demo" and "weir up" run all of them in one process. Commands that
+ask find the instance that runs on this machine; elsewhere they take the URL.
+
+Exit codes: 0 done, or stopped by a signal as asked; 1 it failed; 2 wrong usage or configuration; 3 a check did not hold.`,
+		Example: `  weir demo
+  weir up --dir /var/lib/weir
+  weir top
+  weir query ApiVersionPerAppAgg --last 1h --per minutes --group-by bucket`,
 		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.AddCommand(commands()...)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	describeCobras(root)
+	return root
+}
+
+// describeCobras gives examples to the commands that cobra adds.
+func describeCobras(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Example = "  weir help query"
+		case "completion":
+			cmd.Example = `  weir completion bash > /etc/bash_completion.d/weir
+  weir completion zsh > "${fpath[1]}/_weir"`
+			for _, shell := range cmd.Commands() {
+				shell.Example = "  weir completion " + shell.Name()
+			}
+		}
+	}
+}
+
+// run executes the command that args name and returns the exit code. Its error is printed here, once.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -25,6 +25,10 @@ func TestRun_ExitCodeAndMessage(t *testing.T) {
 		{"unknown flag", []string{"config", "print", "--nast"}, 2, "", "weir: unknown flag: --nast\nRun 'weir config print --help'"},
 		{"missing argument", []string{"healthcheck"}, 2, "", "Run 'weir healthcheck --help' for usage."},
 		{"wrong setting", []string{"config", "check", "--log-level", "loud"}, 2, "", "weir: --log-level: log.level must be"},
+		{"wrong value of a flag", []string{"report", "--month", "november"}, 2, "", "weir: --month: \"november\" should be a month"},
+		{"nobody answers", []string{"top", "--once", "--http", "http://127.0.0.1:1"}, 1, "", "weir: ask the API: "},
+		{"nobody answers a report", []string{"report", "--month", "2026-10", "--http", "http://127.0.0.1:1"}, 1, "", "weir: ask the API: "},
+		{"wrong definitions directory", []string{"check", "--streams", "no-such-directory"}, 2, "", "weir: streams must be a directory"},
 		{"failure", []string{"healthcheck", "nowhere://user:hidden@host"}, 1, "", "weir: check health:"},
 	}
 	for _, tt := range tests {

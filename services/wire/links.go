@@ -91,6 +91,12 @@ func NewLinks(db *store.DB, conn *stream.Conn) *Links {
 	return l
 }
 
+// DB is the pool, nil before it is open.
+func (l *Links) DB() *store.DB { return l.db.Load() }
+
+// Conn is the connection to NATS, nil before it is open.
+func (l *Links) Conn() *stream.Conn { return l.conn.Load() }
+
 // Close closes what is open.
 func (l *Links) Close() {
 	if conn := l.conn.Load(); conn != nil {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,7 +33,7 @@ func Catalog(cfg config.Config) (*definition.Catalog, error) {
 // CatalogWith is Catalog with options; it fills in where the files are.
 func CatalogWith(cfg config.Config, options definition.Options) (*definition.Catalog, error) {
 	var files fs.FS = streams.Files
-	options.Dir, options.NotByID = "streams", !cfg.PartitionByID
+	options.Dir, options.NotByID, options.GeoIP = "streams", !cfg.PartitionByID, cfg.GeoIP
 	if cfg.Streams != "" {
 		info, err := os.Stat(cfg.Streams)
 		if err != nil {
@@ -135,6 +136,18 @@ func Owner() string {
 		host = "unknown host"
 	}
 	return fmt.Sprintf("%s process %d", host, os.Getpid())
+}
+
+// Person is the user who runs a command, and where: what it is remembered by who has done something.
+func Person() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
 }
 
 // Explain says of an error of the database that it is not provisioned, where it

@@ -3,19 +3,17 @@ package worker
 
 import (
 	"context"
-	"net"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"weir/pkg/worker"
 	"weir/services/config"
 	"weir/services/durability"
 	"weir/services/health"
-	"weir/services/httpserver"
+	"weir/services/metrics"
 	"weir/services/wire"
 )
 
@@ -32,8 +30,8 @@ to pool-N that nobody holds, and one that starts anew takes another if its old o
 retires, merges and renames shards.
 
 On SIGTERM the batch in hand is finished first, and what else was fetched goes to other workers at once. With --health it
-answers /healthz (it runs) and /readyz (Postgres and NATS answer, and all is provisioned) at that address. It may be started
-before Postgres and NATS are: it waits for them.`,
+answers /healthz (it runs), /readyz (Postgres and NATS answer, and all is provisioned) and /metrics (Prometheus) at that
+address. It may be started before Postgres and NATS are: it waits for them.`,
 		Example: `  weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-id w1
   weir worker --nats nats://localhost:4222 --postgres postgres://weir:secret@localhost/weir --shard-pool 8`,
 		Args: cobra.NoArgs,
@@ -56,15 +54,14 @@ func run(cmd *cobra.Command, _ []string) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(cfg.Worker.Memory))
 	}
-	var probes net.Listener
-	if cfg.HTTP.Health != "" {
-		if probes, err = httpserver.Listen(cmd.Context(), cfg.HTTP.Health); err != nil {
-			return err
-		}
-		defer func() { _ = probes.Close() }() // Serve has closed it, if it came to that
+	probes, err := health.Listen(cmd.Context(), cfg, "worker", log)
+	if err != nil {
+		return err
 	}
+	defer probes.Close()
 	var links wire.Links
 	defer links.Close()
+	counted := worker.NewMetrics()
 	work := func(ctx context.Context) error {
 		db, conn, err := links.Open(ctx, cfg, "worker", log)
 		if err != nil {
@@ -74,20 +71,20 @@ func run(cmd *cobra.Command, _ []string) error {
 			return wire.UnlessStopped(ctx, err)
 		}
 		c := Config(cfg)
+		c.Metrics = counted
 		if c.Failpoints, err = wire.Failpoints(); err != nil {
 			return err
 		}
 		return worker.New(c, catalog, db, conn, log).Run(ctx)
 	}
-	if probes == nil {
-		return work(cmd.Context())
-	}
-	log.Info("answering for the worker's health", zap.String("url", httpserver.URL(probes)))
 	group, ctx := errgroup.WithContext(cmd.Context())
 	alive, dead := context.WithCancel(context.WithoutCancel(ctx)) // as long as the worker runs, its last batch included
 	defer dead()
 	group.Go(func() error { defer dead(); return work(ctx) })
-	group.Go(func() error { return httpserver.Serve(alive, probes, health.Handler(links.Ready(catalog))) })
+	registry := metrics.New("worker")
+	registry.MustRegister(counted)
+	registry.Links(&links)
+	group.Go(func() error { return probes.Serve(alive, registry.Probes(links.Ready(catalog))) })
 	return group.Wait()
 }
 

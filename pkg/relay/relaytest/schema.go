@@ -1,4 +1,5 @@
-package evaluator
+// Package relaytest judges, for tests, what a relay has published.
+package relaytest
 
 import (
 	"bytes"
@@ -10,8 +11,8 @@ import (
 	"weir/pkg/alert"
 )
 
-// byTheSchema is what the published schema of alerts says of a body.
-func byTheSchema(body []byte) error {
+// BySchema is what the published schema of alerts says of a body; nil where it is one.
+func BySchema(body []byte) error {
 	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(alert.Schema))
 	if err != nil {
 		return fmt.Errorf("read the schema: %w", err)
