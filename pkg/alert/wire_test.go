@@ -171,6 +171,13 @@ func TestDecode_RefusesWhatTheSchemaRefuses(t *testing.T) {
 		}
 		refused(is, []byte(body))
 	}
+	nameless := all
+	nameless.Stakeholder.Role = ""
+	body, err := Encode(&nameless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("a stakeholder without a role", body)
 	for _, body := range []string{``, `null`, `[]`, `{}`, `"x"`, string(good) + "{}"} {
 		if a, err := Decode([]byte(body)); err == nil {
 			t.Errorf("%q is decoded as %+v", body, a)

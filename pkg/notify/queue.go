@@ -57,7 +57,9 @@ func (q *queue) decide(n *store.Notification, silenced bool) (after store.After,
 		return store.After{State: state}, false
 	case n.Superseded:
 		return store.After{State: state}, false
-	case a.State == alert.Firing && silenced:
+	case a.State == alert.Firing && (silenced || state == store.NotificationSilenced && !fires(a)):
+		// What is over before its silence is never told of: its resolution, which
+		// may be in the same page, is not either.
 		if state != store.NotificationSent {
 			state = store.NotificationSilenced
 		}

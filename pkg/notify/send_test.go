@@ -194,6 +194,31 @@ func TestSender_SilencedAlertsAreNotSent(t *testing.T) {
 	}
 }
 
+// The resolution of an alert that was silenced and the end of its silence may come
+// together: nobody may be told then that it fires, for nobody would be told that it
+// is over.
+func TestQueue_WhatIsOverBeforeItsSilenceIsNotSentAfterIt(t *testing.T) {
+	t.Parallel()
+	q := &queue{Sender: &Sender{pace: fast()}, target: hook("hook", "http://127.0.0.1:1")}
+	over := firing("a")
+	over.ResolvedAt = over.FiredAt.Add(time.Second)
+	for _, c := range []struct {
+		what  string
+		alert alert.Alert
+		state store.NotificationState
+		sent  bool
+	}{
+		{"silenced before, and over", over, store.NotificationSilenced, false},
+		{"silenced before, and still firing", firing("a"), store.NotificationSilenced, true},
+		{"not silenced, and over before it was sent", over, store.NotificationWaiting, true},
+	} {
+		after, send := q.decide(&store.Notification{Alert: c.alert, State: c.state}, false)
+		if send != c.sent || !send && after != (store.After{State: store.NotificationSilenced}) {
+			t.Errorf("%s: sent is %v, recorded is %+v", c.what, send, after)
+		}
+	}
+}
+
 func TestSender_EachNotifierHasItsAlerts(t *testing.T) {
 	t.Parallel()
 	re, db := newReceiver(t, nil), open(t, database(t))
