@@ -43,6 +43,15 @@ type cascadeLevel struct {
 
 func (l *cascadeLevel) name() FlushedLevel { return FlushedLevel{l.table.def, l.table.level} }
 
+// lacks is how many groups a flush has for the level at most: what is held for it, and
+// what it gets from its parent, which is flushed with it.
+func (l *cascadeLevel) lacks() (groups int) {
+	for ; l != nil; l = l.parent {
+		groups += l.table.len()
+	}
+	return groups
+}
+
 // blocked reports whether the level, or one that it is folded from, is behind:
 // what is held for it is not all that it lacks.
 func (l *cascadeLevel) blocked() bool {
@@ -178,7 +187,7 @@ func (c *Cascade) PrepareSome(due func(FlushedLevel) bool, groups int) *Flush {
 		}
 		for ; l != nil && !wanted[l]; l = l.parent {
 			wanted[l] = true
-			groups -= l.table.len() * l.table.def.Weight(l.table.level)
+			groups -= l.lacks() * l.table.def.Weight(l.table.level)
 		}
 	}
 	if len(wanted) == 0 {

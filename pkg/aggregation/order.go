@@ -85,11 +85,12 @@ type slab[T any] struct {
 	used int
 }
 
-// take returns n elements, which are not cleared.
+// take returns n elements, which are not cleared. It grows by a quarter of what is taken, not by as much again: what
+// is packed at once can be a good part of what a worker may take.
 func (s *slab[T]) take(n int) []T {
 	s.used += n
 	if n > len(s.free) {
-		s.all = make([]T, max(n, 2*len(s.all), 1024))
+		s.all = make([]T, max(n, s.used/4, 1024))
 		s.free = s.all
 	}
 	taken := s.free[:n:n]
