@@ -74,21 +74,7 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 	w := r.site.workers[s.Target]
 	switch s.Fault {
 	case "worker-kill":
-		// Caught at work: a worker that is killed between two batches shows nothing. In the midst of a flush, if that can
-		// be had: what is acknowledged then and not committed is lost.
-		const patience = 5 * time.Second
-		for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, 10*time.Millisecond) {
-			w.signal(syscall.SIGSTOP)
-			flushing := r.site.flushStopped(ctx)
-			if flushing {
-				r.states.add("workers killed in the midst of a flush", 1)
-			}
-			if flushing || time.Until(end) < patience/2 && r.site.inHand(ctx) > 0 {
-				r.states.add("workers killed while messages were in hand", 1)
-				break
-			}
-			w.signal(syscall.SIGCONT)
-		}
+		r.catch(ctx, w)
 		w.stop(syscall.SIGKILL, termTimeout)
 		r.states.add("workers killed", 1)
 	case "worker-term":
@@ -107,6 +93,33 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 	pause(ctx, s.For)
 	w.release()
 	return nil
+}
+
+// catch stops a worker at work: one that is killed between two batches shows nothing. In the midst of a flush, if that can be
+// had: what is acknowledged then and not committed is lost. Where a leader was killed too, there may be nothing at hand for
+// long, so it goes on past the time of the load, which publishes what is left then.
+func (r *run) catch(ctx context.Context, w *kept) {
+	const patience, choosy = 15 * time.Second, 2500 * time.Millisecond
+	begun := time.Now()
+	life, end := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) { // the user stopped it
+			end()
+		}
+	})()
+	for ; life.Err() == nil; pause(life, 10*time.Millisecond) {
+		w.signal(syscall.SIGSTOP)
+		flushing := r.site.flushStopped(life)
+		if flushing {
+			r.states.add("workers killed in the midst of a flush", 1)
+		}
+		if flushing || time.Since(begun) > choosy && r.site.inHand(life) > 0 {
+			r.states.add("workers killed while messages were in hand", 1)
+			return
+		}
+		w.signal(syscall.SIGCONT)
+	}
 }
 
 func (r *run) injectAlerter(ctx context.Context, s Step) {

@@ -194,32 +194,37 @@ func counted(n int64, t tone) cellView {
 	return cell
 }
 
+// listed gives a list a row for each item, or says why there are none to be had.
+func listed[T any](ctx context.Context, d *dashboard, s scope, list listView, items []T, err error, row func(*T) []cellView) listView {
+	if err != nil {
+		list.Problem = d.sentence(ctx, s.path, err)
+		return list
+	}
+	for i := range items {
+		list.Rows = append(list.Rows, rowView{Cells: row(&items[i])})
+	}
+	return list
+}
+
 func (d *dashboard) shards(ctx context.Context, s scope) listView {
 	list := listView{
 		ID: "shards", Title: "Workers and shards", Nothing: "No worker has taken a shard yet: run `weir worker`.",
 		Head: heads("Shard", "State", "Worker", "Last flush", "#Events", "#Messages", "#Batches", "#Dead letters", "#Levels behind"),
 	}
 	shards, err := query.Shards(ctx, d.DB, d.Catalog.Kept())
-	if err != nil {
-		list.Problem = d.sentence(ctx, s.path, err)
-		return list
-	}
-	for i := range shards {
-		shard := &shards[i]
-		t := plain
+	return listed(ctx, d, s, list, shards, err, func(shard *query.Shard) []cellView {
+		t, flushed := plain, missing
 		if shard.State == "live" {
 			t = good
 		}
-		flushed := missing
 		if shard.LastFlush != nil {
 			flushed = clockOf(*shard.LastFlush, s.Now)
 		}
-		list.Rows = append(list.Rows, rowView{Cells: []cellView{
+		return []cellView{
 			worded(shard.ShardID, plain), worded(shard.State, t), worded(shard.Owner, plain), worded(flushed, plain),
 			counted(shard.Events, plain), counted(shard.Messages, plain), counted(shard.Batches, plain), counted(shard.DeadLetters, bad), counted(int64(shard.Behind), plain),
-		}})
-	}
-	return list
+		}
+	})
 }
 
 func (d *dashboard) sources(ctx context.Context, s scope) listView {
@@ -228,12 +233,7 @@ func (d *dashboard) sources(ctx context.Context, s scope) listView {
 		Head: heads("Source", "State", "Heard", "#Acknowledged up to", "#Given up", "Epoch"),
 	}
 	sources, err := query.Sources(ctx, d.DB, "", 50)
-	if err != nil {
-		list.Problem = d.sentence(ctx, s.path, err)
-		return list
-	}
-	for i := range sources {
-		source := &sources[i]
+	return listed(ctx, d, s, list, sources, err, func(source *query.Source) []cellView {
 		state, t := "publishing", good
 		switch {
 		case source.Closed:
@@ -241,12 +241,11 @@ func (d *dashboard) sources(ctx context.Context, s scope) listView {
 		case s.Now.Sub(source.HeardAt) > time.Minute:
 			state, t = "silent", warn
 		}
-		list.Rows = append(list.Rows, rowView{Cells: []cellView{
+		return []cellView{
 			worded(source.Source, plain), worded(state, t), worded(clockOf(source.HeardAt, s.Now), plain),
 			counted(int64(source.Acked), plain), counted(int64(source.Dropped), bad), worded(shortened(source.Epoch), plain), //nolint:gosec // numbers end at 2^62
-		}})
-	}
-	return list
+		}
+	})
 }
 
 func shortened(text string) string {
@@ -263,20 +262,14 @@ func (d *dashboard) letters(ctx context.Context, s scope) listView {
 		Head: heads("Number", "State", "Time", "Source", "Reason", "Shard"),
 	}
 	letters, err := d.DB.DeadLetters(ctx, store.DeadLetterFilter{Limit: 20})
-	if err != nil {
-		list.Problem = d.sentence(ctx, s.path, err)
-		return list
-	}
-	for i := range letters {
-		letter := &letters[i]
+	return listed(ctx, d, s, list, letters, err, func(letter *store.DeadLetter) []cellView {
 		t := plain
 		if letter.State == "open" {
 			t = warn
 		}
-		list.Rows = append(list.Rows, rowView{Cells: []cellView{
+		return []cellView{
 			{Text: fmt.Sprint(letter.ID), URL: fmt.Sprintf("/api/v1/deadletters/%d", letter.ID)},
 			worded(string(letter.State), t), worded(clockOf(letter.At, s.Now), plain), worded(letter.Source, plain), worded(letter.Reason, plain), worded(letter.ShardID, plain),
-		}})
-	}
-	return list
+		}
+	})
 }

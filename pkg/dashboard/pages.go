@@ -69,15 +69,22 @@ func servedColumn(measure string) column {
 	return column{name: "calls", ask: measure, title: "Served calls", unit: number, bar: true}
 }
 
-// outcomeColumns are what became of the calls.
-func outcomeColumns() []column {
+// errorColumns are the calls that failed, by class; the tone is that of faults, which in a chart differs from that of 5xx.
+func errorColumns(faults tone) []column {
 	return []column{
 		{name: "c4xx", ask: "_4xx", title: "4xx", unit: number, tone: warn},
 		{name: "c5xx", ask: "_5xx", title: "5xx", unit: number, tone: bad},
-		{name: "faults", ask: "faultCount", title: "Faults", unit: number, tone: bad},
-		{name: "throttled", ask: "throttledCount", title: "Throttled", unit: number, tone: warn},
-		rateColumn(),
+		{name: "faults", ask: "faultCount", title: "Faults", unit: number, tone: faults},
 	}
+}
+
+func throttledColumn(t tone) column {
+	return column{name: "throttled", ask: "throttledCount", title: "Throttled", unit: number, tone: t}
+}
+
+// outcomeColumns are what became of the calls.
+func outcomeColumns() []column {
+	return append(errorColumns(bad), throttledColumn(warn), rateColumn())
 }
 
 func rateColumn() column {
@@ -90,15 +97,11 @@ func rateColumn() column {
 func sums() panel {
 	return panel{
 		id: "sums", form: tiles, wide: true, of: outcomes,
-		columns: []column{
+		columns: append([]column{
 			{name: "calls", ask: calls, title: "Calls", unit: number},
 			{name: "served", ask: "responseCount", title: "Served", unit: number},
 			rateColumn(),
-			{name: "c4xx", ask: "_4xx", title: "4xx", unit: number, tone: warn},
-			{name: "c5xx", ask: "_5xx", title: "5xx", unit: number, tone: bad},
-			{name: "faults", ask: "faultCount", title: "Faults", unit: number, tone: bad},
-			{name: "throttled", ask: "throttledCount", title: "Throttled", unit: number, tone: warn},
-		},
+		}, append(errorColumns(bad), throttledColumn(warn))...),
 	}
 }
 
@@ -106,13 +109,9 @@ func sums() panel {
 func byOutcome() panel {
 	return panel{
 		id: "traffic", title: "Traffic by outcome", form: stack, of: outcomes, wide: true,
-		columns: []column{
+		columns: append([]column{
 			{name: "ok", ask: "responseCount - _4xx - _5xx", title: "Below 400", unit: number, tone: good},
-			{name: "c4xx", ask: "_4xx", title: "4xx", unit: number, tone: warn},
-			{name: "c5xx", ask: "_5xx", title: "5xx", unit: number, tone: bad},
-			{name: "faults", ask: "faultCount", title: "Faults", unit: number, tone: faulty},
-			{name: "throttled", ask: "throttledCount", title: "Throttled", unit: number, tone: refused},
-		},
+		}, append(errorColumns(faulty), throttledColumn(refused))...),
 	}
 }
 
@@ -262,14 +261,7 @@ func byReason() panel {
 }
 
 func errorsOverTime() panel {
-	return panel{
-		id: "errors", title: "Errors by class", form: stack, of: outcomes, wide: true,
-		columns: []column{
-			{name: "c4xx", ask: "_4xx", title: "4xx", unit: number, tone: warn},
-			{name: "c5xx", ask: "_5xx", title: "5xx", unit: number, tone: bad},
-			{name: "faults", ask: "faultCount", title: "Faults", unit: number, tone: faulty},
-		},
-	}
+	return panel{id: "errors", title: "Errors by class", form: stack, of: outcomes, wide: true, columns: errorColumns(faulty)}
 }
 
 // byKey is a table of served calls by one key of an aggregation.

@@ -43,6 +43,18 @@ func systemColumn(name string) bool {
 // suggest is `; did you mean "…"?` with the known name nearest to name, or the
 // list of them where none is near and they are few.
 func suggest(name string, known []string) string {
+	best := nearest(name, known)
+	switch {
+	case best != "":
+		return fmt.Sprintf("; did you mean %q?", best)
+	case len(known) > 0 && len(known) <= 12:
+		return "; known are " + strings.Join(known, ", ")
+	}
+	return ""
+}
+
+// nearest returns the known name that a misspelt one most likely stands for, "" where none is near.
+func nearest(name string, known []string) string {
 	best, least := "", 2 // a short name is near to everything
 	if len(name) >= 5 {
 		least = max(2, len(name)/3) + 1
@@ -52,13 +64,7 @@ func suggest(name string, known []string) string {
 			best, least = k, d
 		}
 	}
-	switch {
-	case best != "":
-		return fmt.Sprintf("; did you mean %q?", best)
-	case len(known) > 0 && len(known) <= 12:
-		return "; known are " + strings.Join(known, ", ")
-	}
-	return ""
+	return best
 }
 
 // distance is the number of single-character edits from a to b; texts longer

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -144,19 +145,24 @@ func (r reader) entries(n *yaml.Node, each func(key, value *yaml.Node)) {
 	}
 }
 
-// fields reads a mapping whose names are fixed.
+// fields reads a mapping whose names are fixed. A field with a misspelt name is read as the one that is meant, if that is not
+// given too, so that it is not said to be missing as well.
 func (r reader) fields(n *yaml.Node, known map[string]func(value *yaml.Node)) {
+	given := map[string]bool{}
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		given[n.Content[i].Value] = true
+	}
 	r.entries(n, func(key, value *yaml.Node) {
 		if read, ok := known[key.Value]; ok {
 			read(value)
 			return
 		}
-		names := make([]string, 0, len(known))
-		for name := range known {
-			names = append(names, name)
-		}
-		slices.Sort(names)
+		names := slices.Sorted(maps.Keys(known))
 		r.bad(key, "unknown field %q%s", key.Value, suggest(key.Value, names))
+		if meant := nearest(key.Value, names); meant != "" && !given[meant] {
+			given[meant] = true
+			known[meant](value)
+		}
 	})
 }
 

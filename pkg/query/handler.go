@@ -233,8 +233,9 @@ func (s *Server) explain(ctx context.Context, request string, err error) *Error 
 	gone := errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) && store.TimedOut(err)
 	f := &Error{http.StatusInternalServerError, "something went wrong here; the log of the server says what"}
 	var many *store.TooManyRows
+	said := errors.As(err, &f) // in so many words: nothing is left to be reported
 	switch {
-	case errors.As(err, &f):
+	case said:
 	case errors.As(err, &many):
 		f = tooMany(many)
 	case gone: // nobody waits for an answer
@@ -249,7 +250,7 @@ func (s *Server) explain(ctx context.Context, request string, err error) *Error 
 	case store.OutOfRange(err):
 		f = &Error{http.StatusBadRequest, "a number in the answer is too large for a float"}
 	}
-	if f.Status >= http.StatusInternalServerError && !gone {
+	if f.Status >= http.StatusInternalServerError && !gone && !said {
 		s.OnError(request, err)
 	}
 	return f

@@ -35,65 +35,87 @@ const (
 	groupsAnnotation  = "weir-groups"  // on a command: its groups
 )
 
+// setter is a flag that stands for a setting.
+type setter struct{ flag, setting, usage string }
+
+// settersOf returns the flags of each group.
+func settersOf() map[Group][]setter {
+	return map[Group][]setter{
+		NATS: {
+			{"nats", "nats.url", "`URL` of the NATS server, several separated by commas"},
+			{"nats-creds", "nats.creds", "NATS credentials `file`"},
+			{"nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports, to see how durable they are; several separated by commas"},
+		},
+		Postgres: {
+			{"postgres", "postgres.url", "`URL` of the database, postgres://user:password@host:port/database"},
+		},
+		Listen: {
+			{"http", "http.listen", "`address` the HTTP API listens at, host:port"},
+		},
+		API: {
+			{"http", "http.url", "`URL` of the HTTP API"},
+		},
+		Health: {
+			{"health", "http.health", "`address` to answer /healthz and /readyz at, host:port; by default none"},
+		},
+		Shard: {
+			{"shard-id", "worker.shard_id", "`name` of the worker's shard, at most 20 characters; by default host name and process id"},
+			{"shard-pool", "worker.shard_pool", "in place of --shard-id: take the first free of this `number` of shards, pool-1, pool-2, …"},
+		},
+		Definitions: {
+			{"streams", "streams", "`directory` of definitions to use in place of the built-in ones"},
+			{"geoip", "geoip", "`file` of countries and cities (.mmdb) by which workers place client addresses; by default they are Unknown"},
+			{"partition-by-id", "partition_by_id", "`true` or false: shard_id is a column of answers, where a definition does not say; by default true"},
+		},
+		Alerts: {
+			{"alert-retention", "alerts.retention", "keep alerts for this `long` once they are recorded, as 9600h; 0 is for ever"},
+		},
+		Publisher: {
+			{"batch-events", "publisher.batch_events", "`number` of events in a message, at most; by default 100"},
+			{"batch-bytes", "publisher.batch_bytes", "`bytes` of a message before compression, at most, as 64KiB; by default 256KiB"},
+			{"linger", "publisher.linger", "`time` for which the first event of a message waits for others; by default 20ms"},
+			{"max-in-flight", "publisher.max_in_flight", "`number` of messages that may wait for the stream to acknowledge them; by default 256"},
+			{"compression", "publisher.compression", "compress messages by this `method`: none, gzip or zstd; by default none"},
+		},
+		Embedded: {
+			{"http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine"},
+			{"postgres", "postgres.url", "`URL` of a database to use in place of a private one"},
+		},
+		Unused: {
+			{"nats", "nats.url", "`URL` of the NATS server" + notUsed},
+			{"nats-creds", "nats.creds", "NATS credentials `file`" + notUsed},
+			{"nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports" + notUsed},
+			{"postgres", "postgres.url", "`URL` of the database" + notUsed},
+		},
+	}
+}
+
+const notUsed = "; not used by this role, but taken so that one set of flags fits all"
+
 // Flags gives cmd the flags of the groups, and --config, --log-level and --log-format.
 // Every setting without a flag is set in the file or the environment.
 func Flags(cmd *cobra.Command, groups ...Group) {
-	cmd.Flags().String("config", "", "read the settings from this YAML `file` (also "+fileVariable+")")
-	add := func(flag, setting, usage string) {
-		cmd.Flags().String(flag, "", usage+" ("+envName(setting)+")")
-		cmd.Flags().Lookup(flag).Annotations = map[string][]string{settingAnnotation: {setting}}
+	flags := cmd.Flags()
+	flags.String("config", "", "read the settings from this YAML `file` (also "+fileVariable+")")
+	add := func(s setter) {
+		flags.String(s.flag, "", s.usage+" ("+envName(s.setting)+")")
+		flags.Lookup(s.flag).Annotations = map[string][]string{settingAnnotation: {s.setting}}
 	}
-	add("log-level", "log.level", "log from this `level` on: debug, info, warn or error")
-	add("log-format", "log.format", "`format` of the log: console, json, or auto for console on a terminal")
+	add(setter{"log-level", "log.level", "log from this `level` on: debug, info, warn or error"})
+	add(setter{"log-format", "log.format", "`format` of the log: console, json, or auto for console on a terminal"})
 	words(cmd, "log-level", "debug", "info", "warn", "error")
 	words(cmd, "log-format", "console", "json", "auto")
-	names := make([]string, len(groups))
+	setters, names := settersOf(), make([]string, len(groups))
 	for i, group := range groups {
 		names[i] = string(group)
-		switch group {
-		case NATS:
-			add("nats", "nats.url", "`URL` of the NATS server, several separated by commas")
-			add("nats-creds", "nats.creds", "NATS credentials `file`")
-			add("nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports, to see how durable they are; several separated by commas")
-		case Postgres:
-			add("postgres", "postgres.url", "`URL` of the database, postgres://user:password@host:port/database")
-		case Listen:
-			add("http", "http.listen", "`address` the HTTP API listens at, host:port")
-		case API:
-			add("http", "http.url", "`URL` of the HTTP API")
-		case Health:
-			add("health", "http.health", "`address` to answer /healthz and /readyz at, host:port; by default none")
-		case Shard:
-			add("shard-id", "worker.shard_id", "`name` of the worker's shard, at most 20 characters; by default host name and process id")
-			add("shard-pool", "worker.shard_pool", "in place of --shard-id: take the first free of this `number` of shards, pool-1, pool-2, …")
-		case Definitions:
-			add("streams", "streams", "`directory` of definitions to use in place of the built-in ones")
-			add("geoip", "geoip", "`file` of countries and cities (.mmdb) by which workers place client addresses; by default they are Unknown")
-			add("partition-by-id", "partition_by_id", "`true` or false: shard_id is a column of answers, where a definition does not say; by default true")
-			cmd.Flags().Lookup("partition-by-id").NoOptDefVal = "true"
-		case Alerts:
-			add("alert-retention", "alerts.retention", "keep alerts for this `long` once they are recorded, as 9600h; 0 is for ever")
-		case Publisher:
-			add("batch-events", "publisher.batch_events", "`number` of events in a message, at most; by default 100")
-			add("batch-bytes", "publisher.batch_bytes", "`bytes` of a message before compression, at most, as 64KiB; by default 256KiB")
-			add("linger", "publisher.linger", "`time` for which the first event of a message waits for others; by default 20ms")
-			add("max-in-flight", "publisher.max_in_flight", "`number` of messages that may wait for the stream to acknowledge them; by default 256")
-			add("compression", "publisher.compression", "compress messages by this `method`: none, gzip or zstd; by default none")
-		case Embedded:
-			add("http", "http.listen", "`address` the HTTP API listens at, host:port; by default a free port of this machine")
-			add("postgres", "postgres.url", "`URL` of a database to use in place of a private one")
-		case Unused:
-			for _, flag := range []struct{ name, setting, usage string }{
-				{"nats", "nats.url", "`URL` of the NATS server"},
-				{"nats-creds", "nats.creds", "NATS credentials `file`"},
-				{"nats-monitor", "nats.monitor", "`URL` of the NATS servers' monitoring ports"},
-				{"postgres", "postgres.url", "`URL` of the database"},
-			} {
-				if cmd.Flags().Lookup(flag.name) == nil {
-					add(flag.name, flag.setting, flag.usage+"; not used by this role, but taken so that one set of flags fits all")
-				}
+		for _, s := range setters[group] {
+			if group != Unused || flags.Lookup(s.flag) == nil {
+				add(s)
 			}
 		}
+	}
+	if f := flags.Lookup("partition-by-id"); f != nil {
+		f.NoOptDefVal = "true"
 	}
 	if cmd.Annotations == nil {
 		cmd.Annotations = make(map[string]string)
