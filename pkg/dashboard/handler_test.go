@@ -87,7 +87,9 @@ func TestHandler_GivesUpAPanelThatTakesTooLong(t *testing.T) {
 		PanelTimeout: time.Nanosecond,
 	})
 	got := ask(t, h, "/apis")
-	if body := got.Body.String(); got.Code != http.StatusOK || !strings.Contains(body, "was given up") || !strings.Contains(body, "not known") {
+	body := got.Body.String()
+	gaveUp := strings.Contains(body, "was given up") || strings.Contains(body, "turn did not come") // the time may end before one's turn
+	if got.Code != http.StatusOK || !gaveUp || !strings.Contains(body, "not known") {
 		t.Errorf("got %d\n%s", got.Code, body)
 	}
 }
