@@ -16,7 +16,7 @@ const clockTick = 10 * time.Millisecond
 // procStat is what /proc/PID/stat says of a process.
 type procStat struct {
 	parent   int
-	own      time.Duration // CPU time, user and system, of all its threads
+	own      time.Duration // CPU time, user and system, of all its threads; to the nanosecond by readStat
 	children time.Duration // of its children that have ended and were waited for, and theirs
 }
 
@@ -60,7 +60,12 @@ func readStat(pid int) (procStat, error) {
 	if err != nil {
 		return procStat{}, err
 	}
-	return parseStat(string(text))
+	stat, err := parseStat(string(text))
+	if err != nil {
+		return procStat{}, err
+	}
+	stat.own, err = cpuClock(pid)
+	return stat, err
 }
 
 func readStatus(pid int) map[string]int64 {
