@@ -39,8 +39,7 @@ func (r *run) inject(ctx context.Context, s Step) error {
 		n.signal(syscall.SIGCONT)
 	case "leader-kill":
 		if n := r.site.node(r.site.leader(ctx)); n != nil {
-			r.states.add("leaders killed", 1)
-			r.killNode(ctx, n, s.For)
+			r.killLeader(ctx, n, s.For)
 		}
 	case "leader-stepdown":
 		for end := time.Now().Add(s.For); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, time.Second) {
@@ -99,15 +98,10 @@ func (r *run) injectWorker(ctx context.Context, s Step) error {
 // had: what is acknowledged then and not committed is lost. Where a leader was killed too, there may be nothing at hand for
 // long, so it goes on past the time of the load, which publishes what is left then.
 func (r *run) catch(ctx context.Context, w *kept) {
-	const patience, choosy = 15 * time.Second, 2500 * time.Millisecond
+	const choosy = 2500 * time.Millisecond
 	begun := time.Now()
-	life, end := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	life, end := beyond(ctx)
 	defer end()
-	defer context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.Canceled) { // the user stopped it
-			end()
-		}
-	})()
 	for ; life.Err() == nil; pause(life, 10*time.Millisecond) {
 		w.signal(syscall.SIGSTOP)
 		flushing := r.site.flushStopped(life)
@@ -120,6 +114,19 @@ func (r *run) catch(ctx context.Context, w *kept) {
 		}
 		w.signal(syscall.SIGCONT)
 	}
+}
+
+// beyond is for a fault that must go on until it shows something, if need be past the time of the load, which is what ctx
+// lasts: it ends after so long as that takes at most, or when the user stops the run.
+func beyond(ctx context.Context) (context.Context, context.CancelFunc) {
+	const patience = 15 * time.Second
+	life, end := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			end()
+		}
+	})
+	return life, end
 }
 
 func (r *run) injectAlerter(ctx context.Context, s Step) {
@@ -188,6 +195,24 @@ func (r *run) killNode(ctx context.Context, n *node, down time.Duration) {
 	n.stop(syscall.SIGKILL, termTimeout)
 	r.states.add("NATS servers killed", 1)
 	pause(ctx, down)
+	n.release()
+}
+
+// killLeader kills the server that leads the stream, and starts it again once another leads: one that is back before the
+// others have elected, which takes them seconds, may be elected again.
+func (r *run) killLeader(ctx context.Context, n *node, down time.Duration) {
+	life, end := beyond(ctx)
+	defer end()
+	n.stop(syscall.SIGKILL, termTimeout)
+	r.states.add("NATS servers killed", 1)
+	r.states.add("leaders killed", 1)
+	pause(ctx, down)
+	for ; life.Err() == nil; pause(life, 100*time.Millisecond) {
+		if now := r.site.leader(life); now != "" && now != n.name {
+			r.states.add("leaders elected in place of one killed", 1)
+			break
+		}
+	}
 	n.release()
 }
 

@@ -52,7 +52,7 @@ func kinds() []kind {
 		{name: "postgres-cancel", help: "pg_cancel_backend of all statements of workers and alerters, several times", draw: plain(1, 3)},
 		{name: "nats-kill", help: "kill -9 of a NATS server, started again", draw: node(0.5, 3)},
 		{name: "nats-stop", help: "SIGSTOP of a NATS server", draw: node(1, 4)},
-		{name: "leader-kill", help: "kill -9 of the server that leads the stream, started again", r3: true, draw: plain(1, 2.5)},
+		{name: "leader-kill", help: "kill -9 of the server that leads the stream, started again once another leads", r3: true, draw: plain(1, 2.5)},
 		{name: "leader-stepdown", help: "the stream and the consumer get other leaders, several times", r3: true, draw: plain(2, 4)},
 		{name: "link-cut", help: "a link is cut, and refuses", draw: linkFault},
 		{name: "link-hole", help: "a link swallows everything, in one direction or both, without an error", draw: linkFault},

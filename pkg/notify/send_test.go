@@ -298,7 +298,9 @@ func TestSender_RepeatsOnlyTheLastAlertOfAKey(t *testing.T) {
 	write(t, db, resolved(second))
 	until(t, "all is done", done(t, db, "secondr"))
 	// Who comes now is told of neither, though nothing says that the first is over.
-	start(t, db, fast(), Config{Targets: []*Target{hook("new", re.url)}})
+	fresh := hook("new", re.url)
+	registered(t, db, fresh)
+	start(t, db, fast(), Config{Targets: []*Target{fresh}})
 	write(t, db, firing("other"))
 	until(t, "the new one has what comes", func() bool { _, got := states(t, db, "other"); return strings.Contains(got, "new sent") })
 	for _, id := range []string{"first", "second"} {
