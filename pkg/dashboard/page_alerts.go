@@ -40,6 +40,7 @@ type alertsView struct {
 	Silences []silenceRow
 	History  []alertRow
 	Older    string // the address of what comes after; "" where that is all
+	CSV      string // where the HTTP API gives them all
 	Selects  []selectView
 	Chosen   bool // there are filters
 	Back     string
@@ -229,6 +230,9 @@ func (d *dashboard) history(ctx context.Context, s scope, silences []alert.Silen
 	if err != nil {
 		return err
 	}
+	chosen.Set("limit", strconv.Itoa(query.MostListed))
+	chosen.Set("format", "csv")
+	view.CSV = "/api/v1/alerts?" + chosen.Encode()
 	alerts, err := d.DB.Alerts(ctx, filter)
 	if err != nil {
 		return err

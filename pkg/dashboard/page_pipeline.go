@@ -49,8 +49,10 @@ type auditStep struct {
 // listView is a table that is no question's answer.
 type listView struct {
 	ID, Title, Problem, Nothing string
-	Head                        []headView
-	Rows                        []rowView
+
+	CSV  string // where the HTTP API gives all of it; "": nowhere
+	Head []headView
+	Rows []rowView
 }
 
 func (d *dashboard) pipeline(ctx context.Context, s scope) *pipelineView {
@@ -259,6 +261,7 @@ func shortened(text string) string {
 func (d *dashboard) letters(ctx context.Context, s scope) listView {
 	list := listView{
 		ID: "letters", Title: "Dead letters", Nothing: "No dead letter: everything that came could be folded.",
+		CSV:  fmt.Sprintf("/api/v1/deadletters?format=csv&limit=%d", query.MostListed),
 		Head: heads("Number", "State", "Time", "Source", "Reason", "Shard"),
 	}
 	letters, err := d.DB.DeadLetters(ctx, store.DeadLetterFilter{Limit: 20})

@@ -44,7 +44,7 @@ func ParseAlerts(catalog *definition.Catalog, values url.Values, now time.Time) 
 		return store.AlertFilter{}, wrong(err)
 	}
 	f.Severity, _ = strconv.Atoi(values.Get("severity")) // "" is 0
-	if f.Limit, err = count(values, 100, 10_000); err != nil {
+	if f.Limit, err = count(values, 100, MostListed); err != nil {
 		return store.AlertFilter{}, err
 	}
 	if f.Since, err = parseMoment("since", values.Get("since"), now); err == nil {
@@ -125,6 +125,10 @@ func ruleNames(catalog *definition.Catalog) (names []string) {
 }
 
 func (s *Server) alerts(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	as, err := takeFormat(r, values)
+	if err != nil {
+		return err
+	}
 	f, err := ParseAlerts(s.Catalog, values, s.Now())
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func (s *Server) alerts(w http.ResponseWriter, r *http.Request, values url.Value
 	if err != nil {
 		return err
 	}
-	return s.json(w, r, map[string]any{"alerts": append([]alert.Alert{}, alerts...)})
+	return alertListing().send(s, w, r, as, alerts)
 }
 
 // Alert is how the API shows all that is known of one alert.

@@ -60,26 +60,29 @@ func NewDeadLetter(l store.DeadLetter) DeadLetter {
 }
 
 func (s *Server) deadLetters(w http.ResponseWriter, r *http.Request, values url.Values) error {
+	as, err := takeFormat(r, values)
+	if err != nil {
+		return err
+	}
 	if err := only(values, "state", "reason", "source", "limit"); err != nil {
 		return err
 	}
 	filter := store.DeadLetterFilter{State: store.DeadLetterState(values.Get("state")), Reason: values.Get("reason"), Source: values.Get("source")}
-	err := oneOf("state", string(filter.State), store.DeadLetterStates())
-	if err != nil {
+	if err = oneOf("state", string(filter.State), store.DeadLetterStates()); err != nil {
 		return wrong(err)
 	}
-	if filter.Limit, err = count(values, 100, 10_000); err != nil {
+	if filter.Limit, err = count(values, 100, MostListed); err != nil {
 		return err
 	}
 	stored, err := s.DB.DeadLetters(r.Context(), filter)
 	if err != nil {
 		return err
 	}
-	letters := []DeadLetter{}
+	var letters []DeadLetter
 	for _, l := range stored {
 		letters = append(letters, NewDeadLetter(l))
 	}
-	return s.json(w, r, map[string]any{"dead_letters": letters})
+	return deadLetterListing().send(s, w, r, as, letters)
 }
 
 func (s *Server) deadLetter(w http.ResponseWriter, r *http.Request, values url.Values) error {

@@ -271,6 +271,9 @@ func (s *Server) json(w http.ResponseWriter, r *http.Request, value any) error {
 	return nil
 }
 
+// MostListed is the highest limit of a list.
+const MostListed = 10_000
+
 // count reads a parameter that is a number of things to list.
 func count(values url.Values, missing, most int) (int, error) {
 	text := values.Get("limit")

@@ -39,7 +39,7 @@ func (s *Server) sources(w http.ResponseWriter, r *http.Request, values url.Valu
 	if err := only(values, "source", "limit"); err != nil {
 		return err
 	}
-	limit, err := count(values, ListedSources, 10_000)
+	limit, err := count(values, ListedSources, MostListed)
 	if err != nil {
 		return err
 	}
