@@ -26,7 +26,8 @@ type SimulatorConfig struct {
 
 // Simulator makes the traffic of a gateway that does not exist: requests, about 0.5 % faults, and about
 // 2 % throttled calls, which come in clusters as they do where one application runs into its limit. APIs and
-// applications are skewed by Zipf's law, response times have a heavy tail with one in a
+// applications are skewed by Zipf's law; users go the rounds of their application, and stray from them once in a
+// few thousand calls; response times have a heavy tail with one in a
 // thousand above 5 s. Every event is labelled as generated: apiCreator (and label) "generated", properties
 // {"generated":true}.
 //
@@ -75,6 +76,10 @@ const (
 	firstBurst = 200
 
 	faultShare = 0.005
+	// Of a user's calls: to go on in the round, and to leave it for one call. An order of calls is abnormal below a
+	// probability of 0.2, so that the strays are, and nothing else.
+	stepShare  = 0.6
+	strayShare = 1.0 / 5000
 )
 
 // NewSimulator returns a simulator that has made no event yet.
@@ -103,6 +108,7 @@ func (s *Simulator) Next(now time.Time) (SimulatedEvent, error) {
 		eventType, body = TypeFault, s.fault(c, now)
 	default:
 		body = s.request(c, now)
+		c.user.at = c.at
 	}
 	event, err := json.Marshal(body)
 	if err != nil {
@@ -155,22 +161,20 @@ func (s *Simulator) Expected() map[Expect]int64 {
 	return maps.Clone(s.expected)
 }
 
-// call draws who calls what.
+// call draws who calls what: mostly what comes next in the round of the application, or the same once more.
 func (s *Simulator) call() call {
 	app := &s.traffic.applications[s.traffic.appSkew.draw(s.random)]
-	api := &s.traffic.apis[s.traffic.apiSkew.draw(s.random)]
-	resource := 0 // GET of one
-	switch at := s.random.Float64(); {
-	case at > 0.97:
-		resource = 4
-	case at > 0.93:
-		resource = 3
-	case at > 0.83:
-		resource = 2
-	case at > 0.58:
-		resource = 1
+	c := call{app: app, user: &app.users[s.random.IntN(len(app.users))]}
+	c.at = c.user.at
+	if s.chance(stepShare) {
+		c.at = (c.at + 1) % len(app.round)
 	}
-	return call{api: api, app: app, user: pick(s.random, app.users), resource: api.resources[resource]}
+	next := app.round[c.at]
+	if s.chance(strayShare) {
+		next = s.traffic.draw(s.random)
+	}
+	c.api, c.resource = next.api, next.api.resources[next.resource]
+	return c
 }
 
 // throttled reports whether the next call belongs to a burst, and begins one when its time has come.

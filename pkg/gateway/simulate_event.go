@@ -98,8 +98,9 @@ type simThrottle struct {
 type call struct {
 	api      *simAPI
 	app      *simApplication
-	user     simUser
+	user     *simUser
 	resource simResource
+	at       int // the step of the application's round that the user comes to by it
 }
 
 func (c call) common() simCommon {

@@ -193,3 +193,39 @@ func TestSimulator_SaysWhenThePublisherFails(t *testing.T) {
 		t.Errorf("got error %v, want ErrClosed", err)
 	}
 }
+
+// Users go through an application's resources in an order that its users do, but for a few: else every call of the
+// demo were an abnormal one.
+func TestSimulator_UsersGoTheRoundsOfTheirApplication(t *testing.T) {
+	t.Parallel()
+	type step struct{ application, from, to string }
+	steps, all, left := map[step]int{}, 0, map[step]int{}
+	for seed := range uint64(3) { // gateways, beside each other
+		last := map[string]string{}
+		for _, event := range simulated(t, seed, 40_000) {
+			if event.Type != TypeRequest {
+				continue
+			}
+			var a struct{ APIMethod, APIContext, APIResourceTemplate, ApplicationID, Username string }
+			if err := json.Unmarshal(event.JSON, &a); err != nil {
+				t.Fatal(err)
+			}
+			to := a.APIMethod + " " + a.APIContext + " " + a.APIResourceTemplate
+			if from := last[a.Username]; from != "" && a.Username != "anonymous" {
+				steps[step{a.ApplicationID, from, to}]++
+				left[step{a.ApplicationID, from, ""}]++
+				all++
+			}
+			last[a.Username] = to
+		}
+	}
+	strange := 0
+	for s, n := range steps {
+		if 5*n < left[step{s.application, s.from, ""}] {
+			strange += n
+		}
+	}
+	if strange == 0 || strange > all/2000 {
+		t.Errorf("%d of %d steps have a probability below 0.2", strange, all)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 )
 
@@ -26,10 +27,18 @@ type simResource struct {
 type simApplication struct {
 	id, name, owner, key string
 	users                []simUser
+	round                []simStop // that its users go, over and over
+}
+
+// simStop is what an application calls at one step of its round.
+type simStop struct {
+	api      *simAPI
+	resource int
 }
 
 type simUser struct {
 	name, ip, agent string
+	at              int // the step of the round at which the last call was
 }
 
 // traffic is the world that a simulator draws from. Everything in it is made up: addresses are of the
@@ -44,31 +53,56 @@ type traffic struct {
 const (
 	simApplications = 20
 	simUsers        = 25 // of an application
+	simRound        = 8  // steps of a round
 )
 
-// newTraffic builds the world. It is the same for every simulator but for the addresses and agents of users,
-// which random decides.
+// newTraffic builds the world. It is the same for every simulator but for the users, which random decides: who
+// calls through one gateway calls through no other, as where sessions are sticky, and so calls in order.
 func newTraffic(random *rand.Rand) traffic {
 	t := traffic{apis: simAPIs()}
 	t.apiSkew = newSkew(len(t.apis), 1.1)
+	same := rand.New(rand.NewPCG(1, 0)) //nolint:gosec // traffic that does not exist
 	for n := range simApplications {
 		app := simApplication{
 			id:    fmt.Sprint(n + 1),
 			name:  fmt.Sprintf("app-%02d", n+1),
 			owner: fmt.Sprintf("owner-%d", n%7+1),
 			key:   fmt.Sprintf("key-%016x", random.Uint64()),
+			round: []simStop{{api: &t.apis[n%len(t.apis)]}},
 		}
-		for u := range simUsers {
+		for len(app.round) < simRound {
+			if stop := t.draw(same); !slices.Contains(app.round, stop) {
+				app.round = append(app.round, stop)
+			}
+		}
+		for range simUsers {
 			app.users = append(app.users, simUser{
-				name:  fmt.Sprintf("user-%03d", n*simUsers+u+1),
+				name:  fmt.Sprintf("user-%06d", random.IntN(1_000_000)),
 				ip:    simIP(random),
 				agent: pick(random, simAgents()),
+				at:    random.IntN(simRound),
 			})
 		}
 		t.applications = append(t.applications, app)
 	}
 	t.appSkew = newSkew(simApplications, 1.0)
 	return t
+}
+
+// draw draws what is called, as often as all applications together call it.
+func (t *traffic) draw(random *rand.Rand) simStop {
+	stop := simStop{api: &t.apis[t.apiSkew.draw(random)]} // GET of one
+	switch at := random.Float64(); {
+	case at > 0.97:
+		stop.resource = 4
+	case at > 0.93:
+		stop.resource = 3
+	case at > 0.83:
+		stop.resource = 2
+	case at > 0.58:
+		stop.resource = 1
+	}
+	return stop
 }
 
 // simAPIs lists 12 APIs in one to three versions, the busiest first.

@@ -63,7 +63,7 @@ func pages() []named {
 	return []named{
 		{"live", "/"},
 		{"apis", "/apis" + day},
-		{"api", "/apis/one?api=pizza&last=24h"},
+		{"api", "/apis/one?api=catalog&last=24h"},
 		{"applications", "/applications" + day},
 		{"errors", "/errors" + day},
 		{"latency", "/latency" + day},
