@@ -28,7 +28,7 @@ func TestScreenshots(t *testing.T) {
 	s := weir(t)
 	s.bringUpToDate(t)
 	s.simulate(t)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "readme"), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	for _, page := range pages() {
@@ -37,15 +37,23 @@ func TestScreenshots(t *testing.T) {
 			if page.path == "/" {
 				b.until("the live page to follow", `!document.getElementById("pulse").hidden`)
 			}
-			picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-			if err != nil {
-				t.Fatal(err)
+			if page.readme == name {
+				take(t, b, chromedp.CaptureScreenshot(), filepath.Join(dir, "readme", page.name+".png"))
 			}
-			if err := os.WriteFile(filepath.Join(dir, page.name+"-"+name+".png"), picture, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			take(t, b, chromedp.FullScreenshot(100), filepath.Join(dir, page.name+"-"+name+".png"))
 			b.close()
 		}
+	}
+}
+
+func take(t *testing.T, b *tab, picture chromedp.Action[[]byte], path string) {
+	t.Helper()
+	png, err := chromedp.Run(b.ctx, picture)
+	if err == nil {
+		err = os.WriteFile(path, png, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -56,21 +64,24 @@ func devices() map[string]device {
 }
 
 // named is a page and an address of it that has something to show.
-type named struct{ name, path string }
+type named struct {
+	name, path string
+	readme     string // how the README shows it; "": not
+}
 
 func pages() []named {
 	const day = "?last=24h"
 	return []named{
-		{"live", "/"},
-		{"apis", "/apis" + day},
-		{"api", "/apis/one?api=catalog&last=24h"},
-		{"applications", "/applications" + day},
-		{"errors", "/errors" + day},
-		{"latency", "/latency" + day},
-		{"throttling", "/throttling" + day},
-		{"devices", "/devices" + day},
-		{"alerts", "/alerts" + day},
-		{"pipeline", "/pipeline"},
+		{"live", "/", "light"},
+		{"apis", "/apis" + day, ""},
+		{"api", "/apis/one?api=catalog&last=24h", "dark"},
+		{"applications", "/applications" + day, ""},
+		{"errors", "/errors" + day, ""},
+		{"latency", "/latency" + day, ""},
+		{"throttling", "/throttling" + day, ""},
+		{"devices", "/devices" + day, ""},
+		{"alerts", "/alerts" + day, ""},
+		{"pipeline", "/pipeline", "light"},
 	}
 }
 
